@@ -234,6 +234,17 @@ def _of_routes_and_name() -> list[str]:
     return found
 
 
+def takes_both_families() -> bool:
+    """Whether a socket on every IPv6 address takes IPv4 as well, as on Linux; False without IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            only_ipv6 = probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            probe.bind(("::", 0))
+    except (OSError, AttributeError):
+        return False
+    return not only_ipv6
+
+
 def interface_for(ip: str) -> str:
     """Return the address to bind a socket to that exchanges data with `ip`: a loopback address, or all of its family.
 

@@ -89,8 +89,8 @@ class Registry:
         self._clock = reactor
         self._starting: Deferred[None] | None = None
         self._hub = EventHub(store, reactor)
-        metrics = RegistryMetrics()
-        routes = Routes(
+        self._metrics = metrics = RegistryMetrics()
+        self._routes = routes = Routes(
             store,
             reactor,
             wall=wall,
@@ -146,6 +146,9 @@ class Registry:
         with `FolderUnusable` if a worker cannot make its socket there.
         """
         self._pulse.start()
+        if ports is not None:
+            self._routes.v1.stun = ports.stun.told
+            ports.stun.responder.count = self._metrics.stun
         if self._relay is not None:
             self._relay.start()
         self._starting = Deferred.fromCoroutine(self._start())

@@ -117,6 +117,8 @@ class RegistrySettings:
     """Opens `/metrics` on the public port; None closes it there."""
     download_url: str = ""
     """Where visitors of the page get the program; empty if that is unknown."""
+    stun: tuple[str, ...] | None = None
+    """Where peers ask for their address over UDP, `PORT` or `HOST:PORT`; None for the numbers of the TCP ports."""
     relay: RelayLimits | None = field(default_factory=RelayLimits)
     """The bounds of the relay of each process; None if there is no relay."""
 
@@ -126,7 +128,8 @@ class RegistrySettings:
         limits = {what: RateLimit(**limit) for what, limit in values["limits"].items()}
         lists = {name: tuple(values[name]) for name in ("urls", "trusted_proxies")}
         relay = values["relay"] and RelayLimits(**values["relay"])
-        own = {"data": Path(values["data"]), "limits": limits, "relay": relay}
+        stun = None if values["stun"] is None else tuple(values["stun"])
+        own = {"stun": stun, "data": Path(values["data"]), "limits": limits, "relay": relay}
         return cls(**{**values, **lists, **own})
 
 

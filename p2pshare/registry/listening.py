@@ -20,7 +20,8 @@ from twisted.internet.tcp import makeBinding
 from twisted.python.failure import Failure
 
 from p2pshare.errors import BadSetting, CannotStart
-from p2pshare.net.sockets import IPAddress, addresses_of_this_machine
+from p2pshare.net.sockets import IPAddress, addresses_of_this_machine, takes_both_families
+from p2pshare.registry.stun import StunPorts
 from p2pshare.storage.os_errors import plain_reason
 
 EXPECTED = "a port, or an endpoint such as tcp:8000:interface=127.0.0.1"
@@ -45,16 +46,26 @@ class ListeningReactor:
     Args:
         reactor: the real one.
         sharable: refuse endpoints that several processes could not share.
+        every_address: the interface of a port for which none is given; by default both families, or IPv4 on a machine
+            where one socket does not take both.
         shared_port: share TCP ports with other processes of this user (`SO_REUSEPORT`): the kernel spreads the
             connections over them. The number replaces port 0, for which each process would get another one.
     """
 
     def __init__(
-        self, reactor: Any, *, sharable: bool = False, shared_port: int | None = None
+        self,
+        reactor: Any,
+        *,
+        sharable: bool = False,
+        shared_port: int | None = None,
+        every_address: str | None = None,
     ) -> None:
         self._reactor = reactor
         self._sharable = sharable
         self._shared_port = shared_port
+        if every_address is None:
+            every_address = "::" if takes_both_families() else ""
+        self._every_address = every_address
 
     def __getattr__(self, name: str) -> Any:
         """Return what the real reactor has."""
@@ -66,6 +77,7 @@ class ListeningReactor:
         self, port: int, factory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
         """See `IReactorTCP`."""
+        interface = interface or self._every_address
         return self._reactor.listenTCP(self._where(port, interface), factory, backlog, interface)
 
     def listenSSL(  # noqa: N802 - IReactorSSL
@@ -78,6 +90,7 @@ class ListeningReactor:
     ) -> Any:
         """See `IReactorSSL`."""
         contextFactory.getContext()
+        interface = interface or self._every_address
         where = self._where(port, interface)
         return self._reactor.listenSSL(where, factory, contextFactory, backlog, interface)
 
@@ -217,12 +230,13 @@ def _takes_ipv4(port: Any) -> bool:
 
 
 class Ports:
-    """The ports of a registry: those for clients, and those with the metrics only."""
+    """The ports of a registry: those for clients, those with the metrics only, and those for STUN."""
 
-    def __init__(self, places: Sequence[Place], metrics: Sequence[Place]) -> None:
+    def __init__(self, places: Sequence[Place], metrics: Sequence[Place], stun: StunPorts) -> None:
         """Prepare them; none is open yet."""
         self._places = places
         self._metrics = metrics
+        self.stun = stun
         self._open: list[IListeningPort] = []
 
     def open(self, site: IProtocolFactory, metrics_site: IProtocolFactory) -> None:
@@ -235,9 +249,11 @@ class Ports:
             self._open.append(place.listen(site))
         for place in self._metrics:
             self._open.append(place.listen(metrics_site))
+        self.stun.open(self._open[: len(self._places)])
 
     async def close(self) -> None:
         """Stop listening."""
+        self.stun.close()
         ports, self._open = self._open, []
         await gatherResults([maybeDeferred(port.stopListening) for port in ports])
 

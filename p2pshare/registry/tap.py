@@ -36,8 +36,8 @@ from p2pshare.registry.configuration import (
 from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.text_files import plain_utf8
-from p2pshare.wire.addresses import registry_url
-from p2pshare.wire.registry_answers import CLASSIC_LEASE_MAX
+from p2pshare.wire.addresses import registry_url, stun_place
+from p2pshare.wire.registry_answers import CLASSIC_LEASE_MAX, STUN_MAX
 
 if TYPE_CHECKING:
     from p2pshare.registry.service import RegistryService
@@ -79,7 +79,7 @@ class Options(ServiceOptions):
 
     def __init__(self) -> None:
         super().__init__()
-        for repeated in ("listen", "url", "trusted-proxy", "relay-limit"):
+        for repeated in ("listen", "url", "trusted-proxy", "relay-limit", "stun"):
             self[repeated] = []
         self["limit"] = dict(DEFAULT_LIMITS)
 
@@ -133,6 +133,19 @@ class Options(ServiceOptions):
         if rate is not None:
             limits[what] = rate
 
+    def opt_stun(self, place: str) -> None:
+        """Where peers ask for their address over UDP: PORT, at the host of the registry's URL, or HOST:PORT. The
+        registry opens the ports. Two are needed to tell how a NAT behaves. With none, it answers nothing over UDP.
+
+        May be repeated. [default: the numbers of the ports in --listen, and one more]
+        """
+        try:
+            if place != "none":
+                stun_place(place)
+        except ValueError:
+            raise usage.UsageError(f"--stun is PORT, HOST:PORT or none, not {place!r}")  # noqa: B904
+        self["stun"].append(place)
+
     def opt_relay_limit(self, limit: str) -> None:
         """WHAT=VALUE. WHAT is pairs or pairs-per-key (sessions relayed at once), rate or rate-per-key (bytes per
         second, such as 10MB/s, or off), or idle (seconds without a byte until a relayed session ends).
@@ -156,6 +169,8 @@ class Options(ServiceOptions):
         self._number("workers", 1, WORKERS_MAX)
         self._number("replicas", 0, REPLICAS_MAX)
         self["listen"] = self["listen"] or [LISTEN]
+        if len(set(self["stun"])) > STUN_MAX or ("none" in self["stun"] and self.stun()):
+            raise usage.UsageError(f"--stun is none, or up to {STUN_MAX} places")
         self["metrics"] = self["metrics"] and _endpoint(self["metrics"])
         self["redis-in-argv"] = self["redis"]
         self["redis"] = self._redis(os.environ)
@@ -200,8 +215,14 @@ class Options(ServiceOptions):
             limits=self["limit"],
             metrics_token=self.get("metrics-token"),
             download_url=self["download-url"] or "",
+            stun=self.stun(),
             relay=self._relay(),
         )
+
+    def stun(self) -> tuple[str, ...] | None:
+        """Return where peers ask for their address; None for the default."""
+        given = tuple(dict.fromkeys(self["stun"]))
+        return tuple(each for each in given if each != "none") if given else None
 
     def _relay(self) -> RelayLimits | None:
         """Return the limits of the relay in each process."""
@@ -276,6 +297,7 @@ def _make_service(reactor: Any, options: Options) -> RegistryService:
     from p2pshare.registry.redis.server_process import RedisProcess, find_binary
     from p2pshare.registry.redis.url import without_password
     from p2pshare.registry.service import RegistryService
+    from p2pshare.registry.stun import StunPorts
     from p2pshare.registry.workers.supervisor import Workers
 
     count: int = options["workers"]
@@ -283,6 +305,7 @@ def _make_service(reactor: Any, options: Options) -> RegistryService:
     ports = Ports(
         [Place.of(listening, each) for each in options["listen"]],
         [Place.of(listening, each, "--metrics") for each in (options["metrics"],) if each],
+        StunPorts(reactor, options.stun(), is_behind_proxy=bool(options["trusted-proxy"])),
     )
     url, folder = options["redis"], options["data"]
     redis = None

@@ -72,6 +72,17 @@ class Origins:
         return not source or _is_in(source, self._trusted)
 
 
+def plain_ip(text: str) -> str:
+    """Return an IPv4 address instead of one of IPv6 that stands for it (`::ffff:192.0.2.7`); any other text as it is.
+
+    A port for both families sees clients over IPv4 that way.
+    """
+    if not text.lower().startswith("::ffff:"):
+        return text
+    address = _parsed(text)
+    return text if address is None else str(address)
+
+
 def origin_of(source: str) -> Origin:
     """Return the origin for the address of a connection."""
     return _origin(source, through_proxy=False)

@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
 from zope.interface import alsoProvides
 
-from p2pshare.web.client_addresses import origin_of
+from p2pshare.web.client_addresses import origin_of, plain_ip
 from p2pshare.web.connections import Connections
 from p2pshare.web.exchange import Answers, Query, Reply
 from p2pshare.web.limits import Limits
@@ -98,7 +98,7 @@ class Site(HTTPFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Accept a connection, unless too many are busy, in all or of this client."""
-        host, now = getattr(addr, "host", ""), self.reactor.seconds()
+        host, now = plain_ip(getattr(addr, "host", "")), self.reactor.seconds()
         origin = origin_of(host).host
         if not self.connections.has_room(origin, now):
             self._log.debug("connection refused: client={host} reason=too-many", host=host)
@@ -306,7 +306,7 @@ class Channel(HTTPChannel):
         self._peer = self.transport.getPeer()
         self._host = self.transport.getHost()
         if isinstance(self._host, IPv4Address | IPv6Address):
-            self.local = (self._host.host, self._host.port)
+            self.local = (plain_ip(self._host.host), self._host.port)
         self.limits = self.factory.limits
         self.MAX_LENGTH = self.limits.line_max
         self._enter(Phase.HEADERS, self.limits.headers_timeout)

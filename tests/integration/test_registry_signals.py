@@ -1,4 +1,4 @@
-"""Signals between the clients of several worker processes."""
+"""Signals between the clients of several worker processes, and STUN at their ports."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import http.client
 import json
 import os
 import signal
+import socket
 import time
 from collections import Counter
 
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.reach.access import Access, Use, detail_of_body
 from p2pshare.wire.reach.rendezvous import SignalBody
+from p2pshare.wire.reach.stun import padded_request, parse
 from p2pshare.wire.registry_answers import ClaimBody, RegistryInfo
 from p2pshare.wire.statements import Record
 from tests.integration.test_registry_process import Registry, children
@@ -95,6 +98,21 @@ class WorkerTests(RegistryTestCase):
         for connection in self.bob.connections + self.carol.connections:
             connection.close()
 
+    def check_stun(self) -> None:
+        """All requests over UDP are answered, at every port that peers are told."""
+        told = RegistryInfo.parse(self.registry.ask("GET", "/v1/")[1].encode()).stun
+        self.assertEqual(told[0], str(self.registry.port))
+        for number in map(int, told):
+            for _ in range(20):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                    client.settimeout(5)
+                    client.connect(("127.0.0.1", number))
+                    client.send(padded_request(b"t" * 12))
+                    answer = parse(client.recv(100))
+                    self.assertEqual(
+                        answer and answer.mapped, PeerAddress("127.0.0.1", client.getsockname()[1])
+                    )
+
     def test_signals(self) -> None:
         """Signals and replacements reach a stream from every worker, also after one of them has died."""
         streams = [self.bob.follow() for _ in range(STREAMS)]
@@ -118,4 +136,5 @@ class WorkerTests(RegistryTestCase):
         self.assertEqual(self.carol.send("bob", b"x"), 202)
         self.assertEqual(next_event(stream)[0], "signal")
         self.assertIn(other, workers(self.registry))
+        self.check_stun()
         self.assertNotIn("Traceback", self.registry.end())

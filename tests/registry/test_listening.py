@@ -18,7 +18,8 @@ from twisted.internet.protocol import Factory
 from twisted.trial.unittest import TestCase
 
 from p2pshare.errors import BadSetting, CannotStart
-from p2pshare.net.sockets import addresses_of_this_machine
+from p2pshare.net.sockets import addresses_of_this_machine, takes_both_families
+from p2pshare.registry import listening
 from p2pshare.registry.listening import (
     URLS_MAX,
     ListeningReactor,
@@ -76,10 +77,13 @@ class EndpointTests(ListeningTestCase):
         return shown_urls(ports, lambda: [ip_address(each) for each in addresses])
 
     def test_every_address(self) -> None:
-        """A port on every address has a URL for each address of its family, up to a bound."""
-        here = ["192.0.2.7", "2001:db8::7", "10.0.0.7"]
+        """A port on every address has a URL for each address, or for those of one family, up to a bound."""
+        here = ["192.0.2.7", "10.0.0.7", "2001:db8::7"]
         both = r"http://192\.0\.2\.7:(\d+), http://10\.0\.0\.7:\1"
-        self.assertRegex(self.shown("tcp:0", addresses=here), f"^{both}$")
+        self.assertRegex(self.shown("tcp:0:interface=0.0.0.0", addresses=here), f"^{both}$")
+        if takes_both_families():
+            all_of_them = both + r", http://\[2001:db8::7\]:\1"
+            self.assertRegex(self.shown("tcp:0", addresses=here), f"^{all_of_them}$")
         self.assertRegex(self.shown("tcp:0"), r"^http://127\.0\.0\.1:\d+$")
         many = [f"192.0.2.{number}" for number in range(1, URLS_MAX + 4)]
         shown = self.shown("tcp:0", addresses=many).split(", ")
@@ -149,6 +153,32 @@ class EndpointTests(ListeningTestCase):
                     self.listen(description)
                 self.assertIn(told, str(caught.exception))
                 self.assertIn(description, str(caught.exception))
+
+
+class DualStackTests(ListeningTestCase):
+    """A port without an interface."""
+
+    def host(self, **options: Any) -> str:
+        """Return the address to which `tcp:0` is bound."""
+        port = self.listen("tcp:0", ListeningReactor(reactor, **options))
+        return str(getattr(port.getHost(), "host", ""))
+
+    def test_both(self) -> None:
+        """It takes IPv6 and IPv4 by one socket; IPv4 alone where that is not possible."""
+        expected = "::" if takes_both_families() else "0.0.0.0"
+        for options in ({}, {"shared_port": 0}):
+            self.assertEqual(self.host(**options), expected)
+        self.patch(listening, "takes_both_families", lambda: False)
+        self.assertEqual(self.host(), "0.0.0.0")
+
+    def test_without_ipv6(self) -> None:
+        """A machine without IPv6, or with sockets for IPv6 only, is noticed."""
+
+        def no_ipv6(*_arguments: object) -> None:
+            raise OSError(97, "Address family not supported by protocol")
+
+        self.patch(socket, "socket", no_ipv6)
+        self.assertFalse(takes_both_families())
 
 
 class SharedTests(ListeningTestCase):

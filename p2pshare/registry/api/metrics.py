@@ -85,6 +85,10 @@ class RegistryMetrics:
                 ("relay_pairs", "Pairs of peers that the relay joins."),
             )
         )
+        stun = Counter(
+            "p2pshare_stun", "Datagrams at the STUN ports.", ["outcome"], registry=registry
+        )
+        self._stun = {each: stun.labels(each).inc for each in ("answered", "limited", "ignored")}
         text = "Delay of a timer in the event loop."
         self._lag = Histogram(
             "p2pshare_event_loop_lag_seconds", text, registry=registry, buckets=LAGS
@@ -118,6 +122,10 @@ class RegistryMetrics:
     def signal(self, outcome: str) -> None:
         """Count a signal: `accepted`, `not-accepted`, `not-listening` or the word of another problem."""
         self._signals.labels(outcome).inc()
+
+    def stun(self, outcome: str) -> None:
+        """Count a datagram: `answered`, `limited` or `ignored`."""
+        self._stun[outcome]()
 
     def store_error(self) -> None:
         """Count a request that failed in the store."""

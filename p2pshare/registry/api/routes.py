@@ -64,13 +64,13 @@ class Routes:
             invite_only=settings.invite_only,
             count=self._metrics.claim,
         )
-        v1 = V1Routes(store, claims, wall=wall, authority=authority, settings=settings)
+        self.v1 = V1Routes(store, claims, wall=wall, authority=authority, settings=settings)
         health = {
             b"healthz": Route("healthz", {b"GET": lambda _query: DONE}),
             b"readyz": Route("readyz", {b"GET": self._ping}),
         }
         self._unlimited = tuple(health.values())
-        self.table: dict[bytes, Route] = {**classic.table(), **v1.table(), **health}
+        self.table: dict[bytes, Route] = {**classic.table(), **self.v1.table(), **health}
 
     def answer(self, query: Query) -> Deferred[Reply]:
         """Return the reply to a query; this never fails."""

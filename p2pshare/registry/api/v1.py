@@ -48,6 +48,8 @@ class V1Routes:
         self._wall = wall
         self._authority = authority
         self._settings = settings
+        self.stun: tuple[str, ...] = ()
+        """Where peers ask for their address over UDP."""
 
     def table(self) -> dict[bytes, Route]:
         """Return the routes by path."""
@@ -79,7 +81,8 @@ class V1Routes:
             self._settings.urls,
             self._settings.invite_only,
             None if challenge is None else self._authority.prove(challenge),
-            relay=self._settings.relay is not None,
+            self.stun,
+            self._settings.relay is not None,
         )
         return Reply(HTTPStatus.OK, (info.to_json(),), headers=(NO_CACHE,))
 

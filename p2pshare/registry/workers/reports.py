@@ -14,6 +14,7 @@ from p2pshare import errors
 from p2pshare.errors import CannotStart, P2pshareError
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.listening import Listen
+from p2pshare.registry.stun import StunPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Order:
     listen: Listen
     metrics: Listen = ()
     """Endpoints with the metrics only."""
+    stun: tuple[StunPlace, ...] = ()
+    """Where it answers STUN, besides other workers."""
 
     def to_line(self) -> bytes:
         """Return the order as one line of JSON."""
@@ -40,7 +43,8 @@ class Order:
             tuple((str(description), int(port)) for description, port in values[kind])
             for kind in ("listen", "metrics")
         )
-        return cls(int(values["number"]), settings, listen, metrics)
+        stun = tuple(StunPlace(str(host), int(port)) for host, port in values["stun"])
+        return cls(int(values["number"]), settings, listen, metrics, stun)
 
 
 @dataclass(frozen=True, slots=True)

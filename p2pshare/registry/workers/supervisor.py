@@ -55,7 +55,7 @@ class Workers:
         return Deferred.fromCoroutine(self._start(ports))
 
     async def _start(self, ports: Ports) -> None:
-        listen, metrics = ports.numbered()
+        (listen, metrics), stun = ports.numbered(), ports.stun.places
         await ports.close()
         try:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -65,7 +65,8 @@ class Workers:
         if self._stopped:
             return
         orders = [
-            Order(number, self._settings, listen, metrics) for number in range(1, self._count + 1)
+            Order(number, self._settings, listen, metrics, stun)
+            for number in range(1, self._count + 1)
         ]
         workers = [_Worker(self._reactor, order, self._folder) for order in orders]
         ready = gatherResults([worker.ready for worker in workers], consumeErrors=True)

@@ -25,6 +25,7 @@ from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.logs import JSON, log_observer
 from p2pshare.net.shutdown import BoundedShutdown
 from p2pshare.registry.listening import ListeningReactor, Place, Ports
+from p2pshare.registry.stun import StunPorts
 from p2pshare.registry.workers.reports import Order, Report
 
 SHUTDOWN_MAX = 0.45  # seconds: its parent has to end, too
@@ -75,7 +76,13 @@ def serve(reactor: Any, order: Order, reports: TextIO) -> None:
     except P2pshareError as error:
         report(Report(error))
         return
-    service = RegistryService(Ports(listen, metrics), registry, None)
+    stun = StunPorts(
+        reactor,
+        order.settings.stun,
+        places=order.stun,
+        is_behind_proxy=bool(order.settings.trusted_proxies),
+    )
+    service = RegistryService(Ports(listen, metrics, stun), registry, None)
     service.setServiceParent(shutdown)
 
     def failed(failure: Failure) -> None:

@@ -20,6 +20,7 @@ from p2pshare.net.logs import Line
 from p2pshare.registry.api.metrics import FOLDER_VARIABLE
 from p2pshare.registry.configuration import RegistrySettings
 from p2pshare.registry.listening import Ports
+from p2pshare.registry.stun import StunPlace, StunPorts
 from p2pshare.registry.workers.reports import Order, Report
 from p2pshare.registry.workers.supervisor import STOP_TIMEOUT, Workers
 from tests.net.fake_processes import FakeProcess, ProcessReactor
@@ -32,7 +33,13 @@ class ReportTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """An order is one line, and survives the transfer."""
-        order = Order(3, SETTINGS, (("tcp:8000", 8000), ("ssl:0", 8443)), (("tcp:1", 1),))
+        order = Order(
+            3,
+            SETTINGS,
+            (("tcp:8000", 8000), ("ssl:0", 8443)),
+            (("tcp:1", 1),),
+            (StunPlace("::", 8000),),
+        )
         line = order.to_line()
         self.assertEqual(line.count(b"\n"), 1)
         self.assertEqual(Order.from_line(line), order)
@@ -75,7 +82,7 @@ class WorkersTests(SynchronousTestCase):
         self.observer = EventLoggingObserver.createWithCleanup(cast(Any, self), globalLogPublisher)
 
     def start(self) -> list[FakeProcess]:
-        self.started = self.service.start(Ports([], []))
+        self.started = self.service.start(Ports([], [], StunPorts(self.reactor)))
         return self.reactor.processes
 
     def start_ready(self) -> list[FakeProcess]:
@@ -136,7 +143,7 @@ class WorkersTests(SynchronousTestCase):
         self.start()
         self.assertEqual(list(self.folder.iterdir()), [])
         nowhere = Workers(self.reactor, replace(SETTINGS, data=self.folder / "none"), 1)
-        self.failureResultOf(nowhere.start(Ports([], [])), FolderUnusable)
+        self.failureResultOf(nowhere.start(Ports([], [], StunPorts(self.reactor))), FolderUnusable)
         self.successResultOf(Deferred.fromCoroutine(nowhere.stop()))
 
     def test_restarted(self) -> None:
