@@ -169,15 +169,17 @@ class NoRegistry(Refused):
     """There is no registry here: without one, {reason}. Set --registry URL to use one."""
 
 
+class NamesProven(Refused):
+    """Names in the registry {registry} belong to keys already, so nobody waits to be accepted. Use --allow instead."""
+
+
 class NameAlsoUsed(Refused):
-    """Another peer on this network calls itself {name!r}, too. Its key is {other}. People who know your key are not
-    misled; the others see both of you, and must compare keys. To end this, choose another name.
-    """
+    """Another peer here calls itself {name!r}, too, with the key {other}. To end this, choose another name."""
 
 
 class NameAmbiguous(Refused):
-    """Several peers on this network call themselves {name!r}, and no key of that name is known here: {keys}. Ask
-    {name!r} for the key by other means (`p2pshare whoami` shows it), and run `p2pshare peers accept {name} KEY`.
+    """Several peers on this network call themselves {name!r}, with the keys {keys}. Ask {name!r} for the right one,
+    which `p2pshare whoami` shows there, and run `p2pshare peers accept {name} KEY`.
     """
 
 
@@ -242,9 +244,7 @@ class NoSuchPeer(NotFound):
 
 
 class NobodyHere(NoSuchPeer):
-    """Nobody on this network calls themselves {name!r}{hint}. Run `p2pshare users` to see who is here. If you share a
-    registry with {name!r}, set --registry URL.
-    """
+    """Nobody on this network calls themselves {name!r}{hint}. Run `p2pshare users`, or set --registry URL."""
 
 
 class RemoteNotFound(NotFound):
@@ -361,6 +361,10 @@ class SessionLost(Unreachable):
 
 class SessionPostponed(Unreachable):
     """{name!r} accepts no session at the moment: {reason}. Try again in {retry_after} s."""
+
+
+class AcceptanceAwaited(SessionPostponed):
+    """{name!r} must accept your key first. Ask for `p2pshare peers accept` with your name there, and try again."""
 
 
 class OtherKeyThere(Refused):

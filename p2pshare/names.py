@@ -13,6 +13,11 @@ RESERVED = frozenset(
     {"list", "user", "name", "v1", "admin", "registry", "healthz", "readyz", "metrics"}
 )
 
+ON_NETWORK = "@lan"
+"""In place of a name: everyone on the local network. Behind a name: one that nobody has accepted, and that proves
+nothing. No name contains it.
+"""
+
 FORM = '1 to 32 of a-z, 0-9, ".", "_" and "-", with a letter or digit first and last'
 """The form of a name, for people."""
 
@@ -46,6 +51,15 @@ def read_name(text: str) -> str:
         IllegalName: it is no valid name.
     """
     return check_name(canonical(text))
+
+
+def read_viewer(text: str) -> str:
+    """Return what a user means who names a viewer of shares: a name, or `ON_NETWORK`.
+
+    Raises:
+        IllegalName: it is neither.
+    """
+    return ON_NETWORK if canonical(text) == ON_NETWORK else read_name(text)
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str | None:

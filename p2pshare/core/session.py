@@ -36,6 +36,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from p2pshare.errors import (
+    AcceptanceAwaited,
     LocalProtocolError,
     P2pshareError,
     RemoteProtocolError,
@@ -44,6 +45,7 @@ from p2pshare.errors import (
     SessionRefused,
     VersionRefused,
 )
+from p2pshare.names import ON_NETWORK
 from p2pshare.wire.frames import control_frame
 from p2pshare.wire.session_messages import (
     VERSION,
@@ -196,13 +198,14 @@ class SessionCore:
         """Accept the opener, and its early requests.
 
         Args:
-            name: the opener's, in the registry.
+            name: the opener's, in the registry; with `ON_NETWORK` behind it if nobody has proven it.
             credit: bytes of files that it may send before there is more credit.
             now: in seconds.
         """
         if self.state is State.JUDGING:
             self.name = name
-            self._say(Welcome(self._version, self._agent, name, credit))
+            named = name.removesuffix(ON_NETWORK)
+            self._say(Welcome(self._version, self._agent, named, credit))
             self._said = self._heard = self._used = now
             self.state = State.OPEN
             self._events.extend(self._early.take())
@@ -386,6 +389,10 @@ def refusal_error(name: str, refused: Refused) -> P2pshareError:
                 name=name,
                 reason="its registry is unreachable, so it cannot verify this key",
                 retry_after=wait,
+            )
+        case Refusal.WAITING:
+            return AcceptanceAwaited(
+                name=name, reason="its owner has not accepted your key yet", retry_after=wait
             )
         case Refusal.VERSION:
             return VersionRefused(name=name)

@@ -30,11 +30,14 @@ from p2pshare.classic.shared_files import ClassicShare
 from p2pshare.errors import (
     LocalProtocolError,
     NameReleased,
+    NamesProven,
     P2pshareError,
     PeerStopped,
     PortUnusable,
     Unreachable,
+    WrongUsage,
 )
+from p2pshare.names import NAME_MAX, ON_NETWORK, read_name
 from p2pshare.net.reach.port_mapping import PcpGateway, PortMapping
 from p2pshare.net.reach.upnp import upnp_gateway
 from p2pshare.net.session.carriers import Carriers
@@ -47,8 +50,9 @@ from p2pshare.net.sockets import (
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, ControlServer, Fields
 from p2pshare.peer.find.browsing import Browsing
-from p2pshare.peer.find.directory import open_directory
+from p2pshare.peer.find.directory import greeting_name, open_directory
 from p2pshare.peer.find.lookup import PeerFinder
+from p2pshare.peer.lan.admission import LanAdmission
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
 from p2pshare.peer.reach.answering import Doors
 from p2pshare.peer.reach.calling import PeerCaller
@@ -57,6 +61,7 @@ from p2pshare.peer.reach.dialler import Dialler, Surroundings
 from p2pshare.peer.reach.network import OwnLocation, OwnNetwork
 from p2pshare.peer.reach.rendezvous import RegistryRendezvous
 from p2pshare.peer.registration import ClassicName, NameKeeper, RetryLoop, status_of
+from p2pshare.peer.share.admission import Admission, Admitting
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.adoption import move_in
@@ -65,11 +70,13 @@ from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings, Via
 from p2pshare.storage.shares.arguments import SharedPath, shared_paths
-from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.addresses import LAN, PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.strict_json import text
 
 OPEN_FILES = 8192  # for 500 sessions, each with some files; the system may grant fewer
 OPEN_FILES_MIN = 64  # open files without which a peer does not start
+KEY_TEXT_MAX = 128  # characters of a key as a user types it
 
 T = TypeVar("T")
 
@@ -126,8 +133,12 @@ class PeerService(Service):
         self._classic: ClassicServer | None = None
         if settings.classic:
             self._classic = ClassicServer(
-                reactor, classic_share(shares), on_served=lambda served: on_notice(str(served))
+                reactor,
+                ClassicShare(classic_paths(shares, settings)),
+                on_served=lambda served: on_notice(str(served)),
             )
+        self._on_notice = on_notice
+        self._lan_admission: LanAdmission | None = None
         self._sessions: SessionSharer | None = None
         self._folder: DataFolder | None = None
         self._keeper: NameKeeper | None = None
@@ -161,9 +172,9 @@ class PeerService(Service):
 
         network = self._network
         network.start()
-        known, limit = KnownPeers(folder.path, self._place.slot), self._settings.limit
+        admission, limit = self._admission_of(folder.path), self._settings.limit
         sessions = self._sessions = SessionSharer(
-            reactor, self._shares, limit, folder.path, client, known, lambda: self.key
+            reactor, self._shares, limit, folder.path, admission, lambda: self.key
         )
         classic = None if self._classic is None else self._classic.protocol
         self._datagrams = DatagramSessions(reactor, secrets.token_bytes, sessions.acceptor, classic)
@@ -183,6 +194,7 @@ class PeerService(Service):
                 "release": self._release,
                 "rotate": self._rotate,
                 "complete": browsing.complete,
+                "accept": self._accept_wanted,
             },
         )
         await sessions.open()
@@ -207,7 +219,29 @@ class PeerService(Service):
                 lambda: sessions.callers,
                 self._calls_changed,
             )
-        return Dialler(reactor, lambda: self.key, carriers, self._surroundings, caller)
+        return Dialler(
+            reactor,
+            lambda: self.key,
+            carriers,
+            self._surroundings,
+            caller,
+            greeting_name(client, self._name),
+        )
+
+    def _admission_of(self, folder: Path) -> Admitting:
+        if not self._place.is_lan:
+            return Admission(self._reactor, self._client, KnownPeers(folder, self._place.slot))
+
+        def ask(name: str, key: PublicKey) -> None:
+            self._on_notice(
+                f'{name} wants to see what you share. Type "accept {name}" if this is the key of {name}: {key.grouped}'
+            )
+
+        allowed = [name for each in self._shares for name in each.allow or ()]
+        self._lan_admission = LanAdmission(
+            self._reactor, folder, self._name, allowed, on_question=ask
+        )
+        return self._lan_admission
 
     def _keeper_of(self, folder: DataFolder, identity: Identity) -> NameKeeper:
         settings, classic = self._settings, None
@@ -337,6 +371,23 @@ class PeerService(Service):
             **({} if self._sessions is None else await self._sessions.status()),
         }
 
+    async def accept(self, name: str, part: str = "") -> PublicKey:
+        """Accept a key without a registry, as `LanAdmission.accept`.
+
+        Raises:
+            NamesProven: there is a registry.
+            P2pshareError: as for `LanAdmission.accept`.
+        """
+        if self._lan_admission is None:
+            raise NamesProven(registry=self._settings.registry)
+        return await self._lan_admission.accept(name, part)
+
+    async def _accept_wanted(self, request: Fields) -> Fields:
+        """Accept a key that waits, or one that the request has."""
+        fields = {"key": "", **request}
+        name, part = read_name(text(fields, "name", NAME_MAX)), text(fields, "key", KEY_TEXT_MAX)
+        return {"name": name, "key": str(await self.accept(name, part))}
+
     async def _stop_wanted(self, _request: Fields) -> Fields:
         """End the peer; the name still belongs to its key."""
         self._end_soon(PeerStopped(name=self._name))
@@ -420,10 +471,15 @@ def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:
     Raises:
         WrongUsage: a share does not exist, or is neither a folder nor a file.
     """
+    is_open = any(ON_NETWORK in each for each in settings.allow)
+    if is_open and settings.registry != LAN:
+        raise WrongUsage(reason=f"--allow {ON_NETWORK} is for peers without a registry.")
     private = private_folders(settings, settings.name or "")
     return shared_paths(settings.share, settings.allow, cwd.absolute(), private)
 
 
-def classic_share(shares: Sequence[SharedPath]) -> ClassicShare:
+def classic_paths(shares: Sequence[SharedPath], settings: Settings) -> list[Path]:
     """Return what the classic protocol may carry: it proves nobody's name, so only what is shared with everyone."""
-    return ClassicShare(each.path for each in shares if each.allow is None)
+    if settings.registry == LAN:
+        return [each.path for each in shares if each.allow and ON_NETWORK in each.allow]
+    return [each.path for each in shares if each.allow is None]

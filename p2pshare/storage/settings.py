@@ -15,7 +15,7 @@ from typing import Any, Self
 import platformdirs
 
 from p2pshare.errors import BadSetting, IllegalName, SettingsUnreadable, UnknownSetting
-from p2pshare.names import FORM, read_name
+from p2pshare.names import FORM, read_name, read_viewer
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.text_files import read_text_file
 from p2pshare.wire.addresses import address_fault, registry_or_lan
@@ -65,6 +65,7 @@ class Settings:
     """The shares, each `[NAME=]PATH` as it was given; empty for the `my_file.*` of the current folder."""
     allow: tuple[str, ...] = ()
     """The names that may see shares: `NAME,NAME`, or `SHARE=NAME,NAME` for one share; empty for everybody with a name.
+    Without a registry `@lan` is everybody on the network, and empty everybody who was accepted.
     """
     limit: float | None = None
     """Maximum rate of sending or fetching, in bytes per second; None for no limit."""
@@ -203,7 +204,7 @@ def _allow(value: object) -> tuple[str, ...]:
     for each in allowed:
         _, _, names = each.rpartition("=")
         for name in names.split(","):
-            read_name(name)
+            read_viewer(name)
     return allowed
 
 

@@ -310,10 +310,25 @@ COMMANDS = (
         examples=(
             ("p2pshare peers", "names and keys"),
             ("p2pshare peers forget alice", "accept the next key of alice"),
+            ("p2pshare peers accept bob", "without a registry: let bob see your shares"),
         ),
         notes="The key of a peer is remembered at the first contact. Compare it with the key that `p2pshare whoami`"
         " shows to its owner.",
-        usage="[options] [forget NAME]",
+        usage="[options] [accept NAME [KEY] | forget NAME]",
+    ),
+    Command(
+        "peers accept",
+        "let a peer see your shares, without a registry",
+        "verbs.peers.accept",
+        (
+            positional("peer", "NAME", "the peer that waits"),
+            positional("key", "KEY", "its key, or 8 characters or more of it", repeated=True),
+        ),
+        (
+            ("p2pshare peers accept bob", "the only bob that waits"),
+            ("p2pshare peers accept bob abcdefgh", "the bob with this key"),
+        ),
+        "Compare the key with the one that `p2pshare whoami` shows to bob. With a registry, use --allow instead.",
     ),
     Command(
         "peers forget",

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from p2pshare.wire.json_fields import NAME, JsonObject, one_of, whole, words
+from p2pshare.wire.json_fields import NAME, JsonObject, omittable, one_of, whole, words
 
 ALPN = b"p2pshare/1"
 SESSIONS = "sessions/"
@@ -45,6 +45,8 @@ class Refusal(enum.Enum):
     """There are too many sessions."""
     LATER = "later"
     """The registry is unreachable, and the acceptor does not know the key."""
+    WAITING = "waiting"
+    """There is no registry, and the acceptor's owner has to accept the key first."""
     VERSION = "version"
     """The two sides have no version in common."""
 
@@ -61,6 +63,8 @@ class Hello(Message):
     """Name and version of the program."""
     credit: Annotated[int, whole()]
     """Bytes of files that the acceptor may send before the first `Credit`."""
+    name: Annotated[str, omittable(NAME, "")] = ""
+    """What the opener calls itself, where there is no registry. It proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from p2pshare.core.session import (
     State,
 )
 from p2pshare.errors import (
+    AcceptanceAwaited,
     LocalProtocolError,
     P2pshareError,
     RemoteProtocolError,
@@ -27,6 +28,7 @@ from p2pshare.errors import (
     SessionRefused,
     VersionRefused,
 )
+from p2pshare.names import ON_NETWORK
 from p2pshare.wire.frames import ControlFrame, FrameDecoder
 from p2pshare.wire.session_messages import (
     VERSION,
@@ -145,6 +147,7 @@ class GreetingTests(SynchronousTestCase):
             (Refusal.CHANGED, SessionRefused, 3),
             (Refusal.BUSY, SessionPostponed, 5),
             (Refusal.LATER, SessionPostponed, 5),
+            (Refusal.WAITING, AcceptanceAwaited, 5),
             (Refusal.VERSION, VersionRefused, 1),
         ):
             acceptor = core_in(State.JUDGING, Role.ACCEPTOR)
@@ -158,6 +161,15 @@ class GreetingTests(SynchronousTestCase):
             self.assertEqual(events(acceptor), [SessionEnded(None)])
             acceptor.welcome("bob", 500, 0.0)
             self.assertEqual((acceptor.state, acceptor.data_to_send()), (State.ENDED, b""))
+
+    def test_stranger_welcomed(self) -> None:
+        """An opener whose name nobody has proven hears the name that it said; the acceptor keeps the mark."""
+        acceptor = core_in(State.JUDGING, Role.ACCEPTOR)
+        acceptor.welcome(f"bob{ON_NETWORK}", 500, 0.0)
+        (body,) = bodies(acceptor.data_to_send())
+        self.assertEqual(
+            (parse_message(body), acceptor.name), (Welcome(VERSION, "", "bob", 500), "bob@lan")
+        )
 
     def test_versions(self) -> None:
         """A newer opener gets the acceptor's version; a version that was not offered ends the session."""

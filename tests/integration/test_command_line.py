@@ -615,7 +615,7 @@ class DialogTests(CommandLineTestCase):
         run.answer("Open or get:", "long.bin")
         run.expect("B/s")
         run.type("\x03")
-        run.expect("The transfer is stopped")
+        run.expect("Stopped.")
         self.assertIn("The verified part is kept", run.shown)
         run.answer("Open or get:", "next.bin")  # takes longer than a command has after a signal
         run.expect("Saved new/next.bin: 2.0 MiB")

@@ -207,7 +207,7 @@ class TcpTests(BothDirections, TestCase):
         reactor: Any = global_reactor
         self.share(reactor)
 
-        async def admit(key: PublicKey) -> str:
+        async def admit(key: PublicKey, said: str) -> str:
             return "bob"
 
         def serve(session: Session) -> Any:

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.peer.find.own_identity import OwnName
 from p2pshare.peer.ownership import Owner
-from p2pshare.peer.share.admission import REMEMBER
+from p2pshare.peer.share.admission import REMEMBER, Admission
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.routes import Routes
@@ -93,7 +93,12 @@ class RoundTripTests(SynchronousTestCase):
         known = KnownPeers(data.path, str(REGISTRY_KEY.public))
         shares = shared_paths([str(self.share)], [], self.base)
         sharer = SessionSharer(
-            cast("Any", self.alice), shares, None, data.path, client, known, lambda: identity.key
+            cast("Any", self.alice),
+            shares,
+            None,
+            data.path,
+            Admission(cast("Any", self.alice), client, known),
+            lambda: identity.key,
         )
         self.result(sharer.open())
         self.result(sharer.acceptor.listen(PORT, SHARER))

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SkipTest
 
 from p2pshare.classic.datagrams import Kind
+from p2pshare.classic.shared_files import ClassicShare
 from p2pshare.core.datagram_core import Address
 from p2pshare.core.ranges import Range
 from p2pshare.core.session_interface import Session
@@ -31,6 +32,7 @@ from p2pshare.errors import (
     RegistryUnreachable,
     SessionRefused,
 )
+from p2pshare.names import ON_NETWORK
 from p2pshare.net.datagrams.welcome_port import WelcomePort
 from p2pshare.net.dns import LookUpError
 from p2pshare.net.reach import interfaces
@@ -40,13 +42,13 @@ from p2pshare.net.session.tcp_congestion import congestion_control
 from p2pshare.peer.control import running_peer
 from p2pshare.peer.reach import network
 from p2pshare.peer.registration import Elsewhere
-from p2pshare.peer.service import PeerService, classic_share
+from p2pshare.peer.service import PeerService, classic_paths
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.site import Site
-from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.addresses import LAN, PeerAddress
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import PeerView, Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS, Credit, Message
@@ -254,18 +256,27 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual(asking.received, [])
         self.assertIs((await self.ask("status"))["classic"], False)
 
+    def classic_share(
+        self, share: SharedPath, registry: str = "http://127.0.0.1:8000"
+    ) -> ClassicShare:
+        return ClassicShare(classic_paths([share], Settings(registry=registry)))
+
     async def test_classic_knows_nobody(self) -> None:
         """The classic protocol serves only what is shared with everyone (threats 34 and 36)."""
         self.share_text(b"text")
         for allow in (None, frozenset(["bob"])):
-            share = classic_share([SharedPath("stuff", self.shared, allow)])
+            share = self.classic_share(SharedPath("stuff", self.shared, allow))
             opened = share.open(Kind.TEXT, lambda *_: None)
             self.assertEqual(opened is None, allow is not None)
             if opened is not None:
                 opened.file.close()
+        for names, count in ((None, 0), ({"bob"}, 0), ({"bob", ON_NETWORK}, 1)):
+            allowed = None if names is None else frozenset(names)
+            there = [SharedPath("stuff", self.shared, allowed)]
+            self.assertEqual(len(classic_paths(there, Settings(registry=LAN))), count)
         other = self.shared / "other.bin"
         other.write_bytes(b"")
-        share = classic_share([SharedPath("other", other)])
+        share = self.classic_share(SharedPath("other", other))
         for kind in Kind:
             self.assertIsNone(share.open(kind, lambda *_: None))
 

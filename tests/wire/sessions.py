@@ -61,7 +61,7 @@ RUNS = st.lists(st.integers(0, 2**40), unique=True, max_size=8).map(
 )
 
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
-    Hello: st.builds(Hello, st.integers(1, 99), TEXTS, AMOUNTS),
+    Hello: st.builds(Hello, st.integers(1, 99), TEXTS, AMOUNTS, st.just("") | NAMES),
     Welcome: st.builds(Welcome, st.just(1), TEXTS, NAMES, AMOUNTS),
     Refused: st.builds(Refused, st.sampled_from(Refusal), st.integers(0, 86400)),
     Credit: st.builds(Credit, AMOUNTS),

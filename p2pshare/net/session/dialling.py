@@ -79,6 +79,8 @@ class WantedSession:
     """Seconds without a byte after which the session is lost."""
     timeout: float = GREETING
     """Seconds until it must be connected, and until it must have welcomed this peer."""
+    own_name: str = ""
+    """What the user is called, if there is no registry that says it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -240,7 +242,7 @@ class SessionDial:
             Role.OPENER,
             reactor.seconds(),
             name=wanted.name,
-            hello=Hello(VERSION, AGENT, wanted.credit),
+            hello=Hello(VERSION, AGENT, wanted.credit, wanted.own_name),
             silence=wanted.silence,
             greeting=wanted.timeout,
         )

@@ -29,6 +29,7 @@ from p2pshare.core.rate import RateLimit
 from p2pshare.core.receiver import ReceiverCore
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
+    AcceptanceAwaited,
     KeyChanged,
     LinkClosed,
     LinkGivenUp,
@@ -58,6 +59,7 @@ FIRST_TRIES = 4  # tries for a first session that breaks while it is opened, as 
 FIRST_PATIENCE = 8.0  # seconds after which none of these tries starts
 FAREWELL = 1.0  # seconds to wait for the end of a closed session
 RETRY_FIRST, RETRY_MAX = 0.3, 25.0  # seconds until the next try, before jitter
+ACCEPT_PATIENCE = 600.0  # seconds in which the peer's owner may accept this user's key
 BUSY_TRIES = 4  # requests for a page of a listing from a busy peer
 
 Find = Callable[[], Awaitable[Target]]
@@ -180,6 +182,7 @@ class RemotePeer:
         self._back_off = LimitedBackOff(RETRY_FIRST, RETRY_MAX, rng, limits.patience)
         self._buffers = BlockBuffers()
         self._next_id = 1
+        self._awaiting_since: float | None = None  # when first the owner had not accepted this key
         self._target: Target | None = None  # of the latest look-up
         self._state = LinkState.IDLE
         self._link: Link | None = None  # while the state is `UP`
@@ -434,7 +437,14 @@ class RemotePeer:
         """
         asked = error.fields.get("retry_after")
         at_least = float(asked) if isinstance(asked, int) else 0.0
-        delay = self._back_off.failed(self.reactor.seconds(), at_least)
+        now = self.reactor.seconds()
+        if isinstance(error, AcceptanceAwaited):
+            if self._awaiting_since is None:
+                self._awaiting_since = now
+            is_patient = now < self._awaiting_since + ACCEPT_PATIENCE
+            delay = min(at_least, RETRY_MAX) if is_patient else None
+        else:
+            delay = self._back_off.failed(now, at_least)
         if delay is None:
             if not self._has_been_up:
                 raise error

@@ -79,6 +79,11 @@ class Directory(Protocol):
     ) -> None: ...
 
 
+def greeting_name(directory: Directory, own_name: str) -> str:
+    """Return what the user is called in a greeting; empty if there is a registry that says it."""
+    return "" if directory.keeps_names else own_name
+
+
 Close = Callable[[], Deferred[None]]
 """Ends what a directory has open."""
 

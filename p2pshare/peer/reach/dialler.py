@@ -71,6 +71,7 @@ class Dialler:
         carriers: Carriers,
         surroundings: Callable[[], Surroundings] = Surroundings,
         caller: Callable[[], Caller] | None = None,
+        own_name: str = "",
     ) -> None:
         """Args:
         reactor: connects and runs the timers.
@@ -79,12 +80,14 @@ class Dialler:
         surroundings: returns what is known of this machine's networks.
         caller: returns what calls peers that nobody reaches directly; asked when it is needed. None if there is no
             way to call anybody.
+        own_name: what the user is called, if there is no registry that says it.
         """
         self._reactor = reactor
         self._key = key
         self._carriers = carriers
         self._surroundings = surroundings
         self._caller = caller
+        self._own_name = own_name
         self.report: list[Tried] = []
         """The attempts of the latest dial, in the order in which they began."""
 
@@ -103,14 +106,18 @@ class Dialler:
             PeerNotReachable: there is nothing to try.
             P2pshareError: as for `open_session`.
         """
-        wanted = WantedSession(target.name, target.key, credit, early, silence, timeout)
+        wanted = WantedSession(
+            target.name, target.key, credit, early, silence, timeout, self._own_name
+        )
         return await self._dial(target, wanted, may_relay=self._carriers.has_relay)
 
     async def open_direct(
         self, target: Target, *, credit: int, silence: float = SILENCE, timeout: float = GREETING
     ) -> Session:
         """Open a session that does not go through the relay; otherwise as `open`."""
-        wanted = WantedSession(target.name, target.key, credit, (), silence, timeout)
+        wanted = WantedSession(
+            target.name, target.key, credit, (), silence, timeout, self._own_name
+        )
         return await self._dial(target, wanted, may_relay=False)
 
     async def _dial(self, target: Target, wanted: WantedSession, *, may_relay: bool) -> Session:

@@ -111,13 +111,14 @@ class SessionAcceptor:
         self,
         reactor: IPeerReactor,
         key: Callable[[], SigningKey],
-        admit: Callable[[PublicKey], Awaitable[str]],
+        admit: Callable[[PublicKey, str], Awaitable[str]],
         serve: Callable[[Session], SessionUser],
         limits: SessionLimits = DEFAULT_LIMITS,
     ) -> None:
         """Accept sessions after `listen`.
 
-        `key` returns this peer's current key. `admit` returns the name of an opener, or raises `NotAdmitted`. `serve`
+        `key` returns this peer's current key. `admit` returns the name of an opener, from its key and what
+        it calls itself, or raises `NotAdmitted`. `serve`
         makes the user of a session that was welcomed.
         """
         self._reactor = reactor
@@ -243,7 +244,7 @@ class SessionAcceptor:
         key = session.key
         try:
             self._expect_place(key)
-            name = await self._admit(key)
+            name = await self._admit(key, hello.name)
             self._expect_place(key)
         except NotAdmitted as error:
             self._log.debug(

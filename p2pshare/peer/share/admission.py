@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
@@ -30,6 +31,7 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.pins import Pins
 from p2pshare.storage.identity.known_peers import PEERS_MAX, KnownPeers
+from p2pshare.storage.shares.arguments import EVERYONE
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.session_messages import Refusal
 
@@ -61,10 +63,30 @@ class _Answer:
     """Seconds of the clock until which the answer is used."""
 
 
+class Admitting(Protocol):
+    """Decides who is admitted: the registry knows (`Admission`), or the owner (`peer.lan.admission`)."""
+
+    everyone: str
+    """Who sees a share without `--allow`, in words."""
+
+    async def admit(self, key: PublicKey, said: str) -> str:
+        """Return the name of an opener, or raise `NotAdmitted`; `said` is what it calls itself."""
+        ...
+
+    async def resolve(self, names: Iterable[str]) -> None:
+        """Look up the names in `--allow`."""
+        ...
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """Return the keys that wait for the owner, as members of the status."""
+        ...
+
+
 class Admission:
     """Finds the names of openers."""
 
     _log = Logger()
+    everyone = EVERYONE
 
     def __init__(
         self,
@@ -92,8 +114,8 @@ class Admission:
         self._pins_max = pins_max
         self._answers: dict[PublicKey, SharedAnswer[_Answer]] = {}  # the oldest question first
 
-    async def admit(self, key: PublicKey) -> str:
-        """Return the name that belongs to a key.
+    async def admit(self, key: PublicKey, said: str = "") -> str:
+        """Return the name that belongs to a key; what its opener calls itself is ignored.
 
         Raises:
             NotAdmitted: the key has no name, another key is pinned for the name, or the registry does not answer.
@@ -128,6 +150,10 @@ class Admission:
                     names=", ".join(waiting),
                 )
             await deferLater(self._reactor, pause)
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """Return nothing: the registry decides at once."""
+        return []
 
     async def _is_resolved(self, name: str) -> bool:
         try:

@@ -17,17 +17,15 @@ from p2pshare.net.session.tcp_congestion import congestion_control
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import FairLimit, run_in_thread
-from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.share.acceptor import DEFAULT_LIMITS, SessionAcceptor
-from p2pshare.peer.share.admission import Admission, NotAdmitted
+from p2pshare.peer.share.admission import Admitting, NotAdmitted
 from p2pshare.peer.share.open_sessions import OpenSessions
 from p2pshare.peer.share.previews import Previews
 from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSession
 from p2pshare.peer.share.upload_log import Uploads
-from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.shares import digest_cache as block_cache
 from p2pshare.storage.shares import folder_index
-from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
+from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.listing import Survey
@@ -65,15 +63,13 @@ class SessionSharer:
         shares: Sequence[SharedPath],
         limit: float | None,
         data: Path,
-        client: Directory,
-        known: KnownPeers,
+        admission: Admitting,
         key: Callable[[], SigningKey],
     ) -> None:
         """Share after `open`.
 
         Up to `limit` bytes per second are sent over all sessions together. `data` is the peer's data folder, which
-        exists by the time of `open`. The openers' names come from `client` and `known`; `key` returns the peer's
-        current key.
+        exists by the time of `open`. The openers' names come from `admission`; `key` returns the peer's current key.
         """
         self._reactor = reactor
         self._shares = tuple(shares)
@@ -81,9 +77,9 @@ class SessionSharer:
         self._limit = RateLimit(limit, reactor.seconds())
         self._uploads = Uploads(reactor)
         self._listing = FairLimit(LISTS_AT_ONCE, LISTS_OF_ONE)
-        self._admission = Admission(reactor, client, known)
+        self.admission = admission
         limits = DEFAULT_LIMITS.within_open_files()
-        self.acceptor = SessionAcceptor(reactor, key, self._admission.admit, self._serve, limits)
+        self.acceptor = SessionAcceptor(reactor, key, self.admission.admit, self._serve, limits)
         """Accepts sessions after its own `listen`."""
         self.open_sessions = OpenSessions(reactor, limits.credit)
         """The sessions that are open now, and what is requested over them."""
@@ -109,7 +105,7 @@ class SessionSharer:
         Raises:
             NotAdmitted: it has no name, or sees no share.
         """
-        name = await self._admission.admit(key)
+        name = await self.admission.admit(key, "")
         callers = self.callers
         if callers is not None and name not in callers:
             raise NotAdmitted(Refusal.STRANGER)
@@ -124,7 +120,11 @@ class SessionSharer:
         self._tree = ShareTree(self._shares, cache, index)
         self._previews = Previews(self._tree)
         for each in self._shares:
-            allow = EVERYONE if each.allow is None else ",".join(sorted(each.allow)) or "nobody"
+            allow = (
+                self.admission.everyone
+                if each.allow is None
+                else ",".join(sorted(each.allow)) or "nobody"
+            )
             self._log.info(
                 "shared: share={share} path={path} with={allow}",
                 share=display(each.name),
@@ -135,7 +135,7 @@ class SessionSharer:
             self._log.info("nothing shared: no my_file.txt or my_file.jpg here, and no --share")
         wanted = sorted({name for each in self._shares for name in each.allow or ()})
         if wanted:
-            self._resolving = Deferred.fromCoroutine(self._admission.resolve(wanted))
+            self._resolving = Deferred.fromCoroutine(self.admission.resolve(wanted))
             self._resolving.addErrback(self._not_resolved)
         self._begin_survey(self._tree)
 
@@ -177,6 +177,7 @@ class SessionSharer:
                 }
                 for each in self._shares
             ],
+            "waiting": self.admission.waiting(),
             "uploads": self._uploads.status(),
             "sessions": self._uploads.sessions,
             "congestion_control": congestion_control(),

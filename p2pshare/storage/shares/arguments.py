@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p2pshare.errors import WrongUsage
-from p2pshare.names import read_name
+from p2pshare.names import ON_NETWORK, read_viewer
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.paths import component_fault
 
@@ -20,6 +20,10 @@ SHARED_STEM = "my_file"
 """The stem of the files that are shared by default: a text and a picture, as in the classic protocol."""
 EVERYONE = "everyone whose key owns a name in this registry"
 """Viewers of a share without `--allow`."""
+EVERYONE_ACCEPTED = "everyone whose key you have accepted"
+"""The same without a registry."""
+EVERYONE_HERE = "everyone on this network"
+"""Viewers by `--allow @lan`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,22 @@ class SharedPath:
     """Folders that are never shared, wherever they lie."""
     may_be_link: bool = True
     """Whether `path` itself is followed if it is a link."""
+
+    def is_for(self, viewer: str) -> bool:
+        """Whether a viewer may see it: a name that a key has proven, or one with `ON_NETWORK` behind it."""
+        is_open = self.allow is not None and ON_NETWORK in self.allow
+        if viewer.endswith(ON_NETWORK):
+            return is_open
+        return self.allow is None or is_open or viewer in self.allow
+
+
+def allowed_text(allow: Iterable[str] | None, *, is_lan: bool) -> str:
+    """Return who may see a share, in words."""
+    if allow is None:
+        return EVERYONE_ACCEPTED if is_lan else EVERYONE
+    if ON_NETWORK in allow:
+        return EVERYONE_HERE
+    return ", ".join(sorted(allow)) or "nobody"
 
 
 def shared_paths(
@@ -133,7 +153,7 @@ def _read_allow(
     of_share: dict[str, frozenset[str]] = {}
     for text in allow:
         share, equals, names = text.rpartition("=")
-        allowed = frozenset(read_name(name) for name in names.split(","))
+        allowed = frozenset(read_viewer(name) for name in names.split(","))
         if not equals:
             default = allowed | (default or frozenset())
         elif share in shares:

@@ -272,7 +272,7 @@ class _OpenFolders:
 
 
 def _may_see(viewer: str, shared: SharedPath) -> bool:
-    return shared.allow is None or viewer in shared.allow
+    return shared.is_for(viewer)
 
 
 def _local(shared: SharedPath, path: RemotePath) -> bytes:

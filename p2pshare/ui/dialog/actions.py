@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from p2pshare.core.sharer_transfers import Outcome
 from p2pshare.errors import P2pshareError, WrongUsage
-from p2pshare.names import is_name
+from p2pshare.names import is_name, read_name
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.plan import JobItem
@@ -27,17 +27,19 @@ from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import FoundPeer
 from p2pshare.peer.find.own_identity import OwnIdentity
 from p2pshare.peer.registration import LOCAL_ONLY
-from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, shares_of
+from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, classic_paths, shares_of
 from p2pshare.peer.share import upload_log as uploads
 from p2pshare.storage.incoming.destination import is_folder, make_folder
 from p2pshare.storage.open_file_limit import allow_open_files
-from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
+from p2pshare.storage.settings import Settings
+from p2pshare.storage.shares.arguments import SharedPath, allowed_text
 from p2pshare.ui.dialog.console import GOOD, HINT, Console, Line
 from p2pshare.ui.dialog.remote_folder import ENTRIES_SHOWN
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.connection import announce, connection, finder_of
 from p2pshare.ui.verbs.job import Results, WatchedJob, destinations
-from p2pshare.wire.addresses import PeerAddress, is_loopback
+from p2pshare.wire.addresses import LAN, PeerAddress, is_loopback
+from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.quantities import size_text
 from p2pshare.wire.transfer_messages import Listing
@@ -133,7 +135,7 @@ class Actions:
         ]
         return [
             *_reached(name, address, is_private=settings.private),
-            *_sharing(shares, settings.classic),
+            *_sharing(shares, settings),
             *left_out,
             (HOW_TO_END, HINT),
         ]
@@ -171,6 +173,16 @@ class Actions:
             invocation, me, finder, found, visit.link, limit=limit
         ) as visit.remote:
             yield visit
+
+    async def accept(self, words: str) -> PublicKey:
+        """Let a peer see the user's shares, without a registry: `NAME [KEY]`; return its key.
+
+        Raises:
+            P2pshareError: as for `PeerService.accept`.
+        """
+        assert self._peer is not None, "the user has joined"
+        name, _, part = words.partition(" ")
+        return await self._peer.accept(read_name(name), part)
 
     async def set_destination(self, folder: str) -> Path:
         """Save files in another folder from now on; one with a slash at its end is made.
@@ -218,6 +230,7 @@ class Visit:
         self._watched: WatchedJob | None = None
         self._link: LinkChange | None = None
         self._is_listing = False
+        self._said = ""  # the last reason why there is no session
 
     async def page(self, path: RemotePath, after: RemotePath) -> Listing:
         """Return the entries of a folder that follow `after`; what the peer leaves out is shown as errors.
@@ -288,7 +301,9 @@ class Visit:
         if self._watched is not None:
             self._watched.link(change)
         elif self._is_listing and change.state is LinkState.BROKEN:
-            self._invocation.output.remark(f"{change}.")
+            if change.reason != self._said:
+                self._invocation.output.remark(f"{change}.")
+            self._said = change.reason
 
 
 async def _to_its_end(stopping: Deferred[None]) -> None:
@@ -313,13 +328,13 @@ def _reached(name: str, address: PeerAddress, *, is_private: bool = False) -> li
     return [*lines, (LOCAL_ONLY, HINT)] if is_loopback(address.ip) else lines
 
 
-def _sharing(shares: Sequence[SharedPath], classic: bool) -> list[Line]:
+def _sharing(shares: Sequence[SharedPath], settings: Settings) -> list[Line]:
     """Return the lines that tell what is shared, and with whom."""
     if not shares:
         return [(SHARING_NOTHING, HINT)]
     with_whom: dict[str, list[str]] = {}
     for each in shares:
-        whom = EVERYONE if each.allow is None else ", ".join(sorted(each.allow)) or "nobody"
+        whom = allowed_text(each.allow, is_lan=settings.registry == LAN)
         with_whom.setdefault(whom, []).append(each.name)
     lines = []
     for whom, names in with_whom.items():
@@ -327,7 +342,7 @@ def _sharing(shares: Sequence[SharedPath], classic: bool) -> list[Line]:
         if len(names) > len(shown):
             shown.append(f"{len(names) - len(shown)} more")
         lines.append((f"You share {_joined(shown)}, with {whom}.", ""))
-    if classic and EVERYONE in with_whom:
+    if settings.classic and classic_paths(shares, settings):
         lines.append((IN_THE_CLEAR, HINT))
     return lines
 

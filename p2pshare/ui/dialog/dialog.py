@@ -51,12 +51,14 @@ from p2pshare.ui.dialog.console import (
 from p2pshare.ui.dialog.remote_folder import GET, LIST, Fetch, Open, RemoteFolder
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.remote_arguments import FROM_YOURSELF, parse_where
+from p2pshare.wire.addresses import LAN
 
 USERS_SHOWN = 60  # names; the others are counted
 
 QUIT = "quit"
 HELP = ("help", "?")
 TO = "to"
+ACCEPT = "accept"
 YOUR_NAME = "Your name:"
 INVITATION = "Your invitation:"
 WANTS_INVITATION = "This registry accepts new names by invitation only. Ask its operator for one, and paste it here."
@@ -73,6 +75,7 @@ COMMANDS = (
     "get NAME:PATH      get a file or folder",
     "ls                 list the users",
     "to FOLDER          save there",
+    "accept NAME        let NAME see shares",
     "help or ?          show this list",
     "quit               leave",
 )
@@ -86,9 +89,10 @@ OPEN_COMMANDS = (
     "quit               leave",
     './help             a file named "help"',
 )
+ACCEPT_WHOM = 'Type who may see your shares, too: "accept NAME".'
 TO_WHERE = 'Type the folder, too: "to FOLDER".'
 GET_WHAT = 'Type what to get, and from whom: "get NAME:PATH".'
-STOPPED = 'The transfer is stopped. Press Ctrl+C again, or type "quit", to end the dialog.'
+STOPPED = 'Stopped. Press Ctrl+C again, or type "quit", to end the dialog.'
 
 ERRORS_OF_ONE_PATH = (TransferFailed, RemoteNotFound, WrongUsage)
 
@@ -110,6 +114,8 @@ async def converse(invocation: Invocation) -> int:
     actions = Actions(invocation, console)
     settings = invocation.settings
     greeting = f"p2pshare, in the registry {settings.registry}"
+    if settings.registry == LAN:
+        greeting = "p2pshare, on the local network, without a registry"
     dialog = Dialog(console, actions, settings.name, greeting)
     await actions.serve_during(dialog.run)
     if console.is_terminal or not dialog.codes:
@@ -253,7 +259,8 @@ class Dialog:
     async def _open(self, visit: Visit, folder: RemoteFolder, opened: Open) -> RemoteFolder | None:
         """Show a page of a folder; return the folder, or None if it was a file and has been fetched."""
         try:
-            page = await visit.page(opened.path, opened.after)
+            listing = visit.page(opened.path, opened.after)
+            page = await self._console.interruptible(listing)
         except RemoteIsFile:
             if not opened.path or not opened.may_fetch:
                 raise
@@ -297,10 +304,13 @@ class Dialog:
                 if text.casefold() in HELP:
                     for line in OPEN_COMMANDS if question == OPEN else COMMANDS:
                         self._say(line)
-                elif word.casefold() != TO:
+                elif word.casefold() not in (TO, ACCEPT):
                     return text
                 elif not rest.strip():
-                    raise WrongUsage(reason=TO_WHERE)
+                    raise WrongUsage(reason=TO_WHERE if word.casefold() == TO else ACCEPT_WHOM)
+                elif word.casefold() == ACCEPT:
+                    key = await self._actions.accept(rest.strip())
+                    self._say(f"Accepted. The key is {key.grouped}.", GOOD)
                 else:
                     folder = await self._actions.set_destination(rest.strip())
                     self._say(f"Files are saved in {folder} from now on.", GOOD)

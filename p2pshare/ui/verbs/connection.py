@@ -11,7 +11,7 @@ from p2pshare.errors import NoSuchPeer, P2pshareError
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.peer.fetch.link_change import LinkChange
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
-from p2pshare.peer.find.directory import Directory
+from p2pshare.peer.find.directory import Directory, greeting_name
 from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
 from p2pshare.peer.find.own_identity import OwnIdentity, OwnName
 from p2pshare.peer.reach.dialler import Caller, Dialler, Surroundings
@@ -94,7 +94,14 @@ def dialler_of(
         return Surroundings(tuple(each.network for each in read_network().addresses))
 
     has_calls = isinstance(directory, RegistryClient)
-    return Dialler(reactor, lambda: me.key, carriers, surroundings, caller if has_calls else None)
+    return Dialler(
+        reactor,
+        lambda: me.key,
+        carriers,
+        surroundings,
+        caller if has_calls else None,
+        greeting_name(directory, me.name),
+    )
 
 
 @asynccontextmanager

@@ -1,38 +1,85 @@
-"""The verbs `peers` and `registries`: the pinned keys of peers and registries. They need no network."""
+"""The verbs `peers` and `registries`: the keys of peers and registries that the user knows or accepts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 
 from colorama import Fore
 from rich.cells import cell_len
 
-from p2pshare.errors import NotFound, WrongUsage
+from p2pshare.errors import NamesProven, NotFound, WrongUsage
 from p2pshare.names import did_you_mean, read_name
+from p2pshare.peer.lan.admission import AcceptedPeers, chosen_key
 from p2pshare.storage.identity.data_folder import PeerPlace
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
+from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.verbs.key import name_of
-from p2pshare.wire.addresses import registry_url
+from p2pshare.ui.verbs.whoami import running
+from p2pshare.wire.addresses import LAN, registry_url
 from p2pshare.wire.keys import PublicKey
 
 GAP = "  "
 
+WAITING = (
+    "These wait until you accept them: compare the key, then run `p2pshare peers accept NAME`."
+)
+NOBODY_HERE = "You know nobody on this network yet: `p2pshare users` shows who is here."
 NOBODY = "You know no peer of {registry} yet: `p2pshare users` lists its users."
 
 
-def peers(settings: Settings, output: Output) -> int:
-    """Show the known peers of the registry with their keys; return the exit code.
+async def peers(invocation: Invocation) -> int:
+    """Show the known peers with their keys, and those that wait to be accepted; return the exit code.
 
     Raises:
         WrongUsage: the settings have no name.
         KnownPeersUnusable: the list cannot be read.
+        PeerNotAnswering: a peer runs, but does not answer.
     """
+    settings, output = invocation.settings, invocation.output
     known = _known_peers(settings).all()
-    _show(output, "peer", "name", dict(sorted(known.items())))
-    if not known:
-        output.remark(NOBODY.format(registry=settings.registry))
+    _show(output, "peer", "name", sorted(known.items()))
+    waiting = await _waiting(invocation)
+    if waiting:
+        output.remark(WAITING)
+        _show(output, "waiting", "name", waiting)
+    elif not known:
+        is_lan = settings.registry == LAN
+        output.remark(NOBODY_HERE if is_lan else NOBODY.format(registry=settings.registry))
+    return 0
+
+
+async def accept(invocation: Invocation, peer: str, key: Sequence[str]) -> int:
+    """Let a peer see what the user shares, without a registry; return the exit code.
+
+    Args:
+        invocation: the run of the command line.
+        peer: the name that the peer has from now on.
+        key: its key, or the beginning of one that waits, in any groups; empty for the only one that waits.
+
+    Raises:
+        NamesProven: there is a registry.
+        NotFound: no such key waits, or several do.
+        KeyChanged: another key is known for the name.
+        P2pshareError: the running peer does not answer, or the list cannot be written.
+    """
+    settings, output, name = invocation.settings, invocation.output, read_name(peer)
+    place = PeerPlace.of(settings, name_of(settings))
+    if not place.is_lan:
+        raise NamesProven(registry=settings.registry)
+    part = "".join(key)
+    async with running(invocation, place.path) as own:
+        if own is not None:
+            told = await own.ask("accept", name=name, key=part)
+            accepted = PublicKey.parse(str(told["key"]))
+        else:
+            lists = AcceptedPeers(place.path)
+            accepted = chosen_key(name, part, lists.pins.key(name), ())
+            lists.accept(name, accepted)
+    output.event("accepted", name=name, key=str(accepted))
+    output.line(f"{name} may see what you share with everyone whom you have accepted.", Fore.GREEN)
+    output.line(f"The key is {accepted.grouped}.")
     return 0
 
 
@@ -44,14 +91,27 @@ def forget(settings: Settings, output: Output, peer: str) -> int:
         KnownPeersUnusable: the list cannot be read or written.
     """
     peer = read_name(peer)
+    place = PeerPlace.of(settings, name_of(settings))
     known = _known_peers(settings)
-    key = known.forget(peer)
+    key = AcceptedPeers(place.path).forget(peer) if place.is_lan else known.forget(peer)
     if key is None:
         meant = did_you_mean(peer, known.all())
         hint = f" Did you mean {meant!r}?" if meant else ""
         raise NotFound(reason=f"No key of {peer!r} is known in {settings.registry}.{hint}")
     output.event("forgotten", name=peer, key=str(key))
     return _forgotten(output, peer, key)
+
+
+async def _waiting(invocation: Invocation) -> list[tuple[str, PublicKey]]:
+    """Return the keys that wait to be accepted by the running peer, each with what it calls itself."""
+    place = PeerPlace.of(invocation.settings, name_of(invocation.settings))
+    if not place.is_lan:
+        return []
+    async with running(invocation, place.path) as own:
+        if own is None:
+            return []
+        told = (await own.ask("status")).get("waiting", [])
+    return [(str(each["name"]), PublicKey.parse(str(each["key"]))) for each in told]
 
 
 def registries(settings: Settings, output: Output) -> int:
@@ -62,7 +122,7 @@ def registries(settings: Settings, output: Output) -> int:
     """
     known = _place(settings).registries.all()
     keys = {url: PublicKey.parse(key) for url, key in known.items()}
-    _show(output, "registry", "url", keys)
+    _show(output, "registry", "url", keys.items())
     if not known:
         output.remark("You know no registry yet.")
     return 0
@@ -87,11 +147,12 @@ def forget_registry(settings: Settings, output: Output, url: str) -> int:
     return _forgotten(output, f"the registry {registry}", PublicKey.parse(key))
 
 
-def _show(output: Output, kind: str, label: str, keys: Mapping[str, PublicKey]) -> None:
+def _show(output: Output, kind: str, label: str, keys: Iterable[tuple[str, PublicKey]]) -> None:
     """Show owners and keys: as events, as cells, or for people with the key beside or below its owner."""
-    width = max(map(len, keys), default=0)
+    shown = list(keys)
+    width = max((len(owner) for owner, _ in shown), default=0)
     screen = output.screen()
-    for owner, key in keys.items():
+    for owner, key in shown:
         output.event(kind, **{label: owner}, key=str(key))
         if output.is_quiet:
             output.rows([[owner]])

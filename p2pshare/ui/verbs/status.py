@@ -10,13 +10,16 @@ from typing import Any
 from twisted.internet.task import deferLater
 
 from p2pshare.errors import PeerNotRunning, ServiceDoesNotEnd, WrongUsage
+from p2pshare.names import ON_NETWORK
 from p2pshare.peer.control import ControlClient
 from p2pshare.peer.registration import LOCAL_ONLY, Elsewhere, elsewhere_text
 from p2pshare.peer.share.service import left_out_text
 from p2pshare.storage.locks import UNKNOWN, FolderLock, is_process
-from p2pshare.storage.shares.arguments import EVERYONE
+from p2pshare.storage.shares.arguments import allowed_text
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.whoami import data_folder, running
+from p2pshare.wire.addresses import LAN
+from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.quantities import duration_text, rate_text, size_text
 
 CURRENT_SHOWN = 3  # files of one session
@@ -109,7 +112,8 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     name = told["name"]
     elsewhere = Elsewhere(**told["elsewhere"]) if told.get("elsewhere") else None
     if told["registered"]:
-        state = "online" if told["online"] else "cut off from the registry"
+        place = "network" if told.get("registry") == LAN else "registry"
+        state = "online" if told["online"] else f"cut off from the {place}"
         yield f"{name} is {state}, reached at {told['address']} (process {told['pid']})."
     elif elsewhere is not None and elsewhere.waits:
         yield f"{name} is in use elsewhere (process {told['pid']})."
@@ -128,11 +132,14 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     if not shares:
         yield "It shares nothing."
     for share in shares:
-        yield f"It shares {share['name']} ({share['path']}) with {_whom(share['allow'])}."
+        yield f"It shares {share['name']} ({share['path']}) with {_whom(share['allow'], told)}."
         if (left_out := share.get("left_out")) and (text := left_out_text(left_out)):
             yield f"Not shared of {share['name']}: {text}."
     if told.get("classic"):
         yield "It also speaks the classic protocol, unencrypted."
+    for each in told.get("waiting", []):
+        key = PublicKey.parse(each["key"]).grouped
+        yield f"{each['name']} waits to be accepted: `p2pshare peers accept {each['name']}`. Key: {key}."
     visits = told.get("uploads", [])
     if not visits:
         yield "Nobody is connected."
@@ -155,13 +162,10 @@ def _reached(told: Mapping[str, Any]) -> Iterator[str]:
             yield MAPPINGS[told["mapping"]]
 
 
-def _whom(allow: list[str] | None) -> str:
-    if allow is None:
-        return EVERYONE
-    shown = allow[:ALLOWED_SHOWN]
-    if len(allow) > len(shown):
-        shown = [*shown, f"{len(allow) - len(shown)} more"]
-    return ", ".join(shown) or "nobody"
+def _whom(allow: list[str] | None, told: Mapping[str, Any]) -> str:
+    if allow is not None and len(allow) > ALLOWED_SHOWN and ON_NETWORK not in allow:
+        return f"{', '.join(allow[:ALLOWED_SHOWN])}, {len(allow) - ALLOWED_SHOWN} more"
+    return allowed_text(allow, is_lan=told.get("registry") == LAN)
 
 
 def _visit(visit: Mapping[str, Any]) -> str:

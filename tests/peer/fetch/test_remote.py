@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.core.back_off import JITTER
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import (
+    AcceptanceAwaited,
     KeyChanged,
     LinkClosed,
     LinkGivenUp,
@@ -36,7 +37,15 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.fetch.link import SLOWEST_READ
 from p2pshare.peer.fetch.link_change import LinkState, reason_of
-from p2pshare.peer.fetch.remote import _TRANSITIONS, FAREWELL, FIRST_TRIES, LinkEvent, RemotePeer
+from p2pshare.peer.fetch.remote import (
+    _TRANSITIONS,
+    ACCEPT_PATIENCE,
+    FAREWELL,
+    FIRST_TRIES,
+    RETRY_MAX,
+    LinkEvent,
+    RemotePeer,
+)
 from p2pshare.peer.find.target import Target
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import BLOCK_SIZE
@@ -250,6 +259,29 @@ class FirstTimeTests(RemoteTestCase):
         asked = self.ask(self.alice.remote(patience=60.0), "photos")
         self.alice.pass_time(61)
         self.assertIs(self.failureResultOf(asked).value, error)
+
+    def test_awaits_acceptance(self) -> None:
+        """A peer whose owner has to accept the key is asked every few seconds, as it says, until that is over."""
+        waits = AcceptanceAwaited(name="alice", reason="not accepted yet", retry_after=3)
+        self.alice.refusals += [waits] * 60
+        asked = self.ask(self.alice.remote(patience=10.0), "photos")
+        self.alice.pass_time(181)
+        self.successResultOf(asked)
+        told = {each.retry_in for each in self.alice.changes if each.state is LinkState.BROKEN}
+        self.assertEqual(told, {3.0})
+
+    def test_awaits_acceptance_for_ever(self) -> None:
+        """The wait for an acceptance has an end, and no peer can make the pauses long or short."""
+        for asked_s, paused in ((86_400, RETRY_MAX), (1, 1.0)):
+            self.alice.refusals.clear()
+            waits = AcceptanceAwaited(name="alice", reason="no", retry_after=asked_s)
+            self.alice.refusals += [waits] * 1000
+            self.alice.changes.clear()
+            asked = self.ask(self.alice.remote(), "photos")
+            self.alice.pass_time(ACCEPT_PATIENCE + RETRY_MAX)
+            self.assertIs(self.failureResultOf(asked).value, waits)
+            told = {e.retry_in for e in self.alice.changes if e.state is LinkState.BROKEN}
+            self.assertEqual(told, {paused})
 
     def test_where(self) -> None:
         """Threat 13: it connects to the address that the record has, for the key that is known, and nowhere else."""

@@ -71,7 +71,7 @@ class CallsTestCase(SynchronousTestCase):
         self.admitted: list[PublicKey] = []
         self.cleanups: list[Any] = []
 
-    async def admit(self, key: PublicKey) -> str:
+    async def admit(self, key: PublicKey, said: str = "") -> str:
         self.admitted.append(key)
         if isinstance(self.verdict, NotAdmitted):
             raise self.verdict

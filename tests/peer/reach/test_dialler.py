@@ -55,7 +55,7 @@ class DiallerTests(SynchronousTestCase):
         self.caller.clock = self.network.clock
 
     def listen(self, ip: str, port: int, key: Any = ALICE) -> None:
-        async def admit(key: PublicKey) -> str:
+        async def admit(key: PublicKey, said: str) -> str:
             return "bob"
 
         acceptor = SessionAcceptor(

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.peer.share.admission import Admission
 from p2pshare.peer.share.service import (
     EXAMPLE_MAX,
     SURVEY_AGAIN,
@@ -20,6 +21,7 @@ from p2pshare.peer.share.service import (
     left_out_text,
 )
 from p2pshare.registry.client import RegistryClient
+from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.shares import digest_cache as block_cache
 from p2pshare.storage.shares import folder_index
 from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
@@ -46,8 +48,7 @@ class LogTests(SynchronousTestCase):
             [SharedPath("stuff", shared)],
             None,
             data,
-            client,
-            reactor.seconds,
+            Admission(reactor, client, cast("KnownPeers", None)),
             lambda: SigningKey(b"a" * 32),
         )
         with capturedLogs() as events:
@@ -77,8 +78,7 @@ class LogTests(SynchronousTestCase):
             [SharedPath("stuff", shared), SharedPath("gone", data / "gone")],
             None,
             data,
-            client,
-            reactor.seconds,
+            Admission(reactor, client, cast("KnownPeers", None)),
             lambda: SigningKey(b"a" * 32),
         )
         with capturedLogs() as events:
@@ -141,9 +141,14 @@ class LogTests(SynchronousTestCase):
             client = cast("RegistryClient", SimpleNamespace(url="http://127.0.0.1:1"))
             data = Path(tempfile.mkdtemp(dir=os.getcwd()))
             sharer = SessionSharer(
-                reactor, shares, None, data, client, reactor.seconds, lambda: SigningKey(b"a" * 32)
+                reactor,
+                shares,
+                None,
+                data,
+                Admission(reactor, client, cast("KnownPeers", None)),
+                lambda: SigningKey(b"a" * 32),
             )
-            self.patch(sharer._admission, "resolve", nothing)
+            self.patch(sharer.admission, "resolve", nothing)
             with capturedLogs() as events:
                 self.successResultOf(Deferred.fromCoroutine(sharer.open()))
             self.successResultOf(Deferred.fromCoroutine(sharer.stop()))

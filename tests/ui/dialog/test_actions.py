@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import WrongUsage
+from p2pshare.names import ON_NETWORK
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN
 from p2pshare.peer.share import upload_log as uploads
@@ -34,7 +35,7 @@ from p2pshare.ui.dialog.actions import (
 )
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
-from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.addresses import LAN, PeerAddress
 
 
 class EndTests(SynchronousTestCase):
@@ -89,7 +90,11 @@ class LinesTests(SynchronousTestCase):
         """Shares are listed with the names that may see them, and with a warning about unencrypted copies."""
         photos, notes = (SharedPath(name, Path(f"/{name}")) for name in ("photos", "notes"))
         mine = SharedPath("mine", Path("/mine"), frozenset({"bob", "alice"}))
-        told = [text for text, _ in _sharing((photos, mine, notes), True)]
+        classic, lan = (
+            Settings(registry="http://127.0.0.1:8000", classic=True),
+            Settings(registry=LAN),
+        )
+        told = [text for text, _ in _sharing((photos, mine, notes), classic)]
         self.assertEqual(
             told,
             [
@@ -98,9 +103,17 @@ class LinesTests(SynchronousTestCase):
                 IN_THE_CLEAR,
             ],
         )
-        self.assertEqual([text for text, _ in _sharing((), True)], [SHARING_NOTHING])
+        self.assertEqual([text for text, _ in _sharing((), classic)], [SHARING_NOTHING])
         many = [SharedPath(f"s{n}", Path("/s")) for n in range(SHARES_SHOWN + 3)]
-        self.assertIn("and 3 more, with", _sharing(many, False)[0][0])
+        self.assertIn("and 3 more, with", _sharing(many, lan)[0][0])
+        here = SharedPath("here", Path("/here"), frozenset({ON_NETWORK}))
+        self.assertEqual(
+            [text for text, _ in _sharing((photos, here), lan)],
+            [
+                "You share photos, with everyone whose key you have accepted.",
+                "You share here, with everyone on this network.",
+            ],
+        )
 
     def test_uploads(self) -> None:
         """The info events of the upload log are shown as long as the context lasts, and no others."""

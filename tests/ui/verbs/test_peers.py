@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import NotFound, WrongUsage
+from p2pshare.errors import IllegalName, KeyChanged, NamesProven, NotFound, WrongUsage
+from p2pshare.peer.lan.admission import AcceptedPeers
+from p2pshare.storage.identity.data_folder import LAN_PLACE
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings
+from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import peers
+from p2pshare.wire.addresses import LAN
 from p2pshare.wire.keys import SigningKey
 from tests.ui.registries import URL
 from tests.ui.screens import real_terminal
@@ -32,6 +42,17 @@ class PeersTests(SynchronousTestCase):
         terminals = (Terminal.detect(stream, {}) for stream in (self.stdout, self.stderr))
         return Output(*terminals, json=json, quiet=quiet)
 
+    def peers(self, output: Output) -> int:
+        return self.run_verb(peers.peers(self.invocation(output)))
+
+    def run_verb(self, work: Coroutine[Any, Any, int]) -> int:
+        return self.successResultOf(Deferred.fromCoroutine(work))
+
+    def invocation(self, output: Output, settings: Settings | None = None) -> Invocation:
+        reactor: Any = Clock()
+        settings = settings or self.settings
+        return Invocation(reactor, Random(1), settings, output, Path(), lambda: 0.0)
+
     def test_forget_misspelt(self) -> None:
         """An unknown name is compared with the known ones, ignoring case."""
         self.known.pin("alice", ALICE, None)
@@ -43,15 +64,15 @@ class PeersTests(SynchronousTestCase):
         """A pipe gets a line for each peer with its whole key; with `--quiet` only the names."""
         self.known.pin("dave", DAVE, None)
         self.known.pin("alice", ALICE, None)
-        self.assertEqual(peers.peers(self.settings, self.output()), 0)
+        self.assertEqual(self.peers(self.output()), 0)
         self.assertEqual(self.stdout.getvalue(), f"alice\t{ALICE}\ndave\t{DAVE}\n")
-        peers.peers(self.settings, self.output(quiet=True))
+        self.peers(self.output(quiet=True))
         self.assertTrue(self.stdout.getvalue().endswith("\nalice\ndave\n"))
 
     def test_json(self) -> None:
         """Programs get an event for each peer."""
         self.known.pin("alice", ALICE, None)
-        peers.peers(self.settings, self.output(json=True))
+        self.peers(self.output(json=True))
         self.assertEqual(
             json.loads(self.stdout.getvalue()),
             {"event": "peer", "name": "alice", "key": str(ALICE)},
@@ -66,19 +87,20 @@ class PeersTests(SynchronousTestCase):
         ):
             with self.subTest(columns=columns), real_terminal(columns) as real:
                 terminal = Terminal.detect(real.stream, {})
-                peers.peers(self.settings, Output(terminal, terminal))
+                self.peers(Output(terminal, terminal))
                 self.assertEqual(real.show(), lines)
                 self.assertFalse(real.screen.wrapped)
 
     def test_nobody(self) -> None:
         """Without known peers a remark says how to find some."""
-        self.assertEqual(peers.peers(self.settings, self.output()), 0)
+        self.assertEqual(self.peers(self.output()), 0)
         self.assertEqual(self.stderr.getvalue(), f"{peers.NOBODY.format(registry=URL)}\n")
         self.assertEqual(self.stdout.getvalue(), "")
 
     def test_no_name(self) -> None:
         """The verb needs the name of the user."""
-        self.assertRaises(WrongUsage, peers.peers, Settings(registry=URL), self.output())
+        invocation = self.invocation(self.output(), Settings(registry=URL))
+        self.failureResultOf(Deferred.fromCoroutine(peers.peers(invocation)), WrongUsage)
 
     def test_forget(self) -> None:
         """A known key is forgotten; an unknown one is an error."""
@@ -88,3 +110,60 @@ class PeersTests(SynchronousTestCase):
         self.assertEqual(self.known.all(), {})
         self.assertRaises(NotFound, peers.forget, self.settings, self.output(), "alice")
         self.assertRaises(WrongUsage, peers.forget, self.settings, self.output(), "No name")
+
+
+class AcceptTests(PeersTests):
+    """`peers` and `peers accept` without a registry, while no peer runs."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.settings = replace(self.settings, registry=LAN)
+        assert self.settings.data is not None
+        self.settings.data.mkdir()
+        self.known = KnownPeers(self.settings.data, LAN_PLACE)
+        self.lists = AcceptedPeers(self.settings.data)
+
+    def accept(self, name: str, *key: str) -> Deferred[int]:
+        invocation = self.invocation(self.output())
+        return Deferred.fromCoroutine(peers.accept(invocation, name, key))
+
+    def test_nobody(self) -> None:
+        """Without known peers a remark says how to find some."""
+        self.assertEqual(self.peers(self.output()), 0)
+        self.assertEqual(self.stderr.getvalue(), f"{peers.NOBODY_HERE}\n")
+
+    def test_accept(self) -> None:
+        """A key that is known, or given in full, in any groups, is accepted; its owner then has a name."""
+        self.known.pin("alice", ALICE, None)
+        self.assertEqual(self.successResultOf(self.accept("Alice")), 0)
+        self.assertEqual(
+            self.successResultOf(self.accept("dave", *DAVE.grouped.upper().split())), 0
+        )
+        for name, key in (("alice", ALICE), ("dave", DAVE)):
+            self.assertEqual(self.lists.name_of(key, ()), name)
+            self.assertIn(key.grouped, self.stdout.getvalue())
+
+    def test_not_accepted(self) -> None:
+        """An unknown name, a short part of a key and a key in place of a known one are errors; nobody is accepted."""
+        self.known.pin("alice", ALICE, None)
+        for name, key, error in (
+            ("dave", "", NotFound),
+            ("alice", "abc", NotFound),
+            ("alice", str(DAVE)[:10], NotFound),
+            ("alice", str(DAVE), KeyChanged),
+            ("No name", "", IllegalName),
+        ):
+            self.failureResultOf(self.accept(name, key), error)
+        self.assertEqual(self.lists.accepted.all(), {})
+
+    def test_forget_accepted(self) -> None:
+        """A peer that is forgotten is not accepted any more."""
+        self.lists.accept("alice", ALICE)
+        peers.forget(self.settings, self.output(), "alice")
+        self.assertIsNone(self.lists.name_of(ALICE, {"alice"}))
+
+    def test_with_registry(self) -> None:
+        """With a registry there is nobody to accept."""
+        invocation = self.invocation(self.output(), replace(self.settings, registry=URL))
+        accepting = Deferred.fromCoroutine(peers.accept(invocation, "alice", ()))
+        self.failureResultOf(accepting, NamesProven)
