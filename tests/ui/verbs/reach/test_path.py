@@ -134,7 +134,7 @@ class PathTestCase(SynchronousTestCase):
         self.patch(network_facts, "Carriers", FakeCarriers)
         self.patch(network_facts, "read_network", lambda: self.state)
         self.patch(network_facts, "_status", status)
-        self.patch(pathing, "Carriers", FakeCarriers)
+        self.patch(pathing, "carriers_of", FakeCarriers)
         self.patch(pathing, "dialler_of", lambda *_: self.dialler)
         self.patch(pathing, "introduce", self.introduce)
 
