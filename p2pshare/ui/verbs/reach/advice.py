@@ -134,7 +134,7 @@ def about_path(
         )
         return
     if via is Via.RELAY:
-        yield "Direct paths are not tried, since --via relay allows the relay only: omit it."
+        yield "Direct paths are not tried: --via relay and --private allow the relay only."
         if carrier is not None:
             return
     if not other.candidates:

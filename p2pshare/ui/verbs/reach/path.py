@@ -19,6 +19,7 @@ from p2pshare.peer.find.lookup import FoundPeer
 from p2pshare.peer.find.own_identity import OwnIdentity
 from p2pshare.peer.find.target import Target
 from p2pshare.peer.reach.dialler import Dialler
+from p2pshare.storage.settings import Via
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.verbs.connection import announce, carriers_of, dialler_of, finder_of, introduce
@@ -149,7 +150,9 @@ def _show(invocation: Invocation, facts: NetworkFacts, found: FoundPeer, outcome
     output, used = invocation.output, outcome.path
     other = OtherEnd(found.name, found.candidates, found.mapping, found.target.takes_calls)
     carrier = None if used is None else used.carrier
-    advice = list(about_path(facts, other, carrier, invocation.settings.via))
+    settings = invocation.settings
+    via = Via.RELAY if settings.private else settings.via
+    advice = list(about_path(facts, other, carrier, via))
     output.event("network", **facts.to_fields(), advice=list(about_network(facts)))
     output.event(
         "path",
