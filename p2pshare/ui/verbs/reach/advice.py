@@ -13,8 +13,6 @@ from p2pshare.ui.verbs.reach.network_facts import NetworkFacts
 from p2pshare.wire.reach.candidates import Candidate, CandidateKind, Mapping
 
 OPENED = (CandidateKind.GIVEN, CandidateKind.FORWARDED)
-HARD = (Mapping.DEPENDENT, Mapping.BLOCKED)
-"""NATs and networks through which no hole can be punched unless the other end has an open port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ def about_network(facts: NetworkFacts) -> Iterator[str]:
             )
         case Mapping.DEPENDENT:
             yield (
-                "No hole can be punched through this NAT, unless the other end has an open port. "
+                "Through this NAT, a direct path needs an open port at one of the two ends. "
                 f"{_open_port(facts)}"
             )
         case Mapping.INDEPENDENT:
@@ -144,7 +142,12 @@ def about_path(
         )
     elif not _have_common_family(facts, other):
         has, lacks = ("IPv6", "IPv4") if facts.has_ipv6 else ("IPv4", "IPv6")
-        yield f"There is no direct path: this machine has {has} only, and {name} tells addresses of {lacks} only."
+        where = f"at {name}'s end" if facts.has_ipv6 else "here"
+        yield (
+            f"There is no direct path: this machine has {has} only, and {name} tells addresses of {lacks} only. IPv6"
+            f" {where} would make one possible."
+        )
+        return
     if not other.takes_calls:
         yield (
             f"{name} cannot be called through the registry: its peer has no contact to the registry, or is of an"
@@ -192,16 +195,14 @@ def _have_common_family(facts: NetworkFacts, other: OtherEnd) -> bool:
 
 def _open_port(facts: NetworkFacts) -> str:
     """Return how a port of this machine is opened."""
-    seen = [each for each in facts.seen if ":" not in each]
-    address = seen[0] if seen else "the router's address"
     if facts.port is None:
         return (
-            "Run your peer with a fixed --listen PORT, forward TCP and UDP of that number in your router, and pass"
-            f" --address {address}."
+            "Run your peer with a fixed --listen PORT, and forward TCP and UDP of that number in your router, or add"
+            " --port-mapping, which some routers support."
         )
     return (
-        f"Forward port {facts.port}, TCP and UDP, in your router, keep it with --listen {facts.port}, and pass"
-        f" --address {address}."
+        f"Forward port {facts.port}, TCP and UDP, in your router, and keep it with --listen {facts.port}; or add"
+        " --port-mapping, which some routers support."
     )
 
 

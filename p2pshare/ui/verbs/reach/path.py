@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -91,6 +91,8 @@ class Outcome:
     """What has come of dialling."""
 
     tried: tuple[Tried, ...]
+    again: tuple[Tried, ...] = ()
+    """The direct paths that were tried after the relay had led to the peer."""
     path: SessionPath | None = None
     """The path in use; None if there is none."""
     began_at: SessionPath | None = None
@@ -116,11 +118,11 @@ async def _dial(
         first = sessions[0].path
         tried = tuple(dialler.report)
         if first.carrier != RELAY:
-            return Outcome(tried, first, None, ms)
+            return Outcome(tried, (), first, None, ms)
         sessions += await _direct(invocation, dialler, target)
         later = sessions[1].path if len(sessions) > 1 else None
-        tried += tuple(dialler.report)
-        return Outcome(tried, later or first, first if later else None, ms)
+        again = tuple(dialler.report)
+        return Outcome(tried, again, later or first, first if later else None, ms)
     except P2pshareError as error:
         return Outcome(tuple(dialler.report), error=error)
     finally:
@@ -173,13 +175,15 @@ def _show(invocation: Invocation, facts: NetworkFacts, found: FoundPeer, outcome
                 "began_ms": round(1000 * each.began_s, 1),
                 "answered_ms": None if each.answered_ms is None else round(each.answered_ms, 1),
                 "outcome": each.outcome,
+                "again": is_again,
             }
-            for each in outcome.tried
+            for is_again, attempts in ((False, outcome.tried), (True, outcome.again))
+            for each in attempts
         ],
         advice=advice,
     )
     output.result(path_text(found.name, outcome))
-    show_facts(output, [*peer_facts(other, outcome.tried), *network_facts(facts)], LABEL_WIDTH)
+    show_facts(output, [*peer_facts(other, outcome), *network_facts(facts)], LABEL_WIDTH)
     _show_advice(output, advice)
 
 
@@ -195,11 +199,11 @@ def path_text(name: str, outcome: Outcome) -> str:
     return f"{text}; the relay was first{after}." if outcome.began_at else f"{text}{after}."
 
 
-def peer_facts(other: OtherEnd, tried: Iterable[Tried]) -> Iterator[Fact]:
+def peer_facts(other: OtherEnd, outcome: Outcome) -> Iterator[Fact]:
     """Yield what is known of the other end, and what was tried."""
-    for number, each in enumerate(tried):
-        label = "" if number else "tried"
-        yield label, f"{each.carrier} {each.address}: {_result(each)}"
+    for first, attempts in (("tried", outcome.tried), ("tried again", outcome.again)):
+        for number, each in enumerate(attempts):
+            yield "" if number else first, f"{each.carrier} {each.address}: {_result(each)}"
     candidates = ", ".join(map(str, other.candidates)) or "none"
     yield other.name[:LABEL_WIDTH], f"candidates: {candidates}"
     yield "", f"NAT: {mapping_text(other.mapping)}"

@@ -44,8 +44,8 @@ class NetworkAdviceTests(SynchronousTestCase):
         self.assertIn("203.0.113.7", nat_text(HERE))
         for mapping, text, advice in (
             (Mapping.NONE, "none", "firewall allows TCP or UDP to the port of --listen"),
-            (Mapping.INDEPENDENT, "the same for every destination", "--address 203.0.113.7"),
-            (Mapping.DEPENDENT, "symmetric", "--address 203.0.113.7"),
+            (Mapping.INDEPENDENT, "the same for every destination", "--port-mapping"),
+            (Mapping.DEPENDENT, "symmetric", "--port-mapping"),
         ):
             facts = replace(HERE, mapping=mapping)
             self.assertIn(text, nat_text(facts))
@@ -123,7 +123,8 @@ class PathAdviceTests(SynchronousTestCase):
         """Two ends without a common family are told so; IPv6 is proposed where it is missing."""
         there = replace(THERE, candidates=IPV6)
         self.assertIn("IPv4 only, and alice tells addresses of IPv6 only", self.said(other=there))
-        self.assertIn("missing here.", self.said(other=there))
+        self.assertIn("IPv6 here would", self.said(other=there))
+        self.assertNotIn("router", self.said(other=there))
         self.assertIn("missing here and at alice's end.", self.said())
         here = replace(HERE, addresses=(("2001:db8::5", "eth0"),))
         self.assertIn("IPv6 only, and alice tells addresses of IPv4 only", self.said(here))

@@ -271,6 +271,7 @@ class PeerTests(PathTestCase):
                         "began_ms": 0.0,
                         "answered_ms": None,
                         "outcome": "no answer",
+                        "again": False,
                     },
                     {
                         "via": "tcp",
@@ -278,6 +279,7 @@ class PeerTests(PathTestCase):
                         "began_ms": 50.0,
                         "answered_ms": 33.2,
                         "outcome": "used",
+                        "again": False,
                     },
                 ],
                 "advice": [],
@@ -307,6 +309,7 @@ class PeerTests(PathTestCase):
             said = self.stdout.getvalue()
             self.assertIn("through the relay, 192.0.2.1:8000", said)
             self.assertIn("makes the path direct", said)
+            self.assertIn("tried again ", said)
 
     def test_moved(self) -> None:
         """A direct path that works after the relay is the path."""
@@ -315,7 +318,7 @@ class PeerTests(PathTestCase):
         self.assertEqual(
             (event["via"], event["direct"], event["began_on_relay"]), ("udp", True, True)
         )
-        self.assertEqual(len(event["tried"]), 4)
+        self.assertEqual([each["again"] for each in event["tried"]], [False, False, True, True])
         self.assertTrue(all(each.is_closed for each in self.dialler.sessions))
 
     def test_nothing_works(self) -> None:
