@@ -160,16 +160,6 @@ async def look_up(reactor: Any, host: str) -> Answer:
     return await resolver_of(reactor).look_up(host)
 
 
-async def look_up_ipv4(reactor: Any, host: str) -> str | None:
-    """Return the first IPv4 address of a machine; None if it has IPv6 addresses only.
-
-    Raises:
-        LookUpError: the machine has no address, or DNS does not answer.
-    """
-    answer = await resolver_of(reactor).look_up(host)
-    return next((ip for ip in answer if ":" not in ip), None)
-
-
 @implementer(IStreamClientEndpoint)
 class LookedUpEndpoint:
     """A `HostnameEndpoint` whose look-up is bounded, and fails with `LookUpError`."""

@@ -27,7 +27,6 @@ from p2pshare.net.dns import (
     LookUpError,
     NameResolver,
     connect_reason,
-    look_up_ipv4,
     resolver_of,
 )
 from p2pshare.testing.network import ThreadlessReactor
@@ -86,12 +85,6 @@ class LookUpTests(SynchronousTestCase):
         for literal in ("127.0.0.1", "::1"):
             self.assertEqual(self.successResultOf(self.look_up(literal)), [literal])
         self.assertEqual(self.dns.asked, ["nas.lan"])
-
-    def test_ipv4(self) -> None:
-        """The first IPv4 address is found."""
-        for host, ip in (("nas.lan", "192.0.2.7"), ("six.lan", None), ("10.0.0.1", "10.0.0.1")):
-            looking_up = Deferred.fromCoroutine(look_up_ipv4(self.reactor, host))
-            self.assertEqual(self.successResultOf(looking_up), ip)
 
     def test_reasons(self) -> None:
         """An unknown name and a silent DNS server have different reasons."""

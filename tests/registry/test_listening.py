@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
 from p2pshare.errors import BadSetting, CannotStart
+from p2pshare.net.dns import NameResolver
 from p2pshare.net.sockets import addresses_of_this_machine, takes_both_families
 from p2pshare.registry import listening
 from p2pshare.registry.listening import (
@@ -27,6 +28,9 @@ from p2pshare.registry.listening import (
     port_number,
     shown_urls,
 )
+from p2pshare.web.client import HttpClient, pooled_agent
+from p2pshare.web.exchange import Query, Reply
+from p2pshare.web.site import Site
 from tests.registry.certificates import write_certificate
 
 reactor: Any = global_reactor
@@ -179,6 +183,46 @@ class DualStackTests(ListeningTestCase):
 
         self.patch(socket, "socket", no_ipv6)
         self.assertFalse(takes_both_families())
+
+
+class SourceAnswers:
+    """Answers each request with the address from which it came, and the one at which it arrived."""
+
+    def answer(self, query: Query) -> Deferred[Reply]:
+        assert query.local is not None
+        return succeed(Reply(200, (f"{query.source} {query.local[0]}".encode(),)))
+
+
+class BothFamiliesTests(ListeningTestCase):
+    """The client of a registry, over both address families."""
+
+    async def ask(self, host: str) -> str:
+        agent, pool = pooled_agent(reactor)
+        self.addCleanup(pool.closeCachedConnections)
+        client = HttpClient(agent, f"http://{host}:{self.number}", reactor)
+        return (await client.ask(b"GET", "")).body.decode()
+
+    async def test_addresses(self) -> None:
+        """A client over IPv4 has its IPv4 address; names with IPv6 addresses only work as well."""
+        if not takes_both_families():
+            raise SkipTest("this machine has no socket for both families")
+        answers: Any = SourceAnswers()
+        port = Place.of(ListeningReactor(reactor), "tcp:0").listen(Site(answers, reactor))
+        self.addCleanup(lambda: maybeDeferred(port.stopListening))
+        self.number = port_number(port)
+
+        def names(host: str, *_arguments: object) -> list[tuple[Any, ...]]:
+            ip = {"four.test": "127.0.0.1", "six.test": "::1"}[host]
+            family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+            return [(family, socket.SOCK_STREAM, 6, "", (ip, 0))]
+
+        before = reactor.nameResolver
+        reactor.installNameResolver(NameResolver(reactor, names))
+        self.addCleanup(reactor.installNameResolver, before)
+        for host in ("127.0.0.1", "four.test"):
+            self.assertEqual(await self.ask(host), "127.0.0.1 127.0.0.1")
+        for host in ("[::1]", "six.test"):
+            self.assertEqual(await self.ask(host), "::1 ::1")
 
 
 class SharedTests(ListeningTestCase):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from p2pshare.errors import PeerAddressRefused, PeerNotReachable
-from p2pshare.net.dns import LookUpError, look_up_ipv4
+from p2pshare.net.dns import LookUpError, resolver_of
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.find.target import given
@@ -102,15 +102,13 @@ async def expect_elsewhere(
 
 
 async def _is_here(reactor: IPeerReactor, registry: str) -> bool:
-    """Whether the registry is reached at a loopback address."""
+    """Whether the registry is reached at loopback addresses only."""
     host = urlsplit(registry).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        try:
-            ip = ipaddress.IPv4Address(await look_up_ipv4(reactor, host) or "")
-        except (LookUpError, ValueError):
-            return False
-    return ip.is_loopback or ip.is_unspecified
+        found = await resolver_of(reactor).look_up(host)
+    except LookUpError:
+        return False
+    ips = map(ipaddress.ip_address, found)
+    return all(ip.is_loopback or ip.is_unspecified for ip in ips)

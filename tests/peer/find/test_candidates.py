@@ -95,6 +95,10 @@ class AddressTests(SynchronousTestCase):
         """The same applies if the name of the registry leads here; a name without an address counts as elsewhere."""
         install_dns(self.reactor, registry="127.0.1.1")
         self.successResultOf(self.found("127.0.0.1:50000"))
+        install_dns(self.reactor, registry="::1")
+        self.successResultOf(self.found("127.0.0.1:50000"))
+        install_dns(self.reactor, registry="2001:db8::1")
+        self.assert_refused("127.0.0.1:50000")
         install_dns(self.reactor, registry="192.0.2.1")
         self.assert_refused("127.0.0.1:50000")
         self.reactor.hold_threads()
