@@ -167,11 +167,11 @@ class PeerService(Service):
 
     async def _start(self) -> PeerAddress:
         reactor, client, url = self._reactor, self._client, self._settings.registry
+        network = self._network
+        network.start()
         folder = await self._move_in()
         identity = self._identity = Identity.open(folder, url, self._name)
 
-        network = self._network
-        network.start()
         admission, limit = self._admission_of(folder.path), self._settings.limit
         sessions = self._sessions = SessionSharer(
             reactor, self._shares, limit, folder.path, admission, lambda: self.key
@@ -433,9 +433,9 @@ class PeerService(Service):
 
     def _location_changed(self, is_new_network: bool) -> None:
         """Publish the location again; on a new network, old connections to the registry are of no use."""
-        if self._keeper is None:
-            return
-        if is_new_network:
+        if self._keeper is None:  # the registry has yet to answer for the first time
+            self._retries.nudge(restart=is_new_network)
+        elif is_new_network:
             self._forward_port()
             if not self._place.is_lan:
                 self._close_client()

@@ -18,6 +18,7 @@ from tests.lab.world import SIZE, Fetch, Running, World, world
 SLOW = ("--limit", "4MB/s")  # 5 s for the file
 EARLY = 4_000_000  # bytes: the fetch is under way
 BACK_S = 10.0  # s after which a peer has to be back
+LEASE_S = 90.0  # s after which a silent peer counts as offline
 
 
 class Scenario(SynchronousTestCase):
@@ -149,6 +150,38 @@ class ReturnTests(Scenario):
         self.bob.host.run("ip", "link", "set", "eth", "up")
         self.bob.host.run("ip", "route", "replace", "default", "via", "192.168.1.1")
         self.fetches_within(BACK_S)
+
+    def test_back_after_the_lease(self) -> None:
+        """Peers that were offline are online again soon: a network that returns, a router that passes packets again, a
+        suspended process, and another address.
+        """
+        with internet() as (net, add), world(net) as made:
+            homes = {name: add(HomeKind.CONE) for name in ("cable", "router", "suspended", "moved")}
+            peers = {name: made.share(home, name) for name, home in homes.items()}
+            hosts = {name: home.host for name, home in homes.items()}
+            routers = homes["router"].routers[0]
+            for name in ("cable", "moved"):
+                hosts[name].run("ip", "link", "set", "eth", "down")
+            routers.run("nft", "add table ip cut")
+            routers.run(
+                "nft",
+                "add chain ip cut f { type filter hook forward priority -10; policy drop; }",
+            )
+            peers["suspended"].send_signal(signal.SIGSTOP)
+            time.sleep(LEASE_S + 5)
+            self.assertEqual(made.names(), [])
+            hosts["moved"].run("ip", "addr", "flush", "dev", "eth")
+            hosts["moved"].run("ip", "addr", "add", "192.168.1.77/24", "dev", "eth")
+            for name in ("cable", "moved"):
+                hosts[name].run("ip", "link", "set", "eth", "up")
+                hosts[name].run("ip", "route", "replace", "default", "via", "192.168.1.1")
+            routers.run("nft", "delete table ip cut")
+            peers["suspended"].send_signal(signal.SIGCONT)
+            started = time.monotonic()
+            while set(made.names() or ()) != set(homes):
+                away = set(homes) - set(made.names() or ())
+                self.assertLess(time.monotonic() - started, BACK_S, away)
+                time.sleep(0.1)
 
     def test_registry_restart(self) -> None:
         """A sharer is called again soon after a restart of the registry."""

@@ -36,9 +36,11 @@ from p2pshare.names import ON_NETWORK
 from p2pshare.net.datagrams.welcome_port import WelcomePort
 from p2pshare.net.dns import LookUpError
 from p2pshare.net.reach import interfaces
+from p2pshare.net.reach.port_mapping import Forwarded
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.dialling import open_session
 from p2pshare.net.session.tcp_congestion import congestion_control
+from p2pshare.peer import service
 from p2pshare.peer.control import running_peer
 from p2pshare.peer.reach import network
 from p2pshare.peer.registration import Elsewhere
@@ -433,6 +435,47 @@ class PeerServiceTests(LoopbackTestCase):
         self.assertEqual(view.summary.presence, Presence.ONLINE)
         status = await self.ask("status")
         self.assertEqual((status["private"], status["candidates"]), (True, []))
+
+    async def test_port_mapping(self) -> None:
+        """The router is asked to forward the port if the user wants that, and no more in the end; never for a peer that
+        is private, or for this machine only (threat 53).
+        """
+        forwarded: list[tuple[str, int]] = []
+
+        class Router:
+            async def forward(self, port: int) -> Forwarded:
+                forwarded.append(("forward", port))
+                return Forwarded((PeerAddress("203.0.113.9", port),), 3600)
+
+            async def remove(self, port: int) -> None:
+                forwarded.append(("remove", port))
+
+        self.patch(service, "PcpGateway", lambda _: Router())
+        never: list[dict[str, Any]] = [{}, {"private": True, "address": ("192.0.2.7",)}]
+        for options in never:
+            peer = self.peer(port_mapping=True, **options)
+            await peer.ready
+            await peer.stopService()
+        self.assertEqual(forwarded, [])
+        peer = self.peer(port_mapping=True, address=("192.0.2.7",))
+        port = (await peer.ready).port
+        candidates = (await self.ask("status"))["candidates"]
+        self.assertEqual(
+            candidates[:2], [f"given/192.0.2.7:{port}", f"forwarded/203.0.113.9:{port}"]
+        )
+        await peer.stopService()
+        self.assertEqual(forwarded, [("forward", port), ("remove", port)])
+
+    async def test_first_contact_after_a_change(self) -> None:
+        """A peer that waits for its registry tries again at once when the network changes."""
+        await self.listening.stopListening()
+        peer = self.peer()
+        for _ in range(3):
+            while (await self.ask("status"))["trouble"] is None:
+                pass
+        self.serve_registry(self.registry_port)
+        peer._network._network_changed()
+        await peer.ready
 
     async def test_network_changed(self) -> None:
         """A change of the network renews the presence at once."""

@@ -299,11 +299,6 @@ class OwnNetwork:
                 raise LanUnusable(registry=LAN, reason="it has no address in a network")
             return own[0]
         url = urlsplit(registry)
-        if not url.hostname:  # there is no registry: peers on the local network are meant
-            own = [each.ip for each in self._watch.state.addresses]
-            if not own:
-                raise OwnAddressUnknown(reason="this machine is in no network")
-            return own[0]
         try:
             answer = await look_up(self._reactor, url.hostname or "")
         except LookUpError as error:

@@ -295,7 +295,7 @@ class NetworkTests(SynchronousTestCase):
         self.failureResultOf(Deferred.fromCoroutine(self.own.location()), LanUnusable)
 
     def test_seen(self) -> None:
-        """The registry's word for the address counts before STUN's; one that no peer can have does not."""
+        """The registry's word for the address counts before STUN's; one that no peer can have does not (threat 51)."""
         self.network("192.168.1.5")
         self.locate()
         for ip in ("127.0.0.1", "169.254.1.1", "::1", "nonsense"):
