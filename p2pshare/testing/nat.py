@@ -23,7 +23,7 @@ from p2pshare.testing.network import VirtualNetwork, _Segment
 FLOW_S = (
     30.0  # s without a datagram until a flow is forgotten, as with Linux (nf_conntrack_udp_timeout)
 )
-HOPS = 8  # routers between two homes: a datagram with a lower TTL dies behind the sender's NAT
+HOPS = 8  # the TTL with which a datagram arrives in another home; one with less dies behind the sender's NAT
 
 
 class NatKind(StrEnum):
@@ -135,8 +135,12 @@ class Nat:
 class RoutedNetwork(VirtualNetwork):
     """A network in memory with homes behind NATs. Addresses in no home are public."""
 
-    def __init__(self, rng: random.Random, conditions: Conditions | None = None) -> None:
+    def __init__(
+        self, rng: random.Random, conditions: Conditions | None = None, *, hops: int = HOPS
+    ) -> None:
+        """Make a network; a datagram with a TTL below `hops` does not arrive in another home."""
         super().__init__(rng, conditions)
+        self._hops = hops
         self._homes: dict[str, Nat] = {}
         self._routers: dict[str, Nat] = {}
 
@@ -148,7 +152,7 @@ class RoutedNetwork(VirtualNetwork):
     def send(
         self, data: bytes, source: Address, destination: Address, ttl: int | None = None
     ) -> None:
-        """Send a datagram from a host; one with a TTL below `HOPS` opens the NAT and dies on the way."""
+        """Send a datagram from a host; one with a low TTL opens the NAT and dies on the way."""
         nat = self._homes.get(source[0])
         if (other := self._homes.get(destination[0])) is not None:
             if other is nat:  # within the home
@@ -157,7 +161,7 @@ class RoutedNetwork(VirtualNetwork):
         public: Address | None = source
         if nat is not None:
             public = nat.leave(source, destination, self.now) if ttl is None or ttl > 1 else None
-        if public is not None and (ttl is None or ttl >= HOPS):
+        if public is not None and (ttl is None or ttl >= self._hops):
             super()._send(data, public, destination)
 
     def _send(self, data: bytes, source: Address, destination: Address) -> None:

@@ -106,7 +106,7 @@ class Home:
     def forget_flows(self) -> None:
         """Let its NAT forget all mappings, as a router that restarts."""
         for each in self.routers:
-            each.run("conntrack", "--flush")  # it says so on the standard error
+            each.run("sh", "-c", "conntrack --flush 2>&1")  # it says so on the standard error
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,10 @@ die on the way (`prime`). Only when the other side is primed, it *goes*, and sen
 begins with 2, which passes one NAT and dies at the router behind it, however near the other NAT is. 3 and 5 follow,
 for homes with two or more NATs in a row. Addresses in one's own network are checked with the full TTL at once.
 
+The opener primes first, when it calls, with the lowest TTL only: the other end has not primed yet, and on a short way
+a higher one would arrive too early. It keeps the acceptor's higher ones, which may be on their way when the opener
+goes, from doing the same to the opener's router.
+
 If the other end goes too early, or never hears that this one has primed, most NATs work nevertheless. A second attempt
 needs a fresh local port, because of the flow that the router remembers.
 
@@ -72,7 +76,11 @@ GROWTH = 1.5  # times that the interval then grows with each check
 INTERVAL_MAX = 0.4  # s
 EXTRA_CHECKS = 3  # after a success, to the remote that was reached
 ANSWERS_MAX = 32  # answers that wait to be sent; the oldest is dropped
-PRIMING_TTLS = 2, 3, 5  # of the checks to a remote that open the own NAT
+PRIMING_TTLS = (
+    2,
+    3,
+    5,
+)  # of the acceptor's checks to a remote that open its own NAT; the opener sends the first
 
 OPENER = "opener"
 ACCEPTOR = "acceptor"
@@ -252,7 +260,7 @@ class ConnectivityChecks:
 
     def _prime(self, remote: _Remote, now: float) -> None:
         if not remote.is_near:
-            remote.priming.extend(PRIMING_TTLS)
+            remote.priming.extend(PRIMING_TTLS[:1] if self._controls else PRIMING_TTLS)
         remote.due = now
 
     def _on_check(self, binding: stun.Binding, address: Address, now: float) -> None:

@@ -80,7 +80,7 @@ class ScheduleTests(SynchronousTestCase):
 
     def test_prime(self) -> None:
         """Priming sends with rising low TTLs, an interval apart, and a second call adds nothing."""
-        checks = make(BOB)
+        checks = make(BOB, controls=False)
         checks.prime(0.0)
         checks.prime(0.0)
         sent = run(checks, 1.0)
@@ -88,6 +88,12 @@ class ScheduleTests(SynchronousTestCase):
         self.assertEqual(
             [round(when, 3) for when, _ in sent], [0.0, round(INTERVAL, 3), round(2 * INTERVAL, 3)]
         )
+
+    def test_opener_primes_carefully(self) -> None:
+        """The opener primes before the other end has, so it sends nothing that could arrive there."""
+        checks = make(BOB)
+        checks.prime(0.0)
+        self.assertEqual([ttl for _, (_, _, ttl) in run(checks, 1.0)], [min(PRIMING_TTLS)])
 
     def test_near(self) -> None:
         """A remote in the same network is checked with the full TTL at once."""

@@ -21,7 +21,7 @@ from p2pshare.core.reach.checks import (
     Reached,
 )
 from p2pshare.testing.links import Conditions
-from p2pshare.testing.nat import Nat, NatKind, RoutedNetwork
+from p2pshare.testing.nat import HOPS, Nat, NatKind, RoutedNetwork
 
 SERVER = ("198.51.100.1", 8000)
 DELAY = 0.04  # s one way, between any two public addresses
@@ -108,9 +108,11 @@ class End:
 class Attempt:
     """An opener and an acceptor, who know each other's candidates."""
 
-    def __init__(self, opener: NatKind, acceptor: NatKind, *, loss: float = 0.0) -> None:
+    def __init__(
+        self, opener: NatKind, acceptor: NatKind, *, loss: float = 0.0, hops: int = HOPS
+    ) -> None:
         conditions = Conditions(loss=loss, delay=DELAY)
-        self.network = RoutedNetwork(random.Random(1), conditions)
+        self.network = RoutedNetwork(random.Random(1), conditions, hops=hops)
         rng = random.Random(2)
         self.opener, self.acceptor = (
             End(
@@ -176,6 +178,17 @@ class MatrixTests(SynchronousTestCase):
             attempt = Attempt(kind, kind)
             attempt.run(skew, is_primed=False)
             self.assertIs(attempt.opener.reached is not None, expected, f"{kind}, {skew} s")
+
+    def test_short_way(self) -> None:
+        """Plain Linux routers with one router between them: no datagram that primes arrives too early."""
+        attempt = Attempt(NatKind.STOCK, NatKind.STOCK, hops=3)
+        ends = attempt.opener, attempt.acceptor
+        attempt.network.call_at(0.0, attempt.opener.prime)
+        attempt.network.call_at(0.3, attempt.acceptor.prime)
+        attempt.network.call_at(0.4, attempt.opener.go)
+        attempt.network.call_at(0.5, attempt.acceptor.go)
+        attempt.network.run(60.0, stop=lambda: all(each.reached for each in ends))
+        self.assertIsNotNone(attempt.opener.reached)
 
     def test_peer_reflexive(self) -> None:
         """A symmetric NAT's check comes from an address that STUN has not shown, and is accepted."""
