@@ -220,7 +220,7 @@ class PathTests(CallsTestCase):
         self.assertEqual(used, [("udp", f"{ALICE_ROUTER}:{PORT}")])
 
     def test_nothing_left(self) -> None:
-        """When a session is open, the call leaves no inbox, no socket but that of the session, and no timer."""
+        """Threat 54: when a session is open, the call leaves no inbox, no socket but that of the session, and no timer."""
         dialler, target = self.bob(NatKind.PORT_RESTRICTED), self.alice(NatKind.PORT_RESTRICTED)
         session = self.opened(dialler, target)
         self.network.wait(20.0)
@@ -234,7 +234,7 @@ class PathTests(CallsTestCase):
         self.assertEqual([ip for ip, _ in self.network.udp_ports], [ALICE_HOST])
 
     def test_relay_first(self) -> None:
-        """A user who wants the relay alone names no address, sends the peer nothing, and is there quickly."""
+        """Threat 52: a user who wants the relay alone names no address, sends the peer nothing, and is there quickly."""
         target = self.alice(NatKind.PORT_RESTRICTED)
         self.network.datagrams.clear()
         session = self.opened(self.bob(NatKind.PORT_RESTRICTED, Via.RELAY), target)
@@ -243,7 +243,7 @@ class PathTests(CallsTestCase):
         self.assertLess(self.took, 0.4)
 
     def test_private_peer(self) -> None:
-        """Threat 33: a private peer tells nobody its address, and sends nothing from it."""
+        """Threat 52: a private peer tells nobody its address, and sends nothing from it."""
         target = self.alice(NatKind.OPEN, private=True)
         self.network.datagrams.clear()
         session = self.opened(self.bob(NatKind.OPEN), target)
@@ -260,7 +260,7 @@ class PathTests(CallsTestCase):
         self.failure(self.bob(NatKind.SYMMETRIC).open(target, credit=1), PeerUnreachable)
 
     def test_answer_lost(self) -> None:
-        """If the answer is lost, the relay connects the two nevertheless."""
+        """Threat 46: if the answer is lost, the relay connects the two nevertheless."""
         target = self.alice(NatKind.PORT_RESTRICTED)
         self.registry.drops = lambda sender, to: sender == "alice"
         session = self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=3.0)
@@ -425,7 +425,7 @@ class HostileTests(CallsTestCase):
         self.assertLessEqual(len(sent), CHECKS_MAX + 3)
 
     def test_silent_peer(self) -> None:
-        """A peer that takes calls and never answers costs some seconds, and leaves nothing behind."""
+        """Threat 54: a peer that takes calls and never answers costs some seconds, and leaves nothing behind."""
         self.registry.has_relay = False
         target = self.alice(NatKind.PORT_RESTRICTED)
         self.registry.drops = lambda sender, to: sender == "alice"
@@ -435,7 +435,7 @@ class HostileTests(CallsTestCase):
         self.assertEqual(list(self.registry.inboxes), [("alice", "main")])
 
     def test_strangers_connect(self) -> None:
-        """Strangers that find the port for connections back get no further, and do not keep the peer out."""
+        """Threat 54: strangers that find the port for connections back get no further, and do not keep the peer out."""
         self.alice(NatKind.UDP_BLOCKED)
         target = Target("alice", ALICE.public, (), seal_of(ALICE), Mapping.BLOCKED, True)
         dialler = self.bob(NatKind.OPEN)
