@@ -52,7 +52,7 @@ class PathCase(SynchronousTestCase):
 class LossTests(PathCase):
     def test_corruption(self) -> None:
         """A transfer is exact although 2 % of the packets are corrupted: they count as lost."""
-        for seed in range(1, 6):
+        for seed in range(1, 3):
             self.finish(self.pair(dataclasses.replace(PATH, corruption=0.02), seed))
 
     def test_duplicates(self) -> None:
@@ -163,11 +163,10 @@ class DeadPathTests(PathCase):
 
     def test_alive(self) -> None:
         """Heavy loss, long round trips, a rebinding and an outage of 2 s are not taken for a dead path."""
-        for seed in range(1, 3):
-            for loss, delay in ((0.2, 0.015), (0.1, 0.3)):
-                pair = self.pair(dataclasses.replace(PATH, loss=loss, delay=delay), seed)
-                self.begin(pair, sends=False)
-                self.finish(pair)
+        for loss, delay in ((0.2, 0.015), (0.1, 0.3)):
+            pair = self.pair(dataclasses.replace(PATH, loss=loss, delay=delay))
+            self.begin(pair, sends=False)
+            self.finish(pair)
         pair = self.pair()
         self.begin(pair, sends=False)
         pair.rebind((HERE[0], 7001))
@@ -311,7 +310,7 @@ class KeyUpdateTests(PathCase):
 class EcnTests(PathCase):
     def test_marks_prevent_loss(self) -> None:
         """A sender slows down for marks, so that a queue that marks early does not overflow; without marks it does."""
-        file = FILE * 3
+        file = FILE * 2
         conditions = dataclasses.replace(PATH, queue=100_000)
         unmarked, marked = (
             self.pair(conditions),

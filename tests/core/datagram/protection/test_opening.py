@@ -244,6 +244,8 @@ class TrainTests(SynchronousTestCase):
                 wrong[bit // 8] ^= 1 << bit % 8
                 end = receiver(aead=aead)
                 self.assertEqual(end.open(bytes(wrong)).contents, [])
+                if bit % 3:  # a train takes another way, which costs more
+                    continue
                 opened = end.open(b"".join([*packets[:2], wrong, *packets[3:]]), SEGMENT)
                 self.assertEqual(sorted(numbers_of(opened)), [0, 1, 3, 4])
 
