@@ -25,6 +25,7 @@ TAPS = {"p2pregistry", "p2ppeer"}
 TWISTD_HELP = ["-c", "from twisted.scripts.twistd import run; run()", "--help"]
 PATIENCE = 120.0  # seconds
 SETUPTOOLS_MIN = 77
+COMPILED = shutil.ignore_patterns("__pycache__")
 USUAL = {
     "bin", "boot", "dev", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "proc", "run", "sbin",
     "srv", "sys", "tmp", "usr", "var",
@@ -161,7 +162,7 @@ class WheelTests(unittest.TestCase):
     def build(self) -> Path:
         source = self.folder / "source"
         for folder in ("p2pshare", "twisted", "tests", "docs"):
-            shutil.copytree(PROJECT / folder, source / folder)
+            shutil.copytree(PROJECT / folder, source / folder, ignore=COMPILED)
         for file in PROJECT.iterdir():
             if file.is_file() and not file.name.startswith((".", "_")):
                 shutil.copy(file, source)
@@ -189,7 +190,15 @@ class WheelTests(unittest.TestCase):
 
     def check_installed(self, wheel: Path) -> None:
         target = self.folder / "installed"
-        done = pip("install", "--no-deps", "--no-index", "--target", str(target), str(wheel))
+        done = pip(
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--no-compile",
+            "--target",
+            str(target),
+            str(wheel),
+        )
         self.assertEqual(done.returncode, 0, done.stderr)
         # -S: no .pth file is read, so that an editable installation of this folder is not seen.
         path = os.pathsep.join([str(target), sysconfig.get_path("purelib")])
