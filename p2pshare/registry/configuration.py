@@ -39,7 +39,7 @@ DEFAULT_LIMITS: Mapping[str, RateLimit] = {
     "names": RateLimit(0.1, 100),  # new ones, per network of a client: /24, or /56 for IPv6
     "key": RateLimit(1, 30),  # claims and heartbeats, per proven key
     "access": RateLimit(20, 400),  # streams of signals, signals, relays, per client address
-    "access-key": RateLimit(5, 60),  # the same, per proven key
+    "access-key": RateLimit(10, 120),  # the same, per proven key
     "signals": RateLimit(5, 100),  # to one name, per network of a client
     "inbox": RateLimit(50, 500),  # signals to one name, in all
 }
