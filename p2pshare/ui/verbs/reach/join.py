@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from colorama import Fore
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 
 from p2pshare.errors import (
     AlreadyRunning,
@@ -23,7 +25,6 @@ from p2pshare.errors import (
     IllegalName,
     NameTaken,
     NoSuchPeer,
-    P2pshareError,
     Refused,
     RegistryChanged,
     RegistryDowngraded,
@@ -51,11 +52,16 @@ from p2pshare.wire.reach.join_links import LINK_MAX, JoinLink
 
 STDIN = "-"
 TRY_TIMEOUT = 5.0  # seconds for the answer at each URL of a link
+HEAD_START = 0.5  # seconds between the beginnings of two tries
 
 LINK, YOUR_NAME = "The link:", "Your name:"
 NO_LINK = "LINK is missing. Somebody who is in the registry makes one with `p2pshare invite`."
 NO_NAME = "There is no terminal to ask for your name: pass --name NAME."
 OTHER_REGISTRY = "The link says which registry to join: omit --registry."
+
+
+_AWAY = (RegistryHasNoOwners, RegistryDowngraded, Unreachable)
+"""Errors of a URL at which the registry of a link does not answer."""
 
 
 class _Left(Exception):  # noqa: N818 - it is no error
@@ -177,36 +183,55 @@ class _Joining:
         return link.urls
 
     async def _meet(self, link: JoinLink, urls: tuple[str, ...]) -> str:
-        """Return the first URL at which the registry proves the key of the link.
+        """Return the URL at which the registry proves the key of the link first; each has a head start before the next.
 
         Raises:
             Refused: another registry answers at one of them, or was met there before.
             Unreachable: none of them answers.
         """
-        refused: P2pshareError | None = None
-        failures: list[str] = []
-        for url in urls:
-            at = self.invocation.with_settings(registry=url)
-            try:
-                async with at.registry(known=link.key, timeout=TRY_TIMEOUT) as registry:
-                    await registry.prove()
-                    met = PeerPlace(url, "", at.settings.data).key
-                    if met in (None, str(link.key)):
-                        return url
-                    known = PublicKey.parse(met).grouped
-                    raise RegistryChanged(registry=url, known=known, now=link.key.grouped)
-            except RegistryChanged as error:
-                refused = refused or (error if error.fields["now"] == link.key.grouped else None)
-                refused = refused or Refused(reason=_other_key(url, link, error))
-            except (RegistryHasNoOwners, RegistryDowngraded, Unreachable) as error:
-                failures.append(f"{url} ({reason_of(error)})")
-        if refused is not None:
-            raise refused
+        tries = [
+            Deferred.fromCoroutine(self._try(link, url, HEAD_START * number))
+            for number, url in enumerate(urls)
+        ]
+        try:
+            outcome: Any = await DeferredList(tries, fireOnOneCallback=True, consumeErrors=True)
+        finally:
+            for each in tries:
+                each.cancel()
+        if isinstance(outcome, tuple):
+            return str(outcome[0])
+        errors = [failure.value for _, failure in outcome]
+        for error in errors:
+            if not isinstance(error, _AWAY):
+                raise error
+        failures = [f"{url} ({reason_of(error)})" for url, error in zip(urls, errors, strict=True)]
         what = "The registry of the link does" if len(urls) == 1 else "No URL of the link does"
         raise Unreachable(
             reason=f"{what} not answer: {'; '.join(failures)}. Check the network, or ask the sender of the link"
             " whether the registry runs and can be reached from here."
         )
+
+    async def _try(self, link: JoinLink, url: str, delay: float) -> str:
+        """Return the URL if the registry proves the key of the link there.
+
+        Raises:
+            RegistryChanged: another key is known for the URL.
+            Refused: it proves another key.
+            P2pshareError: one of `_AWAY`.
+        """
+        if delay:
+            await deferLater(self.invocation.reactor, delay)
+        at = self.invocation.with_settings(registry=url)
+        async with at.registry(known=link.key, timeout=TRY_TIMEOUT) as registry:
+            try:
+                await registry.prove()
+            except RegistryChanged as error:
+                raise Refused(reason=_other_key(url, link, error)) from error
+        met = PeerPlace(url, "", at.settings.data).key
+        if met not in (None, str(link.key)):
+            known = PublicKey.parse(met).grouped
+            raise RegistryChanged(registry=url, known=known, now=link.key.grouped)
+        return url
 
     async def _claim(
         self, registry: Directory, link: JoinLink, written: Mapping[str, object]

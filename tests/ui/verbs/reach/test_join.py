@@ -132,7 +132,9 @@ class JoinTestCase(SynchronousTestCase):
         fields = {"registry": None, "data": None, "force": False, "environ": {}, **options}
         invocation = cast(Invocation, self.fake)
         text = None if link is None else str(link)
-        return Deferred.fromCoroutine(joining.join(invocation, text, **fields))
+        joined = Deferred.fromCoroutine(joining.join(invocation, text, **fields))
+        self.fake.reactor.advance(joining.HEAD_START)
+        return joined
 
     def config_values(self) -> dict[str, Any]:
         return tomllib.loads(self.config.read_text())
@@ -240,6 +242,22 @@ class RegistryTests(JoinTestCase):
         link = JoinLink(REGISTRY_KEY, (SECOND, URL))
         self.assertEqual(self.successResultOf(self.join(link)), 0)
         self.assertEqual(self.config_values()["registry"], URL)
+
+    def test_head_start(self) -> None:
+        """The next URL is tried while the one before is silent."""
+        silent: list[Deferred[None]] = []
+        info = self.registry.info
+
+        async def answer() -> RegistryInfo | None:
+            if self.registry.url == SECOND:
+                silent.append(Deferred())
+                await silent[0]
+            return await info()
+
+        self.patch(self.registry, "info", answer)
+        self.assertEqual(self.successResultOf(self.join(JoinLink(REGISTRY_KEY, (SECOND, URL)))), 0)
+        self.assertEqual(self.config_values()["registry"], URL)
+        self.assertTrue(silent[0].called)
 
     def test_other_key_at_first_url(self) -> None:
         """Another registry at one URL does not matter if the right one answers at another."""
