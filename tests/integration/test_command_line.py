@@ -585,6 +585,25 @@ class DialogTests(CommandLineTestCase):
             self.assertEqual(self.near.run(*flags).returncode, code)
         self.assertEqual(self.near.run("--name", "olga", "--registry", url).returncode, 0)
 
+    def test_join(self) -> None:
+        """A link with an invitation joins one new name, and then no command needs flags."""
+        url, folder = self.near.invite_only(), self.near.folder()
+        file = folder / "invitation"
+        words = ("invite", "--data", "closed", "--quiet")
+        file.write_text(self.near.run(*words).stdout)
+        flags = ("--registry", url, "--url", url, "--invitation", str(file))
+        link = self.near.run("invite", "--quiet", *flags).stdout.strip()
+        environ = {"XDG_CONFIG_HOME": str(folder), "P2PSHARE_REGISTRY": "", "P2PSHARE_NAME": ""}
+        run = self.start(80, "join", **environ)
+        run.answer("The link:", link)
+        run.answer("Your name:", "petra")
+        run.expect("You are petra")
+        self.assertEqual(run.exit_code(), 0)
+        done = self.near.run("users", environ=environ)
+        self.assertRegex(done.stdout, r"(?m)^petra\t")
+        done = self.near.run("join", link, "--name", "paul", "--force", environ=environ)
+        self.assertEqual(done.returncode, 3, done.stderr)
+
     def test_documented(self) -> None:
         """The documented example with answers from a pipe works; a wrong answer gives an exit code."""
         (example,) = re.findall(r"`(printf '.*' \| p2pshare)`", DOCUMENT.read_text())

@@ -10,7 +10,8 @@ from rich.cells import cell_len
 
 from p2pshare.wire.display import display
 
-LINE_MAX = 200  # characters; further ones are ignored
+LINE_MAX = 8192  # characters, as many as a link for joining may have; further ones are ignored
+CELL_CHARACTERS = 4  # characters in one column that are shown, with marks that combine
 HISTORY_MAX = 100  # lines
 ESCAPE_MAX = 16  # characters of an escape sequence; a longer one is dropped
 
@@ -89,7 +90,9 @@ class LineEditor:
 
     def visible(self, columns: int) -> tuple[str, str]:
         """Return the text around the cursor that fits into `columns`, one of which is for the cursor itself."""
-        before, behind = self.text[: self.cursor], self.text[self.cursor :]
+        most = CELL_CHARACTERS * columns
+        before = self.text[max(0, self.cursor - most) : self.cursor]
+        behind = self.text[self.cursor : self.cursor + most]
         while before and cell_len(before) >= columns:
             before = before[1:]
         while behind and cell_len(before + behind) >= columns:

@@ -23,6 +23,8 @@ from p2pshare.errors import (
     AlreadyRunning,
     CannotRead,
     IllegalName,
+    JoinLinkExpired,
+    JoinLinkUnusable,
     NameTaken,
     NoSuchPeer,
     Refused,
@@ -123,7 +125,7 @@ async def _join(
     peer = place.partition(":")[0]
     if peer == joined.settings.name:
         return 0
-    output.remark(f"{peer} shares with you:")
+    output.remark(f"{place} contains:" if place != peer else f"{peer} shares with you:")
     return await ls(joined, place, recursive=False)
 
 
@@ -153,11 +155,16 @@ class _Joining:
             JoinLinkUnusable, JoinLinkExpired: see `JoinLink.parse`.
             WrongUsage: there is none, and nobody to ask.
         """
-        if text is None:
-            if self._console is None:
-                raise WrongUsage(reason=NO_LINK)
-            text = await self._ask(LINK)
-        return JoinLink.parse(text, self.invocation.wall())
+        wall = self.invocation.wall
+        if text is not None:
+            return JoinLink.parse(text, wall())
+        if self._console is None:
+            raise WrongUsage(reason=NO_LINK)
+        while True:
+            try:
+                return JoinLink.parse(await self._ask(LINK), wall())
+            except (JoinLinkUnusable, JoinLinkExpired) as error:
+                self._console.line(str(error), BAD)
 
     async def run(self, link: JoinLink, data: str | None) -> str | None:
         """Join, and return the place of the link."""

@@ -328,10 +328,12 @@ class NameTests(JoinTestCase):
         self.assertFalse(isinstance(error, IllegalName))
 
     def test_input_ends(self) -> None:
-        """Ctrl+D at a question changes nothing."""
-        self.console = FakeConsole(str(LINK), None)
+        """A link that is no link is asked for again. Ctrl+D at a question changes nothing."""
+        self.console = FakeConsole("p2pshare:aa", str(LINK), None)
         self.assertEqual(self.successResultOf(self.join(None, None)), 1)
-        self.assertEqual(self.console.questions, [joining.LINK, joining.YOUR_NAME])
+        asked = [joining.LINK, joining.LINK, joining.YOUR_NAME]
+        self.assertEqual(self.console.questions, asked)
+        self.assertIn("damaged", self.console.lines[0])
         self.assertFalse(self.config.exists())
 
     def test_refused(self) -> None:
