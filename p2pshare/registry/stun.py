@@ -31,11 +31,11 @@ from p2pshare.net.sockets import takes_both_families
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.web.client_addresses import origin_of
 from p2pshare.wire.addresses import PeerAddress, is_loopback, stun_place
-from p2pshare.wire.reach.stun import MESSAGE_MAX, answer_to
+from p2pshare.wire.reach.stun import MESSAGE_MAX, answer_to, is_stun
 from p2pshare.wire.registry_answers import STUN_MAX
 
 ANSWERS_PER_S, ANSWERS_BURST = 50.0, 200  # to one network: a /24 of IPv4, or a /56 of IPv6
-ALL_ANSWERS_PER_S, ALL_ANSWERS_BURST = 10_000.0, 10_000  # of one process
+ALL_ANSWERS_PER_S, ALL_ANSWERS_BURST = 5_000.0, 5_000  # of one process
 NETWORKS_MAX = 4096  # networks whose answers are counted
 SECOND_PORT_TRIES = (
     4  # numbers after that of the registry's port that are tried for the second port
@@ -76,7 +76,8 @@ class StunResponder:
     def answer(self, data: bytes, host: str, port: int, now: float) -> bytes | None:
         """Return the answer to a datagram from an IP address and a port; None if there is none."""
         origin = origin_of(host)
-        if not port or not origin.ip:
+        if not (is_stun(data) and port and origin.ip):
+            self.count("ignored")
             return None
         limits = (self._all, self._of_network(origin.network, now))
         if any(limit.available(now) < 1 for limit in limits):
