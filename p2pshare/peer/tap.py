@@ -36,7 +36,7 @@ class Options(ServiceOptions):
     longdesc = "Run a peer, which registers a name and serves its shares."
     optParameters: ClassVar = [
         ["name", None, None, 'the name to register: a-z, 0-9, ".", "_" and "-"'],
-        ["registry", None, None, "URL of the registry [default: http://127.0.0.1:8000]"],
+        ["registry", None, None, "URL of the registry [default: lan:, without one]"],
         ["listen", None, None, "port for sessions, TCP and UDP [default: any]"],
         ["data", None, None, "folder for key, lock, socket and pid file [default: one per name]"],
         ["limit", None, None, "maximum rate of sending, such as 5MB/s [default: no limit]"],

@@ -18,9 +18,9 @@ from p2pshare.errors import BadSetting, IllegalName, SettingsUnreadable, Unknown
 from p2pshare.names import FORM, read_name, read_viewer
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.text_files import read_text_file
-from p2pshare.wire.addresses import address_fault, registry_or_lan
+from p2pshare.wire.addresses import LAN, address_fault, registry_or_lan
 
-DEFAULT_REGISTRY = "http://127.0.0.1:8000"
+DEFAULT_REGISTRY = LAN
 VARIABLE_PREFIX = "P2PSHARE_"
 DEBUG_VARIABLE = f"{VARIABLE_PREFIX}DEBUG"
 """The variable with the file of `--debug`. It is no setting, since the log begins before settings are read."""

@@ -12,8 +12,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2pshare.storage.settings import DEFAULT_REGISTRY
-
 if TYPE_CHECKING:
     from argparse import Namespace
 
@@ -177,7 +175,7 @@ AT = flag("--at", "IP:PORT", "connect to this address, without a look-up")
 PASSPHRASE = flag("--passphrase-file", "FILE", "read the passphrase from FILE or - (default: ask)")
 
 COMMON = (
-    flag("--registry", "URL", f"URL of the registry (default: {DEFAULT_REGISTRY})"),
+    flag("--registry", "URL", "URL of the registry (default: lan:, without one)"),
     flag("--name", "NAME", "your own name"),
     flag("--data", "DIR", "your data folder (default: one per registry and name)"),
     flag("--json", None, "write one JSON object per line"),

@@ -42,6 +42,8 @@ class LinkChange:
     """The way of the session, for `UP`."""
     is_moved: bool = False
     """Whether this session has taken the place of one that worked, for `UP`."""
+    awaits_acceptance: bool = False
+    """Whether the peer's owner has to accept this user's key first, for `BROKEN` and `CONNECTING`."""
 
     def __str__(self) -> str:
         """Return a sentence for a screen, without control characters and without a full stop."""
@@ -49,6 +51,8 @@ class LinkChange:
         match self.state:
             case LinkState.CONNECTING:
                 return f"connecting to {name} again" if self.again else f"connecting to {name}"
+            case LinkState.BROKEN if self.awaits_acceptance:
+                return f"waiting until {name} accepts your key"
             case LinkState.BROKEN:
                 what = f"the connection to {name} broke" if self.again else f"{name} is not ready"
                 when = f"trying again in {max(1, round(self.retry_in))} s"

@@ -383,7 +383,7 @@ class RemotePeer:
                 link.close()
                 assert self._closed_by is not None
                 raise self._closed_by
-            self._link, self._lost_by = link, None
+            self._link, self._lost_by, self._awaiting_since = link, None, None
             link.begin()  # may deliver the end of the session at once
             if self.is_up:
                 break
@@ -444,6 +444,7 @@ class RemotePeer:
             is_patient = now < self._awaiting_since + ACCEPT_PATIENCE
             delay = min(at_least, RETRY_MAX) if is_patient else None
         else:
+            self._awaiting_since = None
             delay = self._back_off.failed(now, at_least)
         if delay is None:
             if not self._has_been_up:
@@ -542,8 +543,9 @@ class RemotePeer:
             why=reason,
         )
         path = None if self._link is None else self._link.path
+        awaits = self._awaiting_since is not None
         change = LinkChange(
-            self._state, self.name, reason, retry_in, self._has_been_up, path, is_moved
+            self._state, self.name, reason, retry_in, self._has_been_up, path, is_moved, awaits
         )
         self._on_link(change)
 

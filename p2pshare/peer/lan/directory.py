@@ -5,7 +5,7 @@ To its callers this is what the client of a registry is: see `peer/find/director
 their audience; here that is `LAN_KEY`, which nobody holds.
 
 **Two keys with one name.** A registry gives a name to one key. Here anybody can announce any name, so the keys that
-this user has met decide (threat 48):
+this user has met decide (threat 62):
 
     known key    announced      look-up                                  list
     K            K, L           K                                        NAME, NAME (another key: L…)

@@ -222,6 +222,8 @@ class JobView:
         wide = columns >= COLUMNS_FOR_ALL
         peer = self._terminal.shown(self._peer)
         link = self._link
+        if link is not None and link.awaits_acceptance:
+            return f"waiting until {peer} accepts your key" if wide else "waiting for consent"
         if link is not None and link.state is LinkState.BROKEN:
             left = duration_text(max(1, round(self._linked + link.retry_in - now)))
             what = "the connection broke" if link.again else f"{peer} is not ready"

@@ -45,7 +45,10 @@ async def introduce(
     own = OwnName(invocation.reactor, registry, place, wall, settings.invitation)
     me, looking_up = await own.introduce(finder, peer)
     if me.is_new:
-        invocation.output.remark(f"{me.name} is yours now.")
+        told = f"{me.name} is yours now."
+        if not registry.keeps_names:
+            told = f"You are {me.name} on this network. Your key is {me.key.public.grouped}."
+        invocation.output.remark(told)
     return me, looking_up
 
 
@@ -124,11 +127,18 @@ async def connection(
         on_link: called for each change of the connection.
         limit: bytes per second.
     """
+    has_told_key = False
 
     def changed(change: LinkChange) -> None:
+        nonlocal has_told_key
         if change.path is not None:
             via, address = change.path.carrier, str(change.path.address)
             invocation.output.event("connected", **{"from": change.name}, via=via, address=address)
+        if change.awaits_acceptance and not has_told_key:
+            has_told_key = True
+            invocation.output.remark(
+                f"{change.name} has to accept your key first, which is {me.key.public.grouped}."
+            )
         on_link(change)
 
     carriers = carriers_of(invocation)

@@ -25,6 +25,7 @@ from p2pshare.storage.identity.identity import KEY_NAME, Identity
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.verbs.key import name_of, no_key
+from p2pshare.wire.addresses import LAN
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.registry_answers import PRESENCE_LEASE, NameKind
 
@@ -39,6 +40,8 @@ _STATES = {
     "offline": "offline: the name is yours, but no peer of yours is there",
     "taken": "taken: another key owns the name",
     "classic": "taken: a classic peer, without a key, has the name",
+    "here": "on this network: others see you and can reach your peer",
+    "away": "not on this network: no peer of yours is there",
     "unclaimed": "not claimed yet: start your peer to claim it",
     "claiming": "not claimed yet: your peer is running and tries to",
     "unowned": "unknown: this registry has no owned names",
@@ -83,15 +86,23 @@ async def whoami(invocation: Invocation) -> int:
             "key": "none yet: the first start of your peer creates it"
             if public is None
             else public.grouped,
-            "registry": settings.registry,
+            "registry": "none: the local network"
+            if settings.registry == LAN
+            else settings.registry,
             "folder": str(folder),
             "peer": runs,
         }.items(),
     )
-    async with invocation.registry() as registry:
-        state, reason = await _state(invocation.reactor, registry, name, public)
+    is_lan = settings.registry == LAN
+    if is_lan:  # nobody keeps the name
+        state, reason = "online" if status.get("registered") else "offline", None
+    else:
+        async with invocation.registry() as registry:
+            state, reason = await _state(invocation.reactor, registry, name, public)
     told = state
-    if state == "online":
+    if is_lan:
+        told = "here" if state == "online" else "away"
+    elif state == "online":
         told = "listed" if peer is None else "local" if status.get("loopback") else state
         told = "elsewhere" if elsewhere is not None and elsewhere.waits else told
     elif state == "unclaimed" and peer is not None:

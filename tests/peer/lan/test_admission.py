@@ -92,7 +92,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertIs(self.admit(EVE, "carol"), Refusal.WAITING)
 
     def test_impersonation(self) -> None:
-        """Threat 48: nobody is admitted by a name that it says, neither a known one nor the owner's own."""
+        """Threat 62: nobody is admitted by a name that it says, neither a known one nor the owner's own."""
         self.lists.accept("bob", BOB)
         self.admission = self.admission_of("bob", "carol", ON_NETWORK)
         self.assertIs(self.admit(EVE, "bob"), Refusal.CHANGED)
@@ -122,7 +122,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(self.admit(EVE), "bob")
 
     def test_flood(self) -> None:
-        """Threat 49: keys that wait are bounded, those that come again keep their places, and questions have a rate."""
+        """Threat 63: keys that wait are bounded, those that come again keep their places, and questions have a rate."""
         self.admission = self.admission_of(waiting_max=8, per_name_max=2)
         self.admit()
         for number in range(100, 140):

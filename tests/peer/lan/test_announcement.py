@@ -47,7 +47,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(own, BOB)
 
     def test_names(self) -> None:
-        """Threat 48: only legal names in canonical form are heard, with a part of the key that is announced."""
+        """Threat 62: only legal names in canonical form are heard, with a part of the key that is announced."""
         part = BOB.instance.partition(" ")[2]
         for instance in (
             *("", " ", "bob", f" {part}", f"Bob {part}", f"bob\x1b[2J {part}", f"b\u043eb {part}"),
@@ -57,7 +57,7 @@ class AnnouncementTests(SynchronousTestCase):
             self.assert_rejected(instance=instance)
 
     def test_texts(self) -> None:
-        """Threat 49: a TXT record that is cut, foreign, huge or not ASCII is no announcement."""
+        """Threat 63: a TXT record that is cut, foreign, huge or not ASCII is no announcement."""
         whole = text_of(BOB)
         for text in (
             {},
@@ -74,7 +74,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(self.read(text=odd).caps, (CAP_SESSIONS,))
 
     def test_addresses(self) -> None:
-        """Threats 13 and 48: only addresses in a network of this machine are used, and none that leads elsewhere."""
+        """Threats 13 and 62: only addresses in a network of this machine are used, and none that leads elsewhere."""
         elsewhere = [
             *("203.0.113.9", "10.0.0.1", "127.0.0.1", "169.254.1.1", "224.0.0.251", "0.0.0.0"),
             *("192.0.2.0", "192.0.2.255", "fe80::1", "::1", "ff02::fb", "::ffff:192.0.2.9"),

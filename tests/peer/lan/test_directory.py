@@ -114,7 +114,7 @@ class LookUpTests(LanCase):
         self.assertEqual(self.successResultOf(asked).key, key_of(7))
 
     def test_impersonation(self) -> None:
-        """Threat 48: with a known key, another one is neither found in its place nor able to hide it."""
+        """Threat 62: with a known key, another one is neither found in its place nor able to hide it."""
         self.pin("bob", key_of(7))
         asked = self.asked()
         self.network.say(announced("bob", 66))
@@ -130,7 +130,7 @@ class LookUpTests(LanCase):
         self.assertEqual(self.successResultOf(asked).key, key_of(66))
 
     def test_conflict(self) -> None:
-        """Threat 48: a first contact is refused if two keys announce the name, whoever was faster; both are marked."""
+        """Threat 62: a first contact is refused if two keys announce the name, whoever was faster; both are marked."""
         asked = self.asked()
         self.network.say(announced("bob", 66))
         self.clock.advance(GATHER / 2)
@@ -143,7 +143,7 @@ class LookUpTests(LanCase):
         self.assertEqual(marks, {f"bob (another key: {key_of(n).grouped[:9]}…)" for n in (7, 66)})
 
     def test_name_changes_its_key(self) -> None:
-        """Threat 48: a name whose key changes is shown as another one's from then on."""
+        """Threat 62: a name whose key changes is shown as another one's from then on."""
         self.pin("bob", key_of(7))
         self.network.say(announced("bob", 7))
         self.assertEqual([each.label for each in self.listed()], [])  # it was not heard before
@@ -230,7 +230,7 @@ class OwnTests(LanCase):
         self.assertIsNone(self.machine.announced)
 
     def test_own_name_taken(self) -> None:
-        """Threat 48: the user hears once that another key announces the own name, and the name stays the user's."""
+        """Threat 62: the user hears once that another key announces the own name, and the name stays the user's."""
         key = SigningKey(b"a" * 32)
         self.folder.mkdir()
         key_file.make(self.folder / KEY_NAME, key)

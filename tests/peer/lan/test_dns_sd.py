@@ -113,7 +113,7 @@ class EarTests(SynchronousTestCase):
         self.assertEqual((len(self.asked), self.calls), (ASKED_MAX, []))
 
     def test_hostile(self) -> None:
-        """Threats 48 and 49: records that are no announcement, or point elsewhere, are heard by nobody."""
+        """Threats 62 and 63: records that are no announcement, or point elsewhere, are heard by nobody."""
         bob = announced("bob", 7)
         other = "_http._tcp.local."
         self.hear(
@@ -135,7 +135,7 @@ class EarTests(SynchronousTestCase):
         self.assertEqual(self.calls, [])
 
     def test_flood(self) -> None:
-        """Threat 49: a flood reaches the reactor as a bounded number of peers in each interval."""
+        """Threat 63: a flood reaches the reactor as a bounded number of peers in each interval."""
         infos = [service(announced(f"n{n}", 7)) for n in range(3 * HEARD_MAX)]
         self.hear(lambda lib: lib.receive(*infos[:200]), lambda lib: lib.receive(*infos[200:]))
         ((news, left),) = self.calls

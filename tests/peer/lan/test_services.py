@@ -41,7 +41,7 @@ class ServicesTests(SynchronousTestCase):
         self.assertEqual(self.names(), [])
 
     def test_flood(self) -> None:
-        """Threat 49: a flood of names, keys and hosts fills its bounds, and displaces neither old nor known peers."""
+        """Threat 63: a flood of names, keys and hosts fills its bounds, and displaces neither old nor known peers."""
         old = announced("carol", 1)
         self.services.heard(old, 0)
         for number in range(2, 90):

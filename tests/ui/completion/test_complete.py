@@ -18,10 +18,11 @@ from unittest import skipUnless
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import KnownRegistriesUnusable
+from p2pshare.storage.identity.data_folder import LAN_PLACE
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.known_registries import KnownRegistries
 from p2pshare.storage.identity.last_seen import Seen
-from p2pshare.storage.settings import DEFAULT_REGISTRY, Settings
+from p2pshare.storage.settings import Settings
 from p2pshare.storage.socket_paths import CONTROL_NAME
 from p2pshare.ui.commands import COMMANDS, SHELLS
 from p2pshare.ui.completion.complete import complete
@@ -132,7 +133,7 @@ class CompleteTests(CompletingTestCase):
         """`peers forget` offers the peers whose keys are known."""
         self.assertEqual(self.candidates("peers", "forget", ""), [])
         key = SigningKey(bytes(32)).public
-        known = KnownPeers(self.folder, DEFAULT_REGISTRY)
+        known = KnownPeers(self.folder, LAN_PLACE)
         for name in ("alice", "zoe"):
             known.pin(name, key, None)
         KnownPeers(self.folder, "http://192.0.2.1:8000").pin("eve", key, None)
