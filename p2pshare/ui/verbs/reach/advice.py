@@ -24,6 +24,8 @@ class OtherEnd:
     """That this machine may connect to."""
     mapping: Mapping
     takes_calls: bool
+    is_remembered: bool = False
+    """Whether the registry did not tell that, and the candidates are addresses at which it was seen before."""
 
     @property
     def has_ipv4(self) -> bool:
@@ -77,6 +79,7 @@ def about_network(facts: NetworkFacts) -> Iterator[str]:
             f"Without the registry nobody finds this machine: check that {facts.registry} runs and can be reached from"
             " this network."
         )
+        return
     if not facts.addresses:
         yield "This machine has no address for others: connect it to a network."
         return
@@ -129,6 +132,12 @@ def about_path(
         yield (
             f"Without a registry, only peers in the same network reach each other. Check that {name} is in this one,"
             " and that the firewall at its end allows TCP or UDP to its port."
+        )
+        return
+    if other.is_remembered:
+        yield (
+            f"The registry did not say where {name} is. So only addresses where it was seen before are tried, and"
+            " neither hole punching nor the relay is possible."
         )
         return
     if via is Via.RELAY:

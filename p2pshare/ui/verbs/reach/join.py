@@ -212,9 +212,11 @@ class _Joining:
             if not isinstance(error, _AWAY):
                 raise error
         failures = [f"{url} ({reason_of(error)})" for url, error in zip(urls, errors, strict=True)]
-        what = "The registry of the link does" if len(urls) == 1 else "No URL of the link does"
+        what = (
+            "The registry does not answer at" if len(urls) == 1 else "None of these URLs answers:"
+        )
         raise Unreachable(
-            reason=f"{what} not answer: {'; '.join(failures)}. Check the network, or ask the sender of the link"
+            reason=f"{what} {'; '.join(failures)}. Check the network, or ask the sender of the link"
             " whether the registry runs and can be reached from here."
         )
 

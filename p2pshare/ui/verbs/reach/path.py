@@ -119,6 +119,9 @@ async def _dial(
         tried = tuple(dialler.report)
         if first.carrier != RELAY:
             return Outcome(tried, (), first, None, ms)
+        if invocation.settings.via is not Via.RELAY:
+            text = f"The relay leads to {target.name}. Direct paths are tried for up to {DIRECT_WAIT:.0f} s."
+            invocation.output.remark(text)
         sessions += await _direct(invocation, dialler, target)
         later = sessions[1].path if len(sessions) > 1 else None
         again = tuple(dialler.report)
@@ -150,7 +153,8 @@ def _expired(_result: object, _timeout: float) -> Session:
 def _show(invocation: Invocation, facts: NetworkFacts, found: FoundPeer, outcome: Outcome) -> None:
     """Write all that is known about the way to a peer."""
     output, used = invocation.output, outcome.path
-    other = OtherEnd(found.name, found.candidates, found.mapping, found.target.takes_calls)
+    takes_calls, is_remembered = found.target.takes_calls, found.problem is not None
+    other = OtherEnd(found.name, found.candidates, found.mapping, takes_calls, is_remembered)
     carrier = None if used is None else used.carrier
     settings = invocation.settings
     via = Via.RELAY if settings.private else settings.via

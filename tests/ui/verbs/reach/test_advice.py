@@ -137,6 +137,11 @@ class PathAdviceTests(SynchronousTestCase):
         self.assertIn("cannot be called", self.said(other=earlier, carrier=None))
         self.assertIn("no relay", self.said(replace(HERE, relay=False), carrier=None))
 
+    def test_registry_away(self) -> None:
+        """If the registry did not answer, that is the reason, and nothing else is guessed."""
+        (said,) = self.said(other=replace(THERE, is_remembered=True), carrier=None).splitlines()
+        self.assertIn("did not say where alice is", said)
+
     def test_relay_wanted(self) -> None:
         """If the user allows the relay only, that is why the path is not direct."""
         said = self.said(via=Via.RELAY)
