@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import time
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -49,6 +50,7 @@ class Scenario(SynchronousTestCase):
         fetch = running.end(patience)
         told = f"{fetch.events}\n{fetch.log}\n{self.world.log('bob')[-4000:]}"
         self.assertEqual((fetch.exit_code, fetch.is_exact), (0, True), told)
+        sys.stderr.write(f"{self._testMethodName}: {fetch}, longest stall {fetch.stall_s:.1f} s\n")
         return fetch
 
 
@@ -129,7 +131,9 @@ class ReturnTests(Scenario):
         while True:
             fetch = self.world.fetch(self.alice, "alice", "bob").end(30.0)
             if fetch.exit_code == 0 and fetch.is_exact:
-                self.assertLess(time.monotonic() - started, seconds)
+                took = time.monotonic() - started
+                sys.stderr.write(f"{self._testMethodName}: back after {took:.1f} s\n")
+                self.assertLess(took, seconds)
                 return fetch
             self.assertLess(time.monotonic() - started, seconds, f"{fetch.events}\n{fetch.log}")
 

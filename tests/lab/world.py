@@ -44,6 +44,8 @@ class Fetch:
     """Of `get --json`, each with its time since the start of the process as `at`."""
     first_byte_s: float | None
     """From the start of the process until a byte of the file was there; None: never."""
+    stall_s: float
+    """The longest time in which no byte arrived, from the first to the last one."""
     seconds: float
     is_exact: bool
     log: str
@@ -76,7 +78,11 @@ class Running:
     errors: Path
     events: list[dict[str, Any]] = field(default_factory=list)
     first_byte_s: float | None = None
+    stall_s: float = 0.0
     _rest: bytes = b""
+    _seen: int = 0
+    """The bytes that were there, and when they changed last."""
+    _changed: float = 0.0
 
     def wait_for_bytes(self, count: int) -> None:
         """Wait until so many bytes of the file have arrived, or the fetch has ended."""
@@ -101,19 +107,25 @@ class Running:
         is_exact = found.exists() and filecmp.cmp(found, self.original, shallow=False)
         found.unlink(missing_ok=True)
         log = self.errors.read_text()
-        return Fetch(code, self.events, self.first_byte_s, seconds, is_exact, log)
+        return Fetch(code, self.events, self.first_byte_s, self.stall_s, seconds, is_exact, log)
 
     def _look(self) -> None:
         """Read the events that have come, and notice the first byte."""
         assert self.process.stdout is not None
         time.sleep(POLL_S)
         now = time.monotonic() - self.started
-        if self.first_byte_s is None and self._arrived():
-            self.first_byte_s = now
         with contextlib.suppress(BlockingIOError):
             self._rest += os.read(self.process.stdout.fileno(), 1 << 20)
         *lines, self._rest = self._rest.split(b"\n")
         self.events += [{**json.loads(line), "at": round(now, 3)} for line in lines]
+        told = [each["done"] for each in self.events[-1:] if each["event"] == "progress"]
+        seen = max(self._arrived(), *told, 0)
+        if seen > self._seen:
+            if self.first_byte_s is None:
+                self.first_byte_s = now
+            else:
+                self.stall_s = max(self.stall_s, now - self._changed)
+            self._seen, self._changed = seen, now
 
     def _arrived(self) -> int:
         """Return the bytes that the disk has for the file."""
