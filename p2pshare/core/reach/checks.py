@@ -21,7 +21,9 @@ for homes with two or more NATs in a row. Addresses in one's own network are che
 
 The opener primes first, when it calls, with the lowest TTL only: the other end has not primed yet, and on a short way
 a higher one would arrive too early. It keeps the acceptor's higher ones, which may be on their way when the opener
-goes, from doing the same to the opener's router.
+goes, from doing the same to the opener's router. An end without a NAT has nothing to open, and its datagrams get one
+router further: it does not prime. (A router that was reached too early also gives *later* flows of that socket the
+other port, to whomever they go, until the first one is forgotten.)
 
 If the other end goes too early, or never hears that this one has primed, most NATs work nevertheless. A second attempt
 needs a fresh local port, because of the flow that the router remembers.
@@ -157,6 +159,7 @@ class ConnectivityChecks:
         self._answers: deque[OutgoingCheck] = deque(maxlen=ANSWERS_MAX)
         self._events: deque[CheckEvent] = deque()
         self._is_primed = False
+        self._has_nat = True
         self._is_going = False
         self._ends: float | None = None
         self._reached: _Remote | None = None
@@ -179,11 +182,17 @@ class ConnectivityChecks:
         elif self._is_primed:
             self._prime(remote, now)
 
-    def prime(self, now: float) -> None:
-        """Open the own NAT for all remotes, with checks that do not reach the other one."""
+    def prime(self, now: float, *, has_nat: bool = True) -> None:
+        """Open the own NAT for all remotes, with checks that do not reach the other one.
+
+        Args:
+            now: time in s.
+            has_nat: whether there may be one; without it, only remotes that are near are checked before `go`.
+        """
         if self._is_primed or self._is_going or self._is_settled:
             return
         self._is_primed = True
+        self._has_nat = has_nat
         self._limit(now)
         for remote in self._remotes.values():
             self._prime(remote, now)
@@ -259,9 +268,10 @@ class ConnectivityChecks:
             self._ends = now + CHECKS_S
 
     def _prime(self, remote: _Remote, now: float) -> None:
-        if not remote.is_near:
+        if remote.is_near or self._has_nat:
+            remote.due = now
+        if not remote.is_near and self._has_nat:
             remote.priming.extend(PRIMING_TTLS[:1] if self._controls else PRIMING_TTLS)
-        remote.due = now
 
     def _on_check(self, binding: stun.Binding, address: Address, now: float) -> None:
         """Answer an authentic check, and check its source in turn."""

@@ -183,7 +183,7 @@ class Answering:
             ip = ipaddress.ip_address(each.address.ip)
             is_near = ip.is_loopback or any(ip in network for network in self._place.networks)
             self._checks.add_remote((each.address.ip, each.address.port), is_near=is_near)
-        self._checks.prime()
+        self._checks.prime(self._place.mapping)
 
     async def _gone(self) -> None:
         """Start the checks when the caller says so, or after a while."""

@@ -233,7 +233,7 @@ class _Call:
         if self._checks is not None:
             for each in self._target.candidates:
                 self._add_remote(each.address)
-            self._checks.prime()
+            self._checks.prime(self._vantage.mapping)
 
     def _add_remote(self, address: PeerAddress) -> None:
         assert self._checks is not None

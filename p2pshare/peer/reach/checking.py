@@ -10,6 +10,7 @@ from p2pshare.core.datagram_core import Address
 from p2pshare.core.reach.checks import CheckEvent, ConnectivityChecks
 from p2pshare.net.clocks import LazyTimer
 from p2pshare.net.reach.stun_client import StunPort
+from p2pshare.wire.reach.candidates import Mapping
 
 
 class CheckDriver:
@@ -36,9 +37,9 @@ class CheckDriver:
         self._checks.add_remote(address, self._clock.seconds(), is_near=is_near)
         self._pump()
 
-    def prime(self) -> None:
-        """Open the own NAT."""
-        self._checks.prime(self._clock.seconds())
+    def prime(self, mapping: Mapping) -> None:
+        """Open the own NAT, which maps like this."""
+        self._checks.prime(self._clock.seconds(), has_nat=mapping is not Mapping.NONE)
         self._pump()
 
     def go(self) -> None:

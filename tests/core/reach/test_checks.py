@@ -95,6 +95,15 @@ class ScheduleTests(SynchronousTestCase):
         checks.prime(0.0)
         self.assertEqual([ttl for _, (_, _, ttl) in run(checks, 1.0)], [min(PRIMING_TTLS)])
 
+    def test_no_nat(self) -> None:
+        """An end without a NAT does not prime, but it checks remotes that are near, and all of them later."""
+        checks = make(BOB, controls=False)
+        checks.add_remote(ALICE, 0.0, is_near=True)
+        checks.prime(0.0, has_nat=False)
+        self.assertEqual([each[1:] for each in checks.datagrams_to_send(0.0)], [(ALICE, None)])
+        checks.go(0.01)
+        self.assertEqual([each[1:] for each in checks.datagrams_to_send(0.01)], [(BOB, None)])
+
     def test_near(self) -> None:
         """A remote in the same network is checked with the full TTL at once."""
         checks = make()
