@@ -220,7 +220,7 @@ class PathTests(CallsTestCase):
         self.assertEqual(used, [("udp", f"{ALICE_ROUTER}:{PORT}")])
 
     def test_nothing_left(self) -> None:
-        """Threat 54: when a session is open, the call leaves no inbox, no socket but that of the session, and no timer."""
+        """Threat 54: an open session leaves no inbox of the call, no socket but its own, and no timer."""
         dialler, target = self.bob(NatKind.PORT_RESTRICTED), self.alice(NatKind.PORT_RESTRICTED)
         session = self.opened(dialler, target)
         self.network.wait(20.0)
@@ -234,7 +234,7 @@ class PathTests(CallsTestCase):
         self.assertEqual([ip for ip, _ in self.network.udp_ports], [ALICE_HOST])
 
     def test_relay_first(self) -> None:
-        """Threat 52: a user who wants the relay alone names no address, sends the peer nothing, and is there quickly."""
+        """Threat 52: a user who wants the relay alone names no address, sends nothing, and is there quickly."""
         target = self.alice(NatKind.PORT_RESTRICTED)
         self.network.datagrams.clear()
         session = self.opened(self.bob(NatKind.PORT_RESTRICTED, Via.RELAY), target)
