@@ -83,7 +83,8 @@ class Options(ServiceOptions):
 
     def postOptions(self) -> None:
         """Read the settings and check the key, and keep twistd's pid file and a daemon's log in the data folder."""
-        settings = self["settings"] = Settings.load(self, os.environ, default_config_path())
+        flags = {key.replace("-", "_"): value for key, value in self.items()}
+        settings = self["settings"] = Settings.load(flags, os.environ, default_config_path())
         if settings.name is None:
             raise WrongUsage(reason="--name is missing. It is the name to register.")
         self.refuse_other_user()

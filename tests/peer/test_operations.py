@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -27,6 +28,16 @@ class PeerOperationsTests(SynchronousTestCase):
         known = {name.replace("_", "-") for name in Options().synonyms if len(name) > 1}
         self.assertEqual(sorted(told), sorted(known - {"help", "version"}))
         self.assertIn(f"up to {SHARES_MAX} names", TEXT)
+
+    def test_settings(self) -> None:
+        """Options become settings, also those of two words and repeated ones."""
+        options = Options()
+        self.patch(os, "environ", {"XDG_CONFIG_HOME": self.mktemp()})
+        flags = ["--name", "bob", "--data", self.mktemp(), "--port-mapping", "--private"]
+        options.parseOptions([*flags, "--address", "192.0.2.7", "--address", "2001:db8::7"])
+        settings = options["settings"]
+        self.assertEqual(settings.address, ("192.0.2.7", "2001:db8::7"))
+        self.assertEqual((settings.port_mapping, settings.private), (True, True))
 
     def test_bounds(self) -> None:
         """The table lists the limits with their values."""
