@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from twisted.web.http_headers import Headers
 
 from p2pshare.classic.registration import Registration
+from p2pshare.registry.api.signals import SignalHub
 from p2pshare.registry.configuration import RateLimit
+from p2pshare.testing.channels import MemoryBus, MemoryChannels
 from p2pshare.web.exchange import Query, Route
 from p2pshare.web.problems import problem
 from p2pshare.web.site import Site
@@ -274,14 +276,19 @@ class NonsenseTests(OwnersTestCase):
     @given(st.binary(max_size=40), st.binary(max_size=40))
     @example(b"?", b"")
     @example(b"events", b"")
+    @example(b"signals", b"")
+    @example(b"signals", b"inbox=%00")
     def test_any_path(self, path: bytes, arguments: bytes) -> None:
         """Any target is answered, and nothing is logged."""
         no_stream = Route("events", {b"GET": lambda _query: problem("malformed")})
         self.routes.table[b"v1/events"] = no_stream  # which is over HTTP alone
+        channels, routes = MemoryChannels(MemoryBus(self.clock)), self.routes
+        hub = SignalHub(routes.access, routes.limiter, channels, self.clock, id="A")
+        routes.table.update(hub.table())
         for start in (b"v1/", b"v1/peers/", b"v1/keys/", b"v1/peers/bob/", b""):
             for method in (b"GET", b"PUT", b"POST", b"DELETE"):
                 query = Query(method, start + path, b"{}", SOURCE, arguments)
-                self.assertIn(self.ask(query).status, (200, 400, 404, 405))
+                self.assertIn(self.ask(query).status, (200, 400, 401, 404, 405))
         self.assertEqual(self.flushLoggedErrors(), [])
 
 
