@@ -16,8 +16,8 @@ from tests.core.datagram.pair import HERE, THERE, Pair
 MBIT = 125_000.0  # bytes per second
 MERGING = 0.001  # seconds: as a network card does, and the runs are cheaper
 QUEUE_MIN = 64_000  # bytes
-SIZES = {0.0: 600_000, 0.01: 300_000}  # bytes of a file, by loss
-SIZE_MIN = 150_000  # bytes
+SIZES = {0.0: 300_000, 0.01: 200_000}  # bytes of a file, by loss
+SIZE_MIN = 100_000  # bytes
 FILE = random.Random(5).randbytes(1_000_000)
 LOSSES = 0.0, 0.01, 0.05, 0.1, 0.2
 DEADLINE = 600.0  # seconds of virtual time
