@@ -179,7 +179,7 @@ class NameAlsoUsed(Refused):
 
 class NameAmbiguous(Refused):
     """Several peers on this network call themselves {name!r}, with the keys {keys}. Ask {name!r} for the right one,
-    which `p2pshare whoami` shows there, and run `p2pshare peers accept {name} KEY`.
+    which `p2pshare whoami` shows there, and run `p2pshare peers pin {name} KEY`.
     """
 
 

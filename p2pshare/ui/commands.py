@@ -312,7 +312,7 @@ COMMANDS = (
         ),
         notes="The key of a peer is remembered at the first contact. Compare it with the key that `p2pshare whoami`"
         " shows to its owner.",
-        usage="[options] [accept NAME [KEY] | forget NAME]",
+        usage="[options] [accept NAME [KEY] | pin NAME KEY | forget NAME]",
     ),
     Command(
         "peers accept",
@@ -327,6 +327,17 @@ COMMANDS = (
             ("p2pshare peers accept bob abcdefgh", "the bob with this key"),
         ),
         "Compare the key with the one that `p2pshare whoami` shows to bob. With a registry, use --allow instead.",
+    ),
+    Command(
+        "peers pin",
+        "remember the key of a peer that you were told",
+        "verbs.peers.pin",
+        (
+            positional("peer", "NAME", "the peer"),
+            positional("key", "KEY", "its whole key, in groups or not", repeated=True),
+        ),
+        notes="Peers with another key are refused from the first contact on. `p2pshare whoami` shows the key to its"
+        " owner.",
     ),
     Command(
         "peers forget",

@@ -121,6 +121,8 @@ class LinkLimits:
     """Seconds without any progress after which the peer is given up."""
     rate: float | None = None
     """Bytes of files per second; None for no limit."""
+    acceptance: float = ACCEPT_PATIENCE
+    """Seconds in which the peer's owner may accept this user's key."""
     window: int = CREDIT_WINDOW
     """Bytes of files that may be in flight or in memory."""
 
@@ -441,7 +443,7 @@ class RemotePeer:
         if isinstance(error, AcceptanceAwaited):
             if self._awaiting_since is None:
                 self._awaiting_since = now
-            is_patient = now < self._awaiting_since + ACCEPT_PATIENCE
+            is_patient = now < self._awaiting_since + self._limits.acceptance
             delay = min(at_least, RETRY_MAX) if is_patient else None
         else:
             self._awaiting_since = None

@@ -172,7 +172,7 @@ class Browsing:
                 if unused is None:
                     raise ControlRefused(reason="it looks at too many peers now")
                 self._close_soon(unused)
-            find, limits = self._finder.target(peer), LinkLimits(patience=PATIENCE)
+            find, limits = self._finder.target(peer), LinkLimits(patience=PATIENCE, acceptance=0.0)
             remote = RemotePeer(self._reactor, self._rng, peer, find, self._opener, limits)
             session = _Session(remote)
         self._sessions[peer] = session

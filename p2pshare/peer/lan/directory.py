@@ -66,6 +66,7 @@ LOOK_UP = 3.0  # seconds that a look-up listens for a peer, from the opening of 
 GATHER = 1.2  # seconds from the opening until a list is complete, and a first contact is decided
 LATE = 1.0  # seconds that a look-up waits for a peer in any case
 LEASE = 30  # seconds: the own addresses are looked at again within half of them
+TELL_EVERY = 60.0  # seconds between two remarks that another peer uses the own name
 SALT = "local-network-00"
 
 SHOWN_KEY = 9  # characters of a key that is not the known one, as people read it
@@ -140,6 +141,7 @@ class LanDirectory:
         self._timer: IDelayedCall | None = None
         self._waiting: set[Deferred[None]] = set()
         self._watchers: dict[object, Callable[[Announcement, Presence], object]] = {}
+        self._told_at: float | None = None  # when the user was told of the trouble
         self._is_closed = False
 
     async def info(self) -> RegistryInfo:
@@ -319,7 +321,8 @@ class LanDirectory:
             presence=presence.value,
             addresses=",".join(map(str, announcement.addresses)),
         )
-        self._look_for_conflict()
+        if self._own is not None and announcement.name == self._own.name:
+            self._look_for_conflict()
         for watcher in tuple(self._watchers.values()):
             watcher(announcement, presence)
         waiting, self._waiting = self._waiting, set()
@@ -347,13 +350,16 @@ class LanDirectory:
             self.trouble = None
         elif self.trouble is None:
             self.trouble = NameAlsoUsed(name=own.name, other=other.grouped)
-            self._log.warn("name also used: {why}", why=self.trouble)
-            self._on_notice(str(self.trouble))
+            now = self._reactor.seconds()
+            if self._told_at is None or now - self._told_at >= TELL_EVERY:
+                self._told_at = now
+                self._log.warn("name also used: {why}", why=self.trouble)
+                self._on_notice(str(self.trouble))
 
     def _summary(self, announcement: Announcement, presence: Presence) -> PeerSummary:
         name, key = announcement.name, announcement.key
         known = self._known.get(name)
-        is_meant = known == key or (known is None and len(self._services.named(name)) <= 1)
+        is_meant = known == key or (known is None and self._services.count(name) <= 1)
         mark = "" if is_meant else f"another key: {key.grouped[:SHOWN_KEY]}…"
         return PeerSummary(name, NameKind.OWNED, presence, int(self._wall()), mark)
 

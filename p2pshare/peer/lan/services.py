@@ -9,6 +9,7 @@ displaced. A peer whose key is known always has a place, so that a flood does no
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,9 +18,9 @@ from p2pshare.wire.keys import PublicKey
 
 REPEAT = 10.0  # seconds between two announcements of a peer
 LIFETIME = 2.5 * REPEAT  # seconds without an announcement after which a peer is gone
-SERVICES_MAX = 512  # peers with keys that are not known
-PER_NAME_MAX = 4  # of them with one name
-PER_HOST_MAX = 32  # of them with one address
+SERVICES_MAX = 512  # peers; beyond that only known ones
+PER_NAME_MAX = 4  # with one name
+PER_HOST_MAX = 32  # with one address
 
 _Place = tuple[str, PublicKey]
 
@@ -48,15 +49,17 @@ class Services:
 
         Args:
             is_known: whether a name has this key, as far as the user knows; such a peer always has a place.
-            services_max: other peers.
-            per_name_max: those of them with one name.
-            per_host_max: those of them with one address.
+            services_max: peers from which on others have none.
+            per_name_max: the same for those with one name.
+            per_host_max: the same for those with one address.
         """
         self._is_known = is_known
         self._services_max = services_max
         self._per_name_max = per_name_max
         self._per_host_max = per_host_max
         self._services: dict[_Place, Service] = {}
+        self._names: Counter[str] = Counter()
+        self._hosts: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Service]:
         """Iterate over all peers, by name and key."""
@@ -69,7 +72,11 @@ class Services:
         before = self._services.get(place)
         if before is None and not self._has_room(announcement):
             return False
+        if before is not None:
+            self._remove(before)
         self._services[place] = Service(announcement, now)
+        self._names[announcement.name] += 1
+        self._hosts.update(_hosts(announcement))
         return before is None or before.announcement != announcement
 
     def left(self, instance: str) -> list[Announcement]:
@@ -82,8 +89,14 @@ class Services:
         gone = [each for each in self._services.values() if now - each.heard >= LIFETIME]
         return [self._remove(each) for each in gone]
 
+    def count(self, name: str) -> int:
+        """Return how many peers have a name."""
+        return self._names[name]
+
     def named(self, name: str) -> list[Service]:
-        """Return the peers with a name, in the order in which they were first heard."""
+        """Return the peers with a name."""
+        if not self._names[name]:
+            return []
         return [each for each in self._services.values() if each.announcement.name == name]
 
     def of_key(self, key: PublicKey) -> list[Service]:
@@ -91,25 +104,30 @@ class Services:
         return [each for each in self._services.values() if each.announcement.key == key]
 
     def _remove(self, service: Service) -> Announcement:
-        del self._services[service.announcement.name, service.announcement.key]
-        return service.announcement
+        announcement = service.announcement
+        del self._services[announcement.name, announcement.key]
+        for counter, counted in (
+            (self._names, {announcement.name}),
+            (self._hosts, _hosts(announcement)),
+        ):
+            counter.subtract(counted)
+            for each in counted:
+                if not counter[each]:
+                    del counter[each]
+        return announcement
 
     def _has_room(self, new: Announcement) -> bool:
         if self._is_known(new.name, new.key):
             return True
-        others = [
-            each.announcement
-            for (name, key), each in self._services.items()
-            if not self._is_known(name, key)
-        ]
-        hosts = {each.ip for each in new.addresses}
-        of_name = sum(each.name == new.name for each in others)
-        of_host = sum(not hosts.isdisjoint(a.ip for a in each.addresses) for each in others)
         return (
-            len(others) < self._services_max
-            and of_name < self._per_name_max
-            and of_host < self._per_host_max
+            len(self._services) < self._services_max
+            and self._names[new.name] < self._per_name_max
+            and all(self._hosts[each] < self._per_host_max for each in _hosts(new))
         )
+
+
+def _hosts(announcement: Announcement) -> set[str]:
+    return {each.ip for each in announcement.addresses}
 
 
 def _order(place: _Place) -> tuple[str, str]:

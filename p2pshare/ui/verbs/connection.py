@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from twisted.internet.defer import Deferred
 
-from p2pshare.errors import NoSuchPeer, P2pshareError
+from p2pshare.errors import NobodyHere, NoSuchPeer, P2pshareError
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.peer.fetch.link_change import LinkChange
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
@@ -58,7 +58,9 @@ def announce(invocation: Invocation, peer: FoundPeer) -> None:
         invocation.output.remark(f"{peer.name} has a new key, which the old one has signed.")
     if peer.problem is not None:
         why = str(peer.problem)
-        if isinstance(peer.problem, NoSuchPeer):
+        if isinstance(peer.problem, NobodyHere):
+            why = f"{peer.name} is not on this network now."
+        elif isinstance(peer.problem, NoSuchPeer):
             why = f"The registry does not know {peer.name} now."
         text = f"{why} Trying {peer.name} at {peer.where}, last seen {peer.seen}."
     elif peer.seen is not None:

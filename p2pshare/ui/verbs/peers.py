@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from colorama import Fore
 from rich.cells import cell_len
 
-from p2pshare.errors import NamesProven, NotFound, WrongUsage
+from p2pshare.errors import KeyChanged, NamesProven, NotFound, RemoteProtocolError, WrongUsage
 from p2pshare.names import did_you_mean, read_name
 from p2pshare.peer.lan.admission import AcceptedPeers, chosen_key
 from p2pshare.storage.identity.data_folder import PeerPlace
@@ -80,6 +80,33 @@ async def accept(invocation: Invocation, peer: str, key: Sequence[str]) -> int:
     output.event("accepted", name=name, key=str(accepted))
     output.line(f"{name} may see what you share with everyone whom you have accepted.", Fore.GREEN)
     output.line(f"The key is {accepted.grouped}.")
+    return 0
+
+
+def pin(settings: Settings, output: Output, peer: str, key: Sequence[str]) -> int:
+    """Remember the key of a peer that the user was told by other means; return the exit code.
+
+    Args:
+        settings: the settings, with a name.
+        output: where to report the result.
+        peer: its name.
+        key: its key, in any groups.
+
+    Raises:
+        WrongUsage: that is no key.
+        KeyChanged: another key is known for the name.
+        KnownPeersUnusable: the list cannot be read or written, or is full.
+    """
+    name, text = read_name(peer), "".join(key).lower()
+    try:
+        told = PublicKey.parse(text)
+    except RemoteProtocolError as error:
+        raise WrongUsage(reason=f"{text!r} is no key: {error.fields['reason']}.") from None
+    known = _known_peers(settings).pin(name, told, None)
+    if known != told:
+        raise KeyChanged(name=name, known=known.grouped, now=told.grouped)
+    output.event("peer", name=name, key=str(told))
+    output.line(f"The key of {name} is {told.grouped} from now on.", Fore.GREEN)
     return 0
 
 

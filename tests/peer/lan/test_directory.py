@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import LanUnusable, NameAmbiguous, NobodyHere, NoRegistry
 from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import caps_of
-from p2pshare.peer.lan.directory import GATHER, LAN_KEY, LATE, LOOK_UP, LanDirectory
+from p2pshare.peer.lan.directory import GATHER, LAN_KEY, LATE, LOOK_UP, TELL_EVERY, LanDirectory
 from p2pshare.peer.lan.services import LIFETIME, REPEAT
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.data_folder import LAN_PLACE, PeerPlace
@@ -245,6 +245,13 @@ class OwnTests(LanCase):
         self.assertEqual([each.label for each in self.listed()].count("alice"), 1)
         self.network.leave(announced("alice", 66).instance, announced("alice", 67).instance)
         self.assertIsNone(self.directory.trouble)
+        for _ in range(3):
+            self.network.say(announced("alice", 66))
+            self.network.leave(announced("alice", 66).instance)
+        self.assertEqual(len(self.notices), 1)
+        self.clock.advance(TELL_EVERY)
+        self.network.say(announced("alice", 66))
+        self.assertEqual(len(self.notices), 2)
 
     def test_interface(self) -> None:
         """It is a directory; names cannot be given up, since they belong to nobody."""

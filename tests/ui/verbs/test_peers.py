@@ -53,6 +53,20 @@ class PeersTests(SynchronousTestCase):
         settings = settings or self.settings
         return Invocation(reactor, Random(1), settings, output, Path(), lambda: 0.0)
 
+    def test_pin(self) -> None:
+        """A key that the user was told is remembered, in any groups, and takes the place of no other one."""
+        groups = ALICE.grouped.upper().split()
+        self.assertEqual(peers.pin(self.settings, self.output(), "Alice", groups), 0)
+        self.assertEqual(self.known.all(), {"alice": ALICE})
+        self.assertIn(ALICE.grouped, self.stdout.getvalue())
+        for name, key, error in (
+            ("alice", str(DAVE), KeyChanged),
+            ("dave", str(DAVE)[:-1], WrongUsage),
+            ("dave", "", WrongUsage),
+        ):
+            self.assertRaises(error, peers.pin, self.settings, self.output(), name, [key])
+        self.assertEqual(self.known.all(), {"alice": ALICE})
+
     def test_forget_misspelt(self) -> None:
         """An unknown name is compared with the known ones, ignoring case."""
         self.known.pin("alice", ALICE, None)
