@@ -121,6 +121,7 @@ async def _join(
     joined = joining.invocation
     _warn_of_variables(joined, environ)
     if place is None:
+        output.remark("`p2pshare users` lists who is there.")
         return 0
     peer = place.partition(":")[0]
     if peer == joined.settings.name:

@@ -62,13 +62,7 @@ async def path(invocation: Invocation, peer: str | None) -> int:
         found = await looking_up
         found.expect_sessions()
         announce(invocation, found)
-        examining = Deferred.fromCoroutine(examine(invocation, registry))
-        try:
-            outcome = await _dial(invocation, registry, me, found.target)
-            facts = await examining
-        finally:
-            examining.addErrback(lambda _: None)
-            examining.cancel()
+        outcome, facts = await _dial(invocation, registry, me, found.target)
     _show(invocation, facts, found, outcome)
     if outcome.error is not None:
         raise found.explained(outcome.error)
@@ -105,29 +99,45 @@ class Outcome:
 
 async def _dial(
     invocation: Invocation, registry: Directory, me: OwnIdentity, target: Target
-) -> Outcome:
-    """Open a session, and another one that is direct if the first one goes through the relay."""
-    reactor, silence = invocation.reactor, invocation.settings.timeout
+) -> tuple[Outcome, NetworkFacts]:
+    """Open a session, and another one that is direct if the first one goes through the relay; examine the network.
+
+    The network is examined after the first session is open, so that nothing else runs while that is timed.
+    """
+    # Else they are imported when they are needed, and that would be timed, too.
+    from p2pshare.net.session import datagrams  # noqa: F401
+    from p2pshare.peer.reach import calling, rendezvous  # noqa: F401
+
+    reactor, settings = invocation.reactor, invocation.settings
     carriers = carriers_of(invocation)
     dialler = dialler_of(invocation, registry, me, carriers)
     sessions: list[Session] = []
+    error: P2pshareError | None = None
+    ms: float | None = None
     began = reactor.seconds()
     try:
-        sessions.append(await dialler.open(target, credit=CREDIT_WINDOW, silence=silence))
-        ms = 1000 * (reactor.seconds() - began)
-        first = sessions[0].path
-        tried = tuple(dialler.report)
-        if first.carrier != RELAY:
-            return Outcome(tried, (), first, None, ms)
-        if invocation.settings.via is not Via.RELAY:
-            text = f"The relay leads to {target.name}. Direct paths are tried for up to {DIRECT_WAIT:.0f} s."
-            invocation.output.remark(text)
-        sessions += await _direct(invocation, dialler, target)
-        later = sessions[1].path if len(sessions) > 1 else None
-        again = tuple(dialler.report)
-        return Outcome(tried, again, later or first, first if later else None, ms)
-    except P2pshareError as error:
-        return Outcome(tuple(dialler.report), error=error)
+        try:
+            opened = await dialler.open(target, credit=CREDIT_WINDOW, silence=settings.timeout)
+            sessions.append(opened)
+            ms = 1000 * (reactor.seconds() - began)
+        except P2pshareError as failed:
+            error = failed
+        tried, again = tuple(dialler.report), tuple[Tried, ...]()
+        examining = Deferred.fromCoroutine(examine(invocation, registry))
+        try:
+            if sessions and sessions[0].path.carrier == RELAY and settings.via is not Via.RELAY:
+                text = f"The relay leads to {target.name}. Direct paths are tried for up to {DIRECT_WAIT:.0f} s."
+                invocation.output.remark(text)
+                sessions += await _direct(invocation, dialler, target)
+                again = tuple(dialler.report)
+            facts = await examining
+        finally:
+            examining.addErrback(lambda _: None)
+            examining.cancel()
+        paths = [each.path for each in sessions]
+        used = paths[-1] if paths else None
+        before = paths[0] if len(paths) > 1 else None
+        return Outcome(tried, again, used, before, ms, error), facts
     finally:
         for session in sessions:
             session.close()

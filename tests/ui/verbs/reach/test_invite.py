@@ -32,9 +32,15 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs.reach import invite as inviting
-from p2pshare.ui.verbs.reach.invite import KEY_NAME, OWN_REGISTRY, invitations, invite
+from p2pshare.ui.verbs.reach.invite import (
+    ADDRESSES_MAX,
+    KEY_NAME,
+    OWN_REGISTRY,
+    invitations,
+    invite,
+)
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.reach.join_links import JoinLink
+from p2pshare.wire.reach.join_links import URLS_MAX, JoinLink
 from p2pshare.wire.registry_answers import RegistryInfo
 from p2pshare.wire.statements import Invitation
 from tests.ui.registries import NOW, REGISTRY_KEY, URL, MemoryInvocation, MemoryRegistry, view_of
@@ -127,6 +133,22 @@ class InviteTests(InviteTestCase):
         self.answering.add("http://198.51.100.7:8000")
         for url in (HERE, "http://localhost:8000", "http://[::1]:8000", "http://0.0.0.0:8000"):
             self.assertEqual(self.link(url=url).urls, ("http://198.51.100.7:8000", *urls))
+
+    def test_many(self) -> None:
+        """Not all of many addresses are tried, and a link has the first URLs only."""
+        own = [f"192.0.2.{number}" for number in range(1, 40)]
+        tried: list[str] = []
+
+        async def answers(_: object, url: str, key: object) -> bool:
+            tried.append(url)
+            return True
+
+        self.patch(inviting, "addresses_of_this_machine", lambda: map(ipaddress.ip_address, own))
+        self.patch(inviting, "_answers", answers)
+        self.assertEqual(len(self.link(url=HERE).urls), URLS_MAX)
+        self.assertEqual(len(tried), ADDRESSES_MAX)
+        urls = [f"http://{ip}" for ip in own]
+        self.assertEqual(self.link(urls=urls).urls, tuple(urls[:URLS_MAX]))
 
     def test_for_itself(self) -> None:
         """A registry that listens for its machine alone is an error with the remedy."""

@@ -213,7 +213,7 @@ class JoinTests(JoinTestCase):
         self.assertNotIn("P2PSHARE_NAME", self.stderr.getvalue())
 
     def test_standard_input(self) -> None:
-        """`-` reads the link from standard input, which may be closed."""
+        """Threat 24: `-` reads the link from standard input, so that nobody else sees it. It may be closed."""
         stdin = io.TextIOWrapper(io.BytesIO(f"\n{LINK}\n".encode()))
         self.patch(sys, "stdin", stdin)
         self.assertEqual(self.successResultOf(self.join("-")), 0)
