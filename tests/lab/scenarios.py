@@ -6,6 +6,8 @@ The suite does not find this module, since its tests take minutes; `make lab` ru
 from __future__ import annotations
 
 import contextlib
+import filecmp
+import json
 import signal
 import sys
 import time
@@ -14,7 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.lab.homes import Home, HomeKind, Internet, internet
 from tests.lab.namespaces import why_not
-from tests.lab.world import SIZE, Fetch, Running, World, world
+from tests.lab.world import FILE, SIZE, Fetch, Running, World, url_of, world
 
 SLOW = ("--limit", "4MB/s")  # 5 s for the file
 EARLY = 4_000_000  # bytes: the fetch is under way
@@ -221,3 +223,35 @@ class PlaceTests(Scenario):
         fetch = self.world.fetch(self.alice, "alice", "bob", "--via", "udp").end()
         self.assertNotEqual(fetch.exit_code, 0)
         self.assertLess(fetch.seconds, 20.0)
+
+
+class FirstMinuteTests(Scenario):
+    """New users with two machines."""
+
+    def test_local_network(self) -> None:
+        """Without a registry: one command shares, and one on the other machine of the network fetches."""
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        net = stack.enter_context(internet())[0]
+        bob = net.add(HomeKind.CONE)
+        alice = net.add_neighbour(bob)
+        self.world = stack.enter_context(world(net, has_registry=False))
+        self.world.share(bob, "bob", "--allow", "@lan")
+        fetch = self.check(self.world.fetch(alice, "alice", "bob"))
+        (connected,) = (each for each in fetch.events if each["event"] == "connected")
+        self.assertTrue(connected["address"].startswith(f"{bob.host_ip}:"), connected)
+
+    def test_join(self) -> None:
+        """With a registry: the link that one user makes, and two commands on the other machine."""
+        self.homes(HomeKind.CONE, HomeKind.CONE)
+        made = self.world.run(
+            *(self.bob, "bob", "invite", "--registry", url_of(self.bob), "--json", "bob:share")
+        )
+        self.assertIn("link", made)
+        link = json.loads(made.splitlines()[-1])["link"]
+        joined = self.world.run(self.alice, "alice", "join", link, "--name", "alice")
+        self.assertIn("film.bin", joined)
+        got = self.world.run(self.alice, "alice", "get", "--json", f"bob:{FILE}", "got")
+        self.assertIn('"saved"', got)
+        copy = self.world.folder / "got"
+        self.assertTrue(filecmp.cmp(copy, self.world.folder / FILE, shallow=False))

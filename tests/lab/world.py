@@ -141,26 +141,27 @@ class Running:
 class World:
     """A registry on the internet, and the peers of homes."""
 
-    def __init__(self, net: Internet, folder: Path, *registry_flags: str) -> None:
+    def __init__(self, net: Internet, folder: Path, *, has_registry: bool = True) -> None:
         """Start the registry.
 
         Args:
             net: where it is.
             folder: for all files.
-            registry_flags: of `twistd p2pregistry`.
+            has_registry: whether there is one; without it, peers find each other on their local network.
         """
         self.net = net
         self.folder = folder
-        self._flags = registry_flags
+        self._has_registry = has_registry
         self._children: list[subprocess.Popen[Any]] = []
         shared = folder / "share"
         shared.mkdir()
         (shared / "film.bin").write_bytes(random.Random(1).randbytes(SIZE))
-        self.registry = self.start_registry()
+        if has_registry:
+            self.registry = self.start_registry()
 
     def start_registry(self) -> subprocess.Popen[Any]:
         """Start the registry, also again, and wait until it answers."""
-        words = ("p2pregistry", "--data", "registry", *self._flags)
+        words = ("p2pregistry", "--data", "registry")
         self.registry = self._twistd(self.net.registry.pid, "registry", *words)
         deadline = time.monotonic() + PATIENCE
         while self.names() is None:
@@ -171,10 +172,10 @@ class World:
     def share(self, home: Home, name: str, *flags: str) -> subprocess.Popen[Any]:
         """Start a peer that shares the folder with the file, and wait until it is online."""
         words = ["p2ppeer", "--name", name, "--share", str(self.folder / "share")]
-        words += ["--data", str(self.folder / name), "--registry", url_of(home), *flags]
+        words += [*self._place(home, name), *flags]
         made = self._twistd(home.host.pid, name, *words)
         deadline = time.monotonic() + PATIENCE
-        while name not in (self.names() or ()):
+        while f"registered: name={name}" not in self.log(name):
             assert made.poll() is None and time.monotonic() < deadline, self.log(name)
             time.sleep(0.05)
         return made
@@ -192,8 +193,8 @@ class World:
     def fetch(self, home: Home, name: str, sharer: str, *flags: str) -> Running:
         """Start to fetch the file as the user `name`, and return at once."""
         target = Path(tempfile.mkdtemp(dir=self.folder))
-        words = ["get", "--json", "--registry", url_of(home), "--name", name, *flags]
-        words += ["--data", str(self.folder / name), f"{sharer}:{FILE}", str(target)]
+        words = ["get", "--json", "--name", name, *self._place(home, name), *flags]
+        words += [f"{sharer}:{FILE}", str(target)]
         errors = target.with_suffix(".log")
         started = time.monotonic()
         with open(errors, "w") as log:
@@ -209,17 +210,10 @@ class World:
         return Running(process, target, self.folder / FILE, started, errors)
 
     def run(self, home: Home, name: str, *words: str) -> str:
-        """Run a command of a user to its end, and return its output."""
-        flags = ("--registry", url_of(home), "--name", name, "--data", str(self.folder / name))
+        """Run a command of a user to its end, with the user's settings alone, and return its output."""
         process = Popen(
-            [
-                sys.executable,
-                "-c",
-                _entering(home.host.pid) + _COMMAND,
-                words[0],
-                *flags,
-                *words[1:],
-            ],
+            [sys.executable, "-c", _entering(home.host.pid) + _COMMAND, *words],
+            cwd=self.folder,
             env=self._environ(name),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -227,6 +221,11 @@ class World:
             text=True,
         )
         return str(process.communicate(timeout=PATIENCE)[0])
+
+    def _place(self, home: Home, name: str) -> list[str]:
+        """Return the flags of a user's registry and data folder."""
+        flags = ["--data", str(self.folder / name)]
+        return [*flags, "--registry", url_of(home)] if self._has_registry else flags
 
     def log(self, name: str) -> str:
         """Return the log of a service."""
@@ -277,12 +276,12 @@ def _entering(pid: int) -> str:
 
 
 @contextlib.contextmanager
-def world(net: Internet, *registry_flags: str) -> Iterator[World]:
-    """Start a registry on an internet of homes, in a folder of its own."""
+def world(net: Internet, *, has_registry: bool = True) -> Iterator[World]:
+    """Start a registry on an internet of homes, if there is to be one, in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="p2pshare-lab-") as folder:
         made = None
         try:
-            made = World(net, Path(folder), *registry_flags)
+            made = World(net, Path(folder), has_registry=has_registry)
             yield made
         finally:
             if made is not None:
