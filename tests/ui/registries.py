@@ -158,6 +158,7 @@ def view_of(
     addresses: tuple[str, ...] = ("192.0.2.7:50000",),
     caps: tuple[str, ...] = (CAP_SESSIONS, CAP_CLASSIC),
     signed: int = NOW,
+    seal: str = "",
 ) -> PeerView:
     """Return the registry's answer about a peer, which is a classic one without a key.
 
@@ -171,7 +172,7 @@ def view_of(
         location = location_of(*addresses).to_text()
         told = digest_of(location) if addresses else ""
         expires = signed + 9_999
-        record = Record(name, key, 1, signed, expires, REGISTRY_KEY, told, caps).sign(signer)
+        record = Record(name, key, 1, signed, expires, REGISTRY_KEY, told, caps, seal).sign(signer)
         if presence is Presence.OFFLINE or not addresses:
             return PeerView(summary, key, record, rotations, ())
         return PeerView(summary, key, record, rotations, addresses, location)

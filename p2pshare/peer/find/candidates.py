@@ -7,12 +7,12 @@ seen. For all of them, `expect_elsewhere` decides whether this machine connects 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
 from p2pshare.errors import PeerAddressRefused, PeerNotReachable
-from p2pshare.net.dns import LookUpError, resolver_of
+from p2pshare.net.dns import LookUpError, look_up
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.find.target import given
@@ -106,9 +106,13 @@ async def _is_here(reactor: IPeerReactor, registry: str) -> bool:
     host = urlsplit(registry).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    found: Sequence[str] = (host,)
     try:
-        found = await resolver_of(reactor).look_up(host)
-    except LookUpError:
-        return False
+        ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            found = await look_up(reactor, host)
+        except LookUpError:
+            return False
     ips = map(ipaddress.ip_address, found)
     return all(ip.is_loopback or ip.is_unspecified for ip in ips)

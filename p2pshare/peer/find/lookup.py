@@ -98,7 +98,8 @@ class FoundPeer:
         Raises:
             P2pshareError: as for `expect_sessions`.
         """
-        takes_calls = CAP_REACH in self.caps and bool(self.seal)
+        is_online = self.seen is None  # a peer that is offline follows no inbox
+        takes_calls = CAP_REACH in self.caps and bool(self.seal) and is_online
         key = self.expect_sessions()
         return Target(self.name, key, self.candidates, self.seal, self.mapping, takes_calls)
 

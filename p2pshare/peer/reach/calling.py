@@ -71,11 +71,7 @@ from p2pshare.wire.session_messages import Refusal, Refused
 
 INBOX_WAIT = 5.0  # seconds until the own stream of signals must be open
 ANSWER_WAIT = 5.0  # seconds for the answer to a call
-CALL_AGAIN = (
-    0.25,
-    0.75,
-    1.5,
-)  # seconds after which a call is repeated while the peer's stream is away
+CALL_AGAIN = 0.25, 0.75  # seconds after which a call is repeated while the peer's stream is away
 RELAY_DELAY = 0.4  # seconds from the answer until the relay is used
 RELAY_LATEST = 1.0  # seconds from the call until then, answered or not
 RELAY_GRACE = 1.0  # seconds that a path which was found gets first

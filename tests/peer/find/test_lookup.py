@@ -36,7 +36,7 @@ from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.registry_answers import PeerView, Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS
-from p2pshare.wire.statements import CAP_CLASSIC, Rotation
+from p2pshare.wire.statements import CAP_CLASSIC, CAP_REACH, Rotation
 from tests.ui.registries import (
     NOW,
     REGISTRY_KEY,
@@ -254,6 +254,20 @@ class CapabilityTests(LookUpTestCase):
         found = self.find(view_of("alice", OLD.public, caps=()))
         self.assertRaises(PeerSharesNothing, found.expect_sessions)
         self.assertRaises(PeerSharesNothing, found.expect_classic)
+
+    def test_only_called(self) -> None:
+        """A peer that tells no address, or none that may be connected to, can be called while it is online."""
+        caps, seal = (CAP_SESSIONS, CAP_REACH), "A" * 43
+        for addresses in ((), ("127.0.0.1:6379",)):
+            view = view_of("alice", OLD.public, addresses=addresses, caps=caps, seal=seal)
+            target = self.find(view).target
+            self.assertEqual((target.candidates, target.takes_calls), ((), True))
+            self.assertEqual(target.seal, seal)
+        unsealed = view_of("alice", OLD.public, caps=caps)
+        self.assertFalse(self.find(unsealed).target.takes_calls)
+        offline = view_of("alice", OLD.public, Presence.OFFLINE, caps=caps, seal=seal)
+        self.assertFalse(self.find(offline).target.takes_calls)
+        self.refused(view_of("alice", OLD.public, addresses=()), PeerNotReachable)
 
     def test_target(self) -> None:
         """The first session uses the peer that was found; for later ones it is looked up again."""

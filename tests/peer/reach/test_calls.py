@@ -271,7 +271,7 @@ class PathTests(CallsTestCase):
         target = self.alice(NatKind.PORT_RESTRICTED)
         inbox = self.registry.inboxes.pop(("alice", "main"))
         self.network.clock.callLater(
-            0.8, self.registry.inboxes.__setitem__, ("alice", "main"), inbox
+            0.5, self.registry.inboxes.__setitem__, ("alice", "main"), inbox
         )
         self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=4.0)
 
