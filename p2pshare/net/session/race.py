@@ -97,6 +97,11 @@ class Race:
         self._is_over = False
         self._done: Deferred[Session] = Deferred(lambda _: self._end())
 
+    @property
+    def running(self) -> int:
+        """The number of attempts that have not failed."""
+        return len(self._running)
+
     def start(self, delay: float, *, is_last: bool = False) -> Deferred[None]:
         """Fire in `delay` seconds, or before if it is the next one and another attempt fails. May be cancelled.
 

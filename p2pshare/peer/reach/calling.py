@@ -43,7 +43,7 @@ from p2pshare.core.reach.checks import CheckEvent, ConnectivityChecks, GaveUp, R
 from p2pshare.core.reach.dial_plan import PRIVATE
 from p2pshare.core.session import refusal_error
 from p2pshare.core.session_interface import Session
-from p2pshare.errors import CallFailed, P2pshareError, PeerNotListening, RemoteProtocolError
+from p2pshare.errors import CallFailed, P2pshareError, RemoteProtocolError, Unreachable
 from p2pshare.net.reach.interfaces import NetworkState, read_network
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
@@ -71,7 +71,8 @@ from p2pshare.wire.session_messages import Refusal, Refused
 
 INBOX_WAIT = 5.0  # seconds until the own stream of signals must be open
 ANSWER_WAIT = 5.0  # seconds for the answer to a call
-CALL_AGAIN = 0.25, 0.75  # seconds after which a call is repeated while the peer's stream is away
+CALL_AGAIN = 0.25, 0.75, 1.5, 2.0, 2.0, 2.0  # seconds after which a call is repeated
+ALONE_MAX = 2  # repetitions if nothing else is tried
 RELAY_DELAY = 0.4  # seconds from the answer until the relay is used
 RELAY_LATEST = 1.0  # seconds from the call until then, answered or not
 RELAY_GRACE = 1.0  # seconds that a path which was found gets first
@@ -238,8 +239,13 @@ class _Call:
         self._checks.add_remote((address.ip, address.port), is_near=is_near)
 
     async def _send_call(self) -> None:
-        """Send the call. A peer whose stream is broken is back within seconds, so it gets another chance."""
-        for pause in (*CALL_AGAIN, None):
+        """Send the call. A peer or registry that is away may be back within seconds, as after a change of the network.
+        So the call is repeated, the longer if direct attempts still run.
+
+        Raises:
+            P2pshareError: the registry or the peer refuses, or neither comes back.
+        """
+        for number, pause in enumerate((*CALL_AGAIN, None)):
             try:
                 await self._to.send(
                     Step.CALL,
@@ -256,8 +262,9 @@ class _Call:
                     candidates=",".join(map(str, self._vantage.candidates)),
                     mapping=self._vantage.mapping,
                 )
-            except PeerNotListening:
-                if pause is None:
+            except Unreachable:
+                is_alone = self._dial.race.running <= 1
+                if pause is None or (is_alone and number >= ALONE_MAX):
                     raise
                 await deferLater(self._reactor, pause)
             else:

@@ -275,6 +275,15 @@ class PathTests(CallsTestCase):
         )
         self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=4.0)
 
+    def test_long_away(self) -> None:
+        """While direct attempts run, a peer that is back after some seconds is still called."""
+        target = self.alice(NatKind.PORT_RESTRICTED)
+        inbox = self.registry.inboxes.pop(("alice", "main"))
+        self.network.clock.callLater(
+            5.0, self.registry.inboxes.__setitem__, ("alice", "main"), inbox
+        )
+        self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=9.0)
+
     def test_refused(self) -> None:
         """A caller who is not admitted hears why, and learns no address."""
         target = self.alice(NatKind.PORT_RESTRICTED)
