@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
@@ -18,6 +20,7 @@ from p2pshare.registry.redis.url import redis_at
 from tests.registry.redis_server import RedisServer
 
 clock: Any = reactor
+DOCUMENT = Path(__file__).parents[3] / "docs" / "redis.md"
 
 
 class ChannelsTests(TestCase):
@@ -92,6 +95,17 @@ class ChannelsTests(TestCase):
             while not await publish(channel):
                 await deferLater(clock, 0.02)
         await self.until(lambda: len(self.heard) == 3)
+
+    async def test_documented_rights(self) -> None:
+        """The rights of the documented user are enough."""
+        (rights,) = re.findall(r"ACL SETUSER registry on >PASSWORD (.*)", DOCUMENT.read_text())
+        await self.other._link.call("ACL", "SETUSER", "registry", "on", ">pw", *rights.split())
+        limited = await self.process(f"unix://registry:pw@{self.server.path}")
+        await limited.subscribe("a", self.heard.append)
+        self.assertEqual(await limited.publish("a", b"x"), 1)
+        await self.until(lambda: self.heard == [b"x"])
+        limited.unsubscribe("a")
+        await limited.subscribe("b", self.heard.append)
 
     async def test_forbidden(self) -> None:
         """A user that may not subscribe costs no more than new tries."""
