@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -26,6 +27,7 @@ from p2pshare.errors import (
 )
 from p2pshare.net.sockets import addresses_of_this_machine, local_address_towards
 from p2pshare.peer.find.directory import Directory
+from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.registry.api.authority import Authority
 from p2pshare.storage.identity import key_file
 from p2pshare.ui.invocation import Invocation
@@ -103,8 +105,11 @@ async def invite(
             permission = _permission(registry, info.key, given, life or INVITATION_LIFE, wall)
             expires = Invitation.parse(permission).statement.exp
         found = told or [each async for each in _reachable(invocation, registry, info)]
-    if place is None:
-        place = await _own_name(invocation)
+    status = await _own_status(invocation)
+    if status is not None:
+        place = place or str(status["name"])
+        if status.get("loopback") and place.partition(":")[0] == status["name"]:
+            output.remark(LOCAL_ONLY)
     link = JoinLink(info.key, tuple(dict.fromkeys(found))[:URLS_MAX], permission, place, expires)
     _show(output, link)
     return 0
@@ -185,13 +190,13 @@ def _permission(
     return Authority(own, wall, os.urandom).invite(life)
 
 
-async def _own_name(invocation: Invocation) -> str | None:
-    """Return the name of the user if a peer of the user runs here."""
+async def _own_status(invocation: Invocation) -> Mapping[str, Any] | None:
+    """Return the status of the user's peer, if it runs here."""
     name = invocation.settings.name
     if name is None:
         return None
     async with running(invocation, await data_folder(invocation, name)) as peer:
-        return name if peer is not None else None
+        return None if peer is None else await peer.ask("status")
 
 
 async def _reachable(

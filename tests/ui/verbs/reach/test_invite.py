@@ -25,6 +25,7 @@ from p2pshare.errors import (
     Unreachable,
     WrongUsage,
 )
+from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.assembly import registry_key
 from p2pshare.storage.identity import key_file
@@ -56,7 +57,7 @@ class InviteTestCase(SynchronousTestCase):
         self.registry = MemoryRegistry()
         self.folder = Path(self.mktemp()).absolute()
         self.answering = {f"http://{ip}:8000" for ip in ("192.0.2.7", "[2001:db8::7]")}
-        self.is_running = False
+        self.status: dict[str, Any] | None = None
         self.patch(inviting, "addresses_of_this_machine", lambda: map(ipaddress.ip_address, OWN))
         self.patch(inviting, "local_address_towards", lambda *_: "198.51.100.7")
         self.patch(inviting, "_registry_folder", lambda: self.folder)
@@ -67,7 +68,10 @@ class InviteTestCase(SynchronousTestCase):
 
         class Running:
             async def __aenter__(self) -> object:
-                return object() if test.is_running else None
+                return None if test.status is None else self
+
+            async def ask(self, _: str) -> object:
+                return test.status
 
             async def __aexit__(self, *_: object) -> None:
                 pass
@@ -166,8 +170,13 @@ class InviteTests(InviteTestCase):
         self.failureResultOf(self.invite("carl"), NoSuchPeer)
         for wrong in ("alice/photos", "alice:../x", "a b"):
             self.assertEqual(self.failureResultOf(self.invite(wrong)).value.exit_code, 2)
-        self.is_running = True
+        self.status = {"name": "bob", "loopback": False}
         self.assertEqual(self.link().place, "bob")
+        self.status["loopback"] = True
+        self.assertEqual(self.link("alice").place, "alice")
+        self.assertNotIn(LOCAL_ONLY, self.stderr.getvalue())
+        self.link()
+        self.assertIn(LOCAL_ONLY, self.stderr.getvalue())
 
     def test_wrong(self) -> None:
         """A URL that is none, and an original registry, are errors."""
