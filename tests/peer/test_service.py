@@ -474,7 +474,7 @@ class PeerServiceTests(LoopbackTestCase):
             while (await self.ask("status"))["trouble"] is None:
                 pass
         self.serve_registry(self.registry_port)
-        peer._network._network_changed()
+        peer._network._network_changed(True)
         await peer.ready
 
     async def test_network_changed(self) -> None:
@@ -484,7 +484,7 @@ class PeerServiceTests(LoopbackTestCase):
         self.store = MemoryNameStore(self.reactor)
         await self.listening.stopListening()
         self.serve_registry(self.registry_port)
-        peer._network._network_changed()
+        peer._network._network_changed(True)
         while await self.registered() is None:
             await deferLater(self.real_reactor, 0.001)
 

@@ -5,7 +5,7 @@ of an interface that is down or has no carrier. Of IPv6, no address that another
 machine with temporary addresses (RFC 8981) has a stable one beside them. Both can be reached, and the system sends from
 a temporary one.
 
-*Changes.* Linux reports them over netlink. Elsewhere, and if netlink is not allowed, the addresses are read again every
+*Changes.* Linux reports them over netlink. Elsewhere, and if a report is lost, the addresses are read again every
 `POLL_EVERY` seconds. Several reports within `SETTLE` seconds are one change, since an interface that comes up reports
 its link, its addresses and its routes one by one. A suspended machine is noticed after it has resumed: the clock that
 counts suspended time is then ahead of the one that does not. Nothing in the addresses need have changed, but
@@ -30,9 +30,7 @@ from p2pshare.net.reach import netlink
 from p2pshare.net.sockets import local_address_towards
 from p2pshare.wire.addresses import address_fault, is_loopback
 
-POLL_EVERY = (
-    5.0  # seconds between two looks at the clocks, and at the addresses if no change is reported
-)
+POLL_EVERY = 5.0  # seconds between two looks at the clocks and the addresses
 SETTLE = 0.5  # seconds from the first report of a change until the addresses are read
 ASLEEP_MIN = 2.0  # seconds of suspension that count
 LATE_MIN = 10.0  # seconds by which a timer is late if the process was stopped
@@ -90,12 +88,14 @@ def read_network() -> NetworkState:
 def _linked() -> list[netlink.LinkedAddress]:
     with suppress(OSError):
         return netlink.linked_addresses()
-    return [
-        netlink.LinkedAddress(ip, each.network_prefix, adapter.nice_name, 0)
-        for adapter in ifaddr.get_adapters()
-        for each in adapter.ips
-        for ip in (each.ip if isinstance(each.ip, str) else each.ip[0],)
-    ]
+    with suppress(OSError):
+        return [
+            netlink.LinkedAddress(ip, each.network_prefix, adapter.nice_name, 0)
+            for adapter in ifaddr.get_adapters()
+            for each in adapter.ips
+            for ip in (each.ip if isinstance(each.ip, str) else each.ip[0],)
+        ]
+    return []
 
 
 def _is_for_others(each: netlink.LinkedAddress) -> bool:
@@ -132,7 +132,7 @@ class NetworkWatch:
     def __init__(
         self,
         reactor: Any,
-        on_change: Callable[[], object],
+        on_change: Callable[[bool], object],
         *,
         read: Callable[[], NetworkState] = read_network,
         asleep: Callable[[], float] = seconds_asleep,
@@ -142,7 +142,7 @@ class NetworkWatch:
 
         Args:
             reactor: for the timers and the notifications.
-            on_change: called after each change and each suspension.
+            on_change: called after each change with False, and after each suspension with True.
             read: returns how the machine is connected.
             asleep: returns the seconds of suspension so far.
             events: begins to call a function at each event, until `stop` of what it returns; raises `OSError` if there
@@ -190,17 +190,17 @@ class NetworkWatch:
         self._slept, self._checked = asleep, now
         if slept >= ASLEEP_MIN or late >= LATE_MIN:
             self._log.info("resumed: suspended_s={s:.0f}", s=max(slept, late))
-            self._look(is_change=True)
-        elif self._events is None:
+            self._look(is_resumed=True)
+        else:  # also if changes are reported, since a report may be lost
             self._look()
 
-    def _look(self, *, is_change: bool = False) -> None:
-        """Read the state, and tell if it is another one or `is_change`."""
+    def _look(self, *, is_resumed: bool = False) -> None:
+        """Read the state, and tell if it is another one or the machine has resumed."""
         before, self.state = self.state, self._read()
         if self.state != before:
             self._log.info(
                 "network changed: addresses={addresses}",
                 addresses=",".join(each.ip for each in self.state.addresses) or "none",
             )
-        if is_change or self.state != before:
-            self._on_change()
+        if is_resumed or self.state != before:
+            self._on_change(is_resumed)

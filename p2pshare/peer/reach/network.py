@@ -81,7 +81,7 @@ class OwnNetwork:
         client: Directory,
         on_change: Callable[[bool], object],
         *,
-        watch: Callable[[Any, Callable[[], object]], NetworkWatch] = NetworkWatch,
+        watch: Callable[[Any, Callable[[bool], object]], NetworkWatch] = NetworkWatch,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         """Know the addresses after `start`.
@@ -91,8 +91,7 @@ class OwnNetwork:
             rng: draws the jitter of pauses.
             settings: of the peer.
             client: the registry, whose description has the STUN servers.
-            on_change: called when the location may have changed; with True after a change of the network, when
-                connections may be broken, too.
+            on_change: called when the location may have changed; with True if connections may be broken, too.
             watch: makes the watch over this machine's addresses.
             random_bytes: draws transactions of STUN.
         """
@@ -103,6 +102,7 @@ class OwnNetwork:
         self._on_change = on_change
         self._random_bytes = random_bytes
         self._watch = watch(reactor, self._network_changed)
+        self._state = self._watch.state  # that was acted upon
         self._number = 0  # of the welcome port, when it is open
         self._stun: StunClient | None = None
         self._round: Deferred[None] | None = None
@@ -120,6 +120,7 @@ class OwnNetwork:
     def start(self) -> None:
         """Read the addresses, and watch them."""
         self._watch.start()
+        self._state = self._watch.state
 
     def opened(self, number: int, port: WelcomePort) -> None:
         """Use the welcome port of this number, which is open now."""
@@ -312,8 +313,18 @@ class OwnNetwork:
         reason = f"there is no route to the registry's address {reasons[0]}"
         raise OwnAddressUnknown(reason=reason)
 
-    def _network_changed(self) -> None:
-        """Forget what was learned, ask again, and tell."""
+    def _network_changed(self, is_resumed: bool) -> None:
+        """Take a change of the addresses.
+
+        A change that the way to the registry does not notice, such as that of a virtual network, is only published.
+        After any other one, what was learned is forgotten and asked again, and connections may be broken.
+        """
+        before, self._state = self._state, self._watch.state
+        kept = {each.ip for each in before.addresses} & {each.ip for each in self._state.addresses}
+        has_same_way = before.sources == self._state.sources and self._towards in kept
+        if has_same_way and not is_resumed:
+            self._tell_change()
+            return
         self._cancel_round()
         self._seen_before, self._seen = {**self._seen_before, **self._seen}, {}
         self._answers, self._misses = {}, 0

@@ -109,16 +109,16 @@ class WatchTests(SynchronousTestCase):
         self.clock = Clock()
         self.now = HOME
         self.slept = 0.0
-        self.changes = 0
+        self.changes: list[bool] = []
 
     def watch(self, events: Any = FakeEvents) -> NetworkWatch:
         """Start a watch."""
-
-        def changed() -> None:
-            self.changes += 1
-
         watch = NetworkWatch(
-            self.clock, changed, read=lambda: self.now, asleep=lambda: self.slept, events=events
+            self.clock,
+            self.changes.append,
+            read=lambda: self.now,
+            asleep=lambda: self.slept,
+            events=events,
         )
         watch.start()
         self.addCleanup(watch.stop)
@@ -132,7 +132,7 @@ class WatchTests(SynchronousTestCase):
         self.now = NetworkState()
         watch._events.on_event()
         self.clock.advance(SETTLE)
-        self.assertEqual((self.changes, watch.state), (1, NetworkState()))
+        self.assertEqual((self.changes, watch.state), ([False], NetworkState()))
 
     def test_nothing_changed(self) -> None:
         """A report that changes no address and no route is none."""
@@ -140,10 +140,16 @@ class WatchTests(SynchronousTestCase):
         watch._events.on_event()
         self.clock.advance(SETTLE)
         self.clock.pump([POLL_EVERY] * 3)
-        self.assertEqual(self.changes, 0)
+        self.assertEqual(self.changes, [])
 
     def test_polled(self) -> None:
-        """Without reports the addresses are read from time to time."""
+        """Without reports, and also if one is lost, the addresses are read from time to time."""
+        first = self.watch()
+        self.now = NetworkState()
+        self.clock.advance(POLL_EVERY)
+        self.assertEqual(self.changes.pop(), False)
+        first.stop()
+        self.now = HOME
 
         def no_events(_reactor: object, _on_event: object) -> None:
             raise OSError(errno.EAFNOSUPPORT, "no netlink")
@@ -151,22 +157,22 @@ class WatchTests(SynchronousTestCase):
         self.watch(no_events)
         self.now = NetworkState()
         self.clock.advance(POLL_EVERY)
-        self.assertEqual(self.changes, 1)
+        self.assertEqual(self.changes, [False])
 
     def test_suspended(self) -> None:
         """A suspension is a change, even if the addresses are the same."""
         self.watch()
         self.slept = ASLEEP_MIN
         self.clock.advance(POLL_EVERY)
-        self.assertEqual(self.changes, 1)
+        self.assertEqual(self.changes, [True])
         self.clock.advance(POLL_EVERY)
-        self.assertEqual(self.changes, 1)
+        self.assertEqual(self.changes, [True])
 
     def test_stopped(self) -> None:
         """A process that was stopped for long looks at the network anew, and so it does if there is no such clock."""
         self.watch()
         self.clock.advance(POLL_EVERY + 60)
-        self.assertEqual(self.changes, 1)
+        self.assertEqual(self.changes, [True])
 
     def test_stop(self) -> None:
         """A watch that is stopped leaves nothing behind."""

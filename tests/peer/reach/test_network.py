@@ -53,7 +53,7 @@ def state_of(*ips: str) -> NetworkState:
 class FakeWatch:
     """A watch whose state a test sets."""
 
-    def __init__(self, _reactor: object, on_change: Callable[[], object]) -> None:
+    def __init__(self, _reactor: object, on_change: Callable[[bool], object]) -> None:
         self.on_change = on_change
         self.state = NetworkState()
         self.is_running = False
@@ -332,18 +332,39 @@ class NetworkTests(SynchronousTestCase):
         self.watch.state = state_of("10.1.1.7")
         self.routes[False] = "10.1.1.7"
         self.port.nat = lambda _: PeerAddress("192.0.2.77", 1234)
-        self.watch.on_change()
+        self.watch.on_change(False)
         self.assertEqual(self.changes, [True])
         self.assertEqual(
             self.texts(), ["host/10.1.1.7:50000", "seen/192.0.2.77:50000", "mapped/192.0.2.77:1234"]
         )
+
+    def test_other_network(self) -> None:
+        """A change that does not concern the way to the registry is published, and breaks no connection."""
+        self.network("192.168.1.5")
+        self.locate()
+        self.port.asked.clear()
+        self.watch.state = state_of("192.168.1.5", "172.17.0.1")
+        self.watch.on_change(False)
+        self.assertEqual((self.changes, self.port.asked), ([False], []))
+        self.assertIn("host/172.17.0.1:50000", self.texts())
+        self.watch.on_change(True)  # the machine has resumed
+        self.assertEqual(self.changes, [False, True])
+
+    def test_cable(self) -> None:
+        """A cable that is pulled and put back breaks connections, though the address is the same in the end."""
+        self.network("192.168.1.5")
+        self.locate()
+        for state in (NetworkState(), state_of("192.168.1.5")):
+            self.watch.state = state
+            self.watch.on_change(False)
+        self.assertEqual(self.changes, [True, True])
 
     def test_moved_during_a_round(self) -> None:
         """A change of the network ends the round that runs; its answers count for nothing."""
         self.port.nat = lambda _: None
         self.network("192.168.1.5")
         locating = Deferred.fromCoroutine(self.own.location())
-        self.watch.on_change()
+        self.watch.on_change(True)
         self.successResultOf(locating)
         self.assertEqual((self.port.handlers, self.own.mapping), ([], Mapping.UNKNOWN))
 
