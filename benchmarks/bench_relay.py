@@ -1,8 +1,9 @@
 """The speed and the fairness of a registry's relay on loopback, beside direct connections in the same run.
 
-Three measurements: bytes through one relayed TCP connection beside a direct one, a session's channel (TLS, frames) over
-both, and PAIRS pairs at once. The registry is a process of its own, as with `twistd p2pregistry`. All processes share
-the cores of this machine, so the CPU time of the registry for each byte tells more than the rates.
+Four measurements: bytes through one relayed TCP connection beside a direct one, a session's channel (TLS, frames) over
+both, PAIRS pairs at once, and as many whose receivers do not read. The registry is a process of its own, as with
+`twistd p2pregistry`. All processes share the cores of this machine, so the CPU time of the registry for each byte tells
+more than the rates.
 
 Run it as `python -m benchmarks.bench_relay [SECONDS [PAIRS]]` (default: 4 s for each figure, 100 pairs).
 """
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -241,6 +242,18 @@ def flow_all(all_ends: list[tuple[socket.socket, socket.socket]], seconds: float
     return sizes
 
 
+def stall(all_ends: list[tuple[socket.socket, socket.socket]], seconds: float) -> None:
+    """Send on all pairs, and receive nothing."""
+    chunk, until = bytes(CHUNK), time.perf_counter() + seconds
+    for sender, _ in all_ends:
+        sender.setblocking(False)
+    while time.perf_counter() < until:
+        for sender, _ in all_ends:
+            with suppress(BlockingIOError):
+                sender.send(chunk)
+        time.sleep(0.01)
+
+
 @contextmanager
 def running_registry(*options: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Run a registry without limits on requests; yield its process and its port."""
@@ -298,6 +311,11 @@ def main(seconds: str = "4", count: str = "100") -> None:
         idle = meter.memory()
         sizes = flow_all([meet(alice, bob) for _ in range(int(count))], float(seconds))
         memory = meter.memory()
+        stalled = [meet(alice, bob) for _ in range(int(count))]
+        stall(stalled, float(seconds))
+        full = meter.memory()
+        for end in (end for ends in stalled for end in ends):
+            end.close()
         mean = sum(sizes) / len(sizes)
         row = (
             count,
@@ -305,8 +323,16 @@ def main(seconds: str = "4", count: str = "100") -> None:
             f"{min(sizes) / mean:.2f}",
             f"{max(sizes) / mean:.2f}",
             f"{(memory - idle) / 1e6:.0f}",
+            f"{(full - idle) / 1e6:.0f}",
         )
-        header = ("pairs", "MB/s in all", "min/mean", "max/mean", "memory of the registry, + MB")
+        header = (
+            "pairs",
+            "MB/s in all",
+            "min/mean",
+            "max/mean",
+            "memory of the registry, + MB",
+            "the same if nobody reads",
+        )
         print_table("Pairs at once", header, [row])
 
 

@@ -22,9 +22,9 @@ class SessionPath:
     """The way of a session to the other side."""
 
     carrier: str
-    """The kind of the connection: "udp", "tcp", or "memory"."""
+    """The kind of the connection: "udp", "tcp", "relay" or "memory"."""
     address: PeerAddress
-    """The other side's address, as this side sees it."""
+    """The other side's address, as this side sees it; at a relay, that of the registry."""
 
     def __str__(self) -> str:
         """Return words for people, such as "via udp, 192.0.2.7:50000"."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import (
@@ -18,19 +20,25 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from p2pshare.web.connections import PATIENCE
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.web.limits import Limits
 from p2pshare.web.site import Site
+from p2pshare.web.upgrade import UpgradeRequest
 from tests.registry.certificates import write_certificate
 from tests.registry.connections import Client, SiteTestCase, SlowRoutes
 
 reactor: Any = global_reactor
 UPGRADE = b"Connection: keep-alive, Upgrade\r\nUpgrade: Echo, other\r\nHost: x\r\n\r\n"
 ASK = b"GET /echo HTTP/1.1\r\n" + UPGRADE
+PARTS = (
+    b"HTTP/1.1 ", b"101 ", b"200 OK", b"100 x", b"\r\n", b"\r\n\r\n", b"Upgrade: echo", b"Content-Length: ", b"3",
+    b":", b"\xff",
+)  # fmt: skip
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\n"
 YEAR = 365 * 24 * 3600.0  # seconds
 
@@ -189,6 +197,53 @@ class UpgradeTests(SiteTestCase):
         client.send(ASK)
         site.doStop()
         self.assertTrue(client.transport.disconnected)
+
+
+class ClientTests(SynchronousTestCase):
+    """The client's side of an upgrade; `tests.registry.test_relay_client` has it on sockets."""
+
+    def request(self) -> tuple[UpgradeRequest, StringTransport, list[Echo]]:
+        """Return a request, its transport, and the protocols that were made."""
+        made: list[Echo] = []
+
+        def make() -> Echo:
+            made.append(Echo())
+            return made[-1]
+
+        request, transport = UpgradeRequest(ASK, "echo", make), StringTransport()
+        request.makeConnection(transport)
+        self.assertEqual(transport.value(), ASK)
+        return request, transport, made
+
+    def test_split_anywhere(self) -> None:
+        """The reply may come in any pieces, after interim ones, and with bytes for the other protocol behind it."""
+        reply = (
+            b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+            + SWITCHED
+            + b"upgrade: Echo\r\n\r\n\r\nab"
+        )
+        for cut in range(1, len(reply)):
+            request, _, made = self.request()
+            request.dataReceived(reply[:cut])
+            request.dataReceived(reply[cut:])
+            self.assertIsNone(self.successResultOf(request.done))
+            self.assertEqual(made[0].received, b"\r\nab")
+            request.connectionLost()
+            self.assertEqual(made[0].ends, 1)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.sampled_from(PARTS) | st.binary(max_size=9), max_size=12))
+    def test_any_bytes(self, pieces: list[bytes]) -> None:
+        """Threat 6: whatever a server answers, the request is upgraded, refused or broken, once, and raises nothing."""
+        request, transport, made = self.request()
+        results: list[object] = []
+        request.done.addBoth(results.append)
+        for piece in pieces:
+            if not transport.disconnected:
+                request.dataReceived(piece)
+        request.connectionLost()
+        self.assertEqual(len(results), 1)
+        self.assertEqual(bool(made), results == [None])
 
 
 class Collector(Protocol):

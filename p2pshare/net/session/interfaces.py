@@ -7,7 +7,7 @@
          |
     Channel          control messages and pieces             stream, and one over datagrams
          |
-    Carrier          protected bytes <-> the other end       tcp, p2pshare.testing.sessions
+    Carrier          protected bytes <-> the other end       tcp, relay, p2pshare.testing.sessions
 
 A channel is protected: it proves the keys of both ends, and nobody else can read or change what crosses it. It moves
 control messages in order, and pieces of files in any order. It knows nothing of what messages mean, of roles or of
@@ -100,7 +100,7 @@ class Channel(Protocol):
 
     @property
     def carrier(self) -> str:
-        """The kind of connection: "tcp", "udp" or "memory"."""
+        """The kind of connection: "tcp", "udp", "relay" or "memory"."""
 
     @property
     def local(self) -> PeerAddress:
