@@ -342,6 +342,15 @@ class SessionTests(CommandLineTestCase):
         super().setUp()
         know_bert()
 
+    def test_relay(self) -> None:
+        """With `--via relay` both meet at the registry, and the file is exact."""
+        inbox = self.near.home / "relayed"
+        done = self.bert("get", "alice:alice/my_file.txt", f"{inbox}/", "--via", "relay", "--json")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        (event,) = (e for e in self.assert_events(done.stdout) if e["event"] == "connected")
+        self.assertEqual((event["via"], event["address"]), ("relay", self.near.url[7:]))
+        self.assertEqual((inbox / "my_file.txt").read_bytes(), TEXT)
+
     def test_first_use(self) -> None:
         """The first use claims the name without a presence; later uses do not mention it."""
         first, second = (self.near.run("ls", "alice", "--name", "new") for _ in range(2))

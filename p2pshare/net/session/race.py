@@ -102,6 +102,10 @@ class Race:
         """The number of attempts that have not failed."""
         return len(self._running)
 
+    def is_answered(self, place_not: str) -> bool:
+        """Whether anything came from the other end of an attempt, except at one place."""
+        return any(each.place != place_not and each.has_answer() for each in self._running)
+
     def start(self, delay: float, *, is_last: bool = False) -> Deferred[None]:
         """Fire in `delay` seconds, or before if it is the next one and another attempt fails. May be cancelled.
 

@@ -6,7 +6,8 @@ Theory of operation
 *Direct attempts* come first. `core.reach.dial_plan` orders them, and `SessionDial` lets them race; the first session
 that is welcomed is used. On one machine and in one network that takes milliseconds, and nothing else happens.
 
-*A call* begins if no session is open after `CALL_DELAY`, or as soon as there is nothing left to try. It costs some
+*A call* begins if no session is open after `CALL_DELAY`, or as soon as there is nothing left to try. If an attempt has
+an answer by then, it gets some time more. It costs some
 messages through the registry, and adds attempts to the same race: a path between two NATs, a connection back, the
 relay. See `peer.reach.calling`.
 
@@ -28,13 +29,14 @@ from p2pshare.core.session import GREETING
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import PeerNotReachable
 from p2pshare.net.session.carriers import Carriers
-from p2pshare.net.session.dialling import SILENCE, SessionDial, Tried, WantedSession
+from p2pshare.net.session.dialling import CALL, SILENCE, SessionDial, Tried, WantedSession
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.find.target import Target
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.session_messages import Message
 
 CALL_DELAY = 0.2  # seconds for direct attempts before the peer is called
+ANSWERED_DELAY = 0.8  # seconds more, if one of them has an answer: the peer is there, only far away
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,4 +155,6 @@ class Dialler:
         assert self._caller is not None
         if delay:
             await dial.race.start(delay, is_last=True)
+            if dial.race.is_answered(CALL):
+                await dial.race.start(ANSWERED_DELAY, is_last=True)
         return await self._caller().call(dial, target, may_relay=may_relay)

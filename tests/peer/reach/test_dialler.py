@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.reach.dial_plan import ATTEMPTS_MAX, STAGGER
@@ -13,7 +14,7 @@ from p2pshare.errors import OtherKeyThere, P2pshareError, PeerNotReachable, Peer
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.dialling import SessionDial
 from p2pshare.peer.find.target import Target, given
-from p2pshare.peer.reach.dialler import CALL_DELAY, Dialler
+from p2pshare.peer.reach.dialler import ANSWERED_DELAY, CALL_DELAY, Dialler
 from p2pshare.peer.share.acceptor import SessionAcceptor
 from p2pshare.storage.settings import Via
 from p2pshare.testing.sessions import RecordingUser
@@ -116,6 +117,28 @@ class DiallerTests(SynchronousTestCase):
         self.failureResultOf(self.dial(self.dialler(), takes_calls=True), PeerUnreachable)
         self.failureResultOf(self.dial(self.dialler(), PLACE, takes_calls=True), PeerUnreachable)
         self.assertEqual([at for at, _ in self.caller.calls], [0.0, ROUND_TRIP])
+
+    def test_far_away(self) -> None:
+        """A peer that answers from far away is not called while its handshake is under way."""
+        self.network.set_delay(HERE, FAR, 0.0625)
+        self.listen(FAR, 50_000)
+        self.successResultOf(self.dial(self.dialler(), PLACE, takes_calls=True))
+        self.assertGreater(self.network.clock.seconds(), CALL_DELAY)
+        self.assertEqual(self.caller.calls, [])
+
+    def test_silent_server(self) -> None:
+        """A server that accepts connections and says nothing delays the call by less than a second."""
+        silent: Any = self.network.machine(FAR)
+        silent.listenTCP(50_000, ServerFactory.forProtocol(Protocol))
+        opening = Deferred.fromCoroutine(
+            self.dialler().open(
+                Target("alice", ALICE.public, given([PLACE]), "", takes_calls=True), credit=1
+            )
+        )
+        self.network.run(lambda: bool(self.caller.calls))
+        self.assertEqual(self.caller.calls[0][0], CALL_DELAY + ANSWERED_DELAY)
+        opening.addErrback(lambda _: None)
+        opening.cancel()
 
     def test_call_ends(self) -> None:
         """A call ends when a direct attempt succeeds after all."""
