@@ -37,9 +37,9 @@ from p2pshare.wire.registry_answers import STUN_MAX
 ANSWERS_PER_S, ANSWERS_BURST = 50.0, 200  # to one network: a /24 of IPv4, or a /56 of IPv6
 ALL_ANSWERS_PER_S, ALL_ANSWERS_BURST = 5_000.0, 5_000  # of one process
 NETWORKS_MAX = 4096  # networks whose answers are counted
-SECOND_PORT_TRIES = (
-    4  # numbers after that of the registry's port that are tried for the second port
-)
+PORTS_WANTED = 2  # at each address of the registry
+TRIES = 6  # numbers, from that of the registry's port on
+SOCKETS_MAX = 8
 READ_MAX = 64  # datagrams that are read before others have their turn
 _PKTINFO_SPACE = 64  # bytes
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)  # Python has the number since 3.14; 8 on Linux
@@ -277,13 +277,14 @@ class StunPorts:
             self._open_beside(list(map(_place_of, ports)))
 
     def _open_beside(self, found: Sequence[StunPlace | None]) -> None:
-        """Bind the numbers of the TCP ports, and a second one."""
-        places = [place for place in found if place is not None][:STUN_MAX]
+        """Bind the number of each TCP port and the next one, or later ones if another program has them."""
+        places = [place for place in found if place is not None]
         for place in places:
-            if self._try(place, places) and len(self._open) == 1:
-                following = range(place.number + 1, place.number + 1 + SECOND_PORT_TRIES)
-                seconds = [StunPlace(place.host, each) for each in following if each < 65536]
-                any(each not in places and self._try(each, places) for each in seconds)
+            bound = 0
+            for number in range(place.number, min(place.number + TRIES, 65536)):
+                own = place._replace(number=number)
+                if bound < PORTS_WANTED and len(self._open) < SOCKETS_MAX:
+                    bound += own in self.places or self._try(own, places)
 
     def _try(self, place: StunPlace, places: Sequence[StunPlace]) -> bool:
         try:
@@ -294,9 +295,9 @@ class StunPorts:
         return True
 
     def _bind(self, place: StunPlace, places: Sequence[StunPlace], *, shared: bool = False) -> None:
-        others = [each for each in places if each.number == place.number and ":" not in each.host]
+        dual = all(":" in each.host for each in places)
         try:
-            port = StunPort(self._reactor, self.responder, place, shared=shared, dual=not others)
+            port = StunPort(self._reactor, self.responder, place, shared=shared, dual=dual)
         except OSError as error:
             reason = f"it cannot listen on UDP port {place.number}: {plain_reason(error)}"
             raise CannotStart(what="The registry", reason=reason) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 import sys
@@ -18,12 +19,14 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from p2pshare.errors import CannotStart
 from p2pshare.net.sockets import takes_both_families
+from p2pshare.registry import stun as stun_module
 from p2pshare.registry.listening import ListeningReactor, Place
 from p2pshare.registry.stun import (
     ALL_ANSWERS_BURST,
     ALL_ANSWERS_PER_S,
     ANSWERS_BURST,
     ANSWERS_PER_S,
+    TRIES,
     StunPlace,
     StunPorts,
     StunResponder,
@@ -149,7 +152,7 @@ class PortTests(TestCase):
         stun = self.ports("tcp:0")
         first, second = (place.number for place in stun.places)
         self.assertEqual(stun.told, (str(first), str(second)))
-        self.assertTrue(first < second <= first + 4)
+        self.assertTrue(first < second < first + TRIES)
         hosts = ["127.0.0.1", *(["::1"] if takes_both_families() else [])]
         for host in hosts:
             for number in (first, second):
@@ -165,6 +168,15 @@ class PortTests(TestCase):
             answer = await self.ask("127.0.0.2", stun.places[0].number)
             assert answer is not None
             stun.close()
+
+    @unittest.skipUnless(sys.platform == "linux", "all of 127.0.0.0/8 are this machine's on Linux")
+    def test_several_addresses(self) -> None:
+        """Each address of the registry has both ports, and peers are told each number once."""
+        number = self.ports("tcp:0:interface=127.0.0.1").places[0].number
+        hosts = ("127.0.0.2", "127.0.0.3")
+        stun = self.ports(*(f"tcp:{number}:interface={host}" for host in hosts))
+        self.assertEqual([place.host for place in stun.places], sorted(hosts * 2))
+        self.assertEqual((stun.told[0], len(stun.told)), (str(number), 2))
 
     async def test_noise(self) -> None:
         """Whatever arrives, the port goes on, and answers nothing but requests (threat 6)."""
@@ -196,12 +208,19 @@ class PortTests(TestCase):
         self.assertEqual((stun.told, stun.places), ((), ()))
 
     def test_taken(self) -> None:
-        """If another program has the number, the registry starts without STUN there."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-            other.bind(("127.0.0.1", 0))
-            number = other.getsockname()[1]
-            stun = self.ports(f"tcp:{number}:interface=127.0.0.1")
-            self.assertEqual((stun.told, stun.places), ((), ()))
+        """If another program has a number, a later one is used; if it has all, the registry starts without STUN."""
+        first = self.ports("tcp:0:interface=127.0.0.1")
+        number = first.places[0].number
+        second = self.ports(f"tcp:{number + 1}:interface=127.0.0.1")
+        self.assertEqual(len(second.told), 2)
+        self.assertNotIn(str(number + 1), second.told)
+
+        def in_use(*_arguments: object, **_options: object) -> None:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+
+        self.patch(stun_module, "StunPort", in_use)
+        third = self.ports("tcp:0:interface=127.0.0.1")
+        self.assertEqual((third.told, third.places), ((), ()))
 
     @unittest.skipUnless(hasattr(socket, "SO_REUSEPORT"), "the system cannot share ports")
     async def test_shared(self) -> None:
