@@ -16,9 +16,9 @@ this user has met decide (threat 62):
 A first contact waits until all have had the time to answer: otherwise the fastest would be the one that is pinned. The
 own key counts as known for the own name. If another key announces it, the user is told.
 
-**Waiting.** Multicast DNS answers within some 0.2 s, and on a bad wireless network after one or two repetitions. A
-directory that has been open for a while knows everybody, and a look-up then waits only a short time for a peer that is
-just starting.
+**Waiting.** Multicast DNS answers within some 0.2 s, but within 1.4 s if the same answer was just given to somebody
+else, and on a bad wireless network after one or two repetitions. A directory that has been open for a while knows
+everybody, and a look-up then waits only a short time for a peer that is just starting.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ from p2pshare.wire.statements import Location, Record, digest_of
 LAN_KEY = PublicKey(hashlib.sha256(b"p2pshare: no registry").digest())
 """The audience of statements where there is no registry. Nobody has a secret key for it."""
 LOOK_UP = 3.0  # seconds that a look-up listens for a peer, from the opening of the directory
-GATHER = 1.2  # seconds from the opening until a list is complete, and a first contact is decided
+GATHER = 1.6  # seconds from the opening until a list is complete
+FIRST_CONTACT = 2.0  # seconds from the opening until a first contact is decided
 LATE = 1.0  # seconds that a look-up waits for a peer in any case
 LEASE = 30  # seconds: the own addresses are looked at again within half of them
 TELL_EVERY = 60.0  # seconds between two remarks that another peer uses the own name
@@ -194,7 +195,7 @@ class LanDirectory:
         await self._open()
         await self._read_known()
         known = self._known.get(name)
-        gathered = self._opened_at + GATHER
+        gathered = self._opened_at + FIRST_CONTACT
         until = max(self._opened_at + LOOK_UP, self._reactor.seconds() + LATE)
         while True:
             found, now = self._services.named(name), self._reactor.seconds()

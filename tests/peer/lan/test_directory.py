@@ -11,7 +11,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import LanUnusable, NameAmbiguous, NobodyHere, NoRegistry
 from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import caps_of
-from p2pshare.peer.lan.directory import GATHER, LAN_KEY, LATE, LOOK_UP, TELL_EVERY, LanDirectory
+from p2pshare.peer.lan.directory import (
+    FIRST_CONTACT,
+    GATHER,
+    LAN_KEY,
+    LATE,
+    LOOK_UP,
+    TELL_EVERY,
+    LanDirectory,
+)
 from p2pshare.peer.lan.services import LIFETIME, REPEAT
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.data_folder import LAN_PLACE, PeerPlace
@@ -85,7 +93,7 @@ class LookUpTests(LanCase):
         asked = self.asked()
         self.network.say(announced("bob", 7))
         self.assertNoResult(asked)
-        self.clock.advance(GATHER)
+        self.clock.advance(FIRST_CONTACT)
         view = self.successResultOf(asked)
         self.assertEqual((view.key, view.addresses), (key_of(7), ("192.0.2.7:50000",)))
         self.assertEqual(caps_of(view), {CAP_SESSIONS})
@@ -118,7 +126,7 @@ class LookUpTests(LanCase):
         self.pin("bob", key_of(7))
         asked = self.asked()
         self.network.say(announced("bob", 66))
-        self.clock.advance(GATHER)
+        self.clock.advance(FIRST_CONTACT)
         self.assertNoResult(asked)
         self.network.say(announced("bob", 7))
         self.assertEqual(self.successResultOf(asked).key, key_of(7))
@@ -133,9 +141,9 @@ class LookUpTests(LanCase):
         """Threat 62: a first contact is refused if two keys announce the name, whoever was faster; both are marked."""
         asked = self.asked()
         self.network.say(announced("bob", 66))
-        self.clock.advance(GATHER / 2)
+        self.clock.advance(FIRST_CONTACT / 2)
         self.network.say(announced("bob", 7))
-        self.clock.advance(GATHER / 2)
+        self.clock.advance(FIRST_CONTACT / 2)
         error = self.failureResultOf(asked, NameAmbiguous).value
         for number in (7, 66):
             self.assertIn(key_of(number).grouped, str(error))
@@ -157,7 +165,7 @@ class LookUpTests(LanCase):
         self.machine.is_unplugged = False
         asked = self.asked()
         self.network.say(announced("bob", 7))
-        self.clock.advance(GATHER)
+        self.clock.advance(FIRST_CONTACT)
         self.successResultOf(asked)
 
     def test_key(self) -> None:
