@@ -361,7 +361,7 @@ class LanDirectory:
         name, key = announcement.name, announcement.key
         known = self._known.get(name)
         is_meant = known == key or (known is None and self._services.count(name) <= 1)
-        mark = "" if is_meant else f"another key: {key.grouped[:SHOWN_KEY]}…"
+        mark = "" if is_meant else f"another key: {key.grouped[:SHOWN_KEY]}..."
         return PeerSummary(name, NameKind.OWNED, presence, int(self._wall()), mark)
 
     def _view(self, service: Service) -> PeerView:

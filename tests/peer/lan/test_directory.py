@@ -148,7 +148,7 @@ class LookUpTests(LanCase):
         for number in (7, 66):
             self.assertIn(key_of(number).grouped, str(error))
         marks = {each.label for each in self.listed()}
-        self.assertEqual(marks, {f"bob (another key: {key_of(n).grouped[:9]}…)" for n in (7, 66)})
+        self.assertEqual(marks, {f"bob (another key: {key_of(n).grouped[:9]}...)" for n in (7, 66)})
 
     def test_name_changes_its_key(self) -> None:
         """Threat 62: a name whose key changes is shown as another one's from then on."""

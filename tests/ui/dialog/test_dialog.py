@@ -30,6 +30,7 @@ from p2pshare.errors import (
 from p2pshare.ui.dialog.actions import USERS_COUNTED
 from p2pshare.ui.dialog.console import BAD, Interrupted
 from p2pshare.ui.dialog.dialog import (
+    ACCEPT_WHOM,
     COMMANDS,
     INVITATION,
     OPEN,
@@ -44,6 +45,7 @@ from p2pshare.ui.dialog.dialog import (
     Dialog,
 )
 from p2pshare.ui.verbs.remote_arguments import FROM_YOURSELF
+from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.transfer_messages import Entry, EntryKind, Listing
 
 PAGE = Listing(
@@ -87,6 +89,7 @@ def kind_of_step(kind: str) -> Callable[..., Step]:
 Join, FindUser, ListFolder, GetFiles, GetClassic, SetDestination = map(
     kind_of_step, ("Join", "FindUser", "ListFolder", "GetFiles", "GetClassic", "SetDestination")
 )
+Accept = kind_of_step("Accept")
 FindRegistry, ListUsers = Step("FindRegistry"), Step("ListUsers")
 
 
@@ -164,6 +167,9 @@ class Driven:
         self.is_classic = not await self._take(FindUser(name))
         self._peer = name
         yield self
+
+    def accept(self, words: str) -> Deferred[PublicKey]:
+        return self._take(Accept(words))
 
     def set_destination(self, folder: str) -> Deferred[Path]:
         return self._take(SetDestination(folder))
@@ -408,6 +414,27 @@ class DialogTests(SynchronousTestCase):
             turn = dialog.failed(P2pshareError(reason="x"))
             self.assertEqual(turn.step, Ask(question))
             self.assert_bad(turn, "x")
+
+    def test_accept(self) -> None:
+        """Either menu lets a peer see the user's shares, and asks again."""
+        key = SigningKey(bytes(32)).public
+        for dialog, question in ((self.joined(), WHOM), (self.looking(), OPEN)):
+            self.assertEqual(
+                dialog.line_received("Accept bob abcd efgh").step, Accept("bob abcd efgh")
+            )
+            turn = dialog.succeeded(key)
+            self.assertEqual(turn.step, Ask(question))
+            self.assertIn(key.grouped, turn.says[0][0])
+            dialog.line_received("accept dave")
+            self.assert_bad(dialog.failed(P2pshareError(reason="x")), "x")
+            self.assert_bad(dialog.line_received("accept"), ACCEPT_WHOM)
+
+    def test_waiting_interrupted(self) -> None:
+        """Ctrl+C while a peer has not accepted the user leaves the user in the menu."""
+        dialog = self.joined()
+        dialog.line_received("alice")
+        self.assertEqual(dialog.succeeded(True).step, ListFolder("alice", ()))
+        self.assertEqual(dialog.interrupted().step, Ask(WHOM))
 
     def test_interrupted(self) -> None:
         """Ctrl+C during a transfer leaves the user in the same menu."""

@@ -14,6 +14,8 @@ from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.verbs import status
 from p2pshare.ui.verbs.status import KINDS, MAPPINGS, PRIVATE, lines
+from p2pshare.wire.addresses import LAN
+from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.reach.candidates import CandidateKind, Mapping
 from tests.ui.registries import REGISTRY_KEY
 from tests.ui.verbs.test_whoami import OwningTestCase, RunningPeer
@@ -67,6 +69,21 @@ class StatusTests(SynchronousTestCase):
             self.said(online=False, trouble="The registry is away.").splitlines()[1],
             "The registry is away.",
         )
+
+    def test_without_registry(self) -> None:
+        """Without a registry the status shows who waits to be accepted, and says who may see a share."""
+        key = SigningKey(bytes(32)).public
+        share = {"name": "x", "path": "/x", "left_out": None}
+        shares = [{**share, "allow": None}, {**share, "allow": ["@lan", "bob"]}]
+        waiting = [{"name": "dave", "key": str(key)}]
+        told = self.said(registry=LAN, shares=shares, waiting=waiting, online=False)
+        for part in (
+            "cut off from the network",
+            "with everyone whose key you have accepted.",
+            "with everyone on this network.",
+            f"dave waits to be accepted: `p2pshare peers accept dave`. Key: {key.grouped}.",
+        ):
+            self.assertIn(part, told)
 
     def test_loopback(self) -> None:
         """A peer at a loopback address says that only this machine reaches it."""

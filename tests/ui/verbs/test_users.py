@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 from unittest import mock
@@ -16,7 +17,16 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import users as users_module
-from p2pshare.ui.verbs.users import AWAY, BACK, CANNOT_TELL, LIST_AGAIN, NO_MATCH, NOBODY, users
+from p2pshare.ui.verbs.users import (
+    AWAY,
+    BACK,
+    CANNOT_TELL,
+    LIST_AGAIN,
+    NO_MATCH,
+    NOBODY,
+    NOBODY_HERE,
+    users,
+)
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 from tests.ui.registries import NOW, MemoryInvocation, MemoryRegistry, view_of
@@ -116,6 +126,27 @@ class ListTests(UsersTestCase):
             self.registry.views = {}
             self.assertEqual(self.run_users(prefix), "")
             self.assertEqual(self.stderr.getvalue(), f"{remark}\n")
+
+    def test_without_registry(self) -> None:
+        """Threat 62: a peer with another key than the known one is marked wherever it is shown, and not remembered."""
+        mark = "another key: abcd efgh..."
+        view = view_of("alan", KEY)
+        for json_, expected in ((False, f"alan ({mark})\tonline"), (True, f'"mark": "{mark}"')):
+            self.make(json=json_)
+            self.registry.keeps_names = False
+            self.registry.views["alan"] = replace(view, summary=replace(view.summary, mark=mark))
+            said = self.run_users()
+            self.assertIn(expected, said)
+            self.assertEqual(said.count("mark"), int(json_))
+        self.make(is_tty=True)
+        self.registry.views = {"alan": replace(view, summary=replace(view.summary, mark=mark))}
+        screen = Screen(40)
+        screen.feed(self.run_users())
+        self.assertIn(mark.partition(" ")[0], "".join(screen.shown()))
+        self.make()
+        self.registry.views, self.registry.keeps_names = {}, False
+        self.run_users()
+        self.assertEqual(self.stderr.getvalue(), f"{NOBODY_HERE}\n")
 
     def test_original(self) -> None:
         """An original registry gives a sorted list of names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +32,7 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs import whoami as owning
+from p2pshare.wire.addresses import LAN
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.registry_answers import Presence
 from tests.ui.registries import URL, MemoryInvocation, MemoryRegistry, view_of
@@ -117,6 +119,15 @@ class WhoamiTests(OwningTestCase):
         self.assertEqual(self.state(), "clock_wrong")
         self.registry.infos = None
         self.assertEqual(self.state(), "unowned")
+
+    def test_without_registry(self) -> None:
+        """Without a registry only the own peer tells whether others see the user."""
+        self.fake.settings = replace(self.fake.settings, registry=LAN)
+        self.registry.error = lambda what: self.fail(f"asked: {what}")
+        self.assertEqual(self.state(), "offline")
+        self.peer = RunningPeer()
+        self.peer.told["registered"] = True
+        self.assertEqual(self.state(), "online")
 
     def test_registry_hangs(self) -> None:
         """The data folder is shown before the registry is asked, and the wait for the registry is short."""
