@@ -197,7 +197,8 @@ def _show(invocation: Invocation, facts: NetworkFacts, found: FoundPeer, outcome
         advice=advice,
     )
     output.result(path_text(found.name, outcome))
-    show_facts(output, [*peer_facts(other, outcome), *network_facts(facts)], LABEL_WIDTH)
+    about_peer = peer_facts(other, outcome, has_registry=not facts.is_lan)
+    show_facts(output, [*about_peer, *network_facts(facts)], LABEL_WIDTH)
     _show_advice(output, advice)
 
 
@@ -213,16 +214,17 @@ def path_text(name: str, outcome: Outcome) -> str:
     return f"{text}; the relay was first{after}." if outcome.began_at else f"{text}{after}."
 
 
-def peer_facts(other: OtherEnd, outcome: Outcome) -> Iterator[Fact]:
+def peer_facts(other: OtherEnd, outcome: Outcome, *, has_registry: bool) -> Iterator[Fact]:
     """Yield what is known of the other end, and what was tried."""
     for first, attempts in (("tried", outcome.tried), ("tried again", outcome.again)):
         for number, each in enumerate(attempts):
             yield "" if number else first, f"{each.carrier} {each.address}: {_result(each)}"
     candidates = ", ".join(map(str, other.candidates)) or "none"
-    yield other.name[:LABEL_WIDTH], f"candidates: {candidates}"
-    yield "", f"NAT: {mapping_text(other.mapping)}"
-    calls = "yes" if other.takes_calls else "no"
-    yield "", f"can be called through the registry: {calls}"
+    yield other.name[: LABEL_WIDTH - 1], f"candidates: {candidates}"
+    if has_registry:
+        yield "", f"NAT: {mapping_text(other.mapping)}"
+        calls = "yes" if other.takes_calls else "no"
+        yield "", f"can be called through the registry: {calls}"
 
 
 def _result(tried: Tried) -> str:
