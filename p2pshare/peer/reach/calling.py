@@ -70,7 +70,8 @@ from p2pshare.wire.reach.signals import BACK_MAX, MAIN_INBOX, Signal, Step
 from p2pshare.wire.session_messages import Refusal, Refused
 
 INBOX_WAIT = 5.0  # seconds until the own stream of signals must be open
-ANSWER_WAIT = 5.0  # seconds for the answer to a call
+ANSWER_WAIT = 8.0  # seconds for the answer to a call
+REPEAT = 1.5  # seconds after which a call without an answer is repeated
 CALL_AGAIN = 0.25, 0.75, 1.5, 2.0, 2.0, 2.0  # seconds after which a call is repeated
 ALONE_MAX = 2  # repetitions if nothing else is tried
 RELAY_DELAY = 0.4  # seconds from the answer until the relay is used
@@ -167,6 +168,7 @@ class _Call:
         if self._vantage.mapping is Mapping.BLOCKED and not self._is_public:
             self._plan_relay(0.0)
         self._plan_relay(RELAY_LATEST)
+        self._spawn(self._repeat()).addErrback(self._not_sent)
         answer = await self._within(self._answered, ANSWER_WAIT, "it does not answer calls")
         await self._connect(answer)
         await self._within(self._no_path, PATHS_WAIT, "no path between the two networks was found")
@@ -247,14 +249,7 @@ class _Call:
         """
         for number, pause in enumerate((*CALL_AGAIN, None)):
             try:
-                await self._to.send(
-                    Step.CALL,
-                    candidates=self._vantage.candidates,
-                    mapping=self._vantage.mapping,
-                    secret=self._secret,
-                    room=self._room,
-                    back=self._back,
-                )
+                await self._send_once()
                 self._log.debug(
                     "called: peer={peer} attempt={attempt} candidates={candidates} mapping={mapping}",
                     peer=self._target.name,
@@ -269,6 +264,25 @@ class _Call:
                 await deferLater(self._reactor, pause)
             else:
                 return
+
+    async def _send_once(self) -> None:
+        await self._to.send(
+            Step.CALL,
+            candidates=self._vantage.candidates,
+            mapping=self._vantage.mapping,
+            secret=self._secret,
+            room=self._room,
+            back=self._back,
+        )
+
+    async def _repeat(self) -> None:
+        """Repeat the call until it is answered: the registry may have sent it into a connection that is dead. A peer
+        that got it before ignores the repetition.
+        """
+        while not self._answered.called:
+            await deferLater(self._reactor, REPEAT)
+            if not self._answered.called:
+                await self._send_once()
 
     def _link_changed(self, is_up: bool) -> None:
         if is_up and not self._is_open.called:
@@ -324,6 +338,8 @@ class _Call:
             self._checks.go()
         if self._back:
             self._spawn(self._take_back()).addErrback(lambda _: None)
+        if self._has_relay:  # the peer may have missed it
+            self._ask_to_relay()
         is_hopeless = Mapping.BLOCKED in mappings or mappings == {Mapping.DEPENDENT}
         self._plan_relay(0.0 if is_hopeless and not self._is_public else RELAY_DELAY)
 
@@ -367,10 +383,13 @@ class _Call:
 
     def _begin_relay(self) -> None:
         self._has_relay = True
-        if self._vantage.candidates or self._back:  # otherwise the peer joins without being asked
-            self._spawn(self._to.send(Step.RELAY, room=self._room)).addErrback(self._not_sent)
+        self._ask_to_relay()
         join = partial(self._rendezvous.join, self._own, self._room, self._target.key)
         self._dial.over_stream("relay", self._rendezvous.url, lambda user: join(user, FILE_READ))
+
+    def _ask_to_relay(self) -> None:
+        if self._vantage.candidates or self._back:  # otherwise the peer joins without being asked
+            self._spawn(self._to.send(Step.RELAY, room=self._room)).addErrback(self._not_sent)
 
     def _not_sent(self, failure: Failure) -> None:
         if not failure.check(CancelledError):

@@ -275,6 +275,14 @@ class PathTests(CallsTestCase):
         )
         self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=4.0)
 
+    def test_call_lost(self) -> None:
+        """A call that the registry sends into a dead connection is repeated, and so is the word about the relay."""
+        target = self.alice(NatKind.SYMMETRIC)
+        until = self.network.clock.seconds() + 2.0
+        self.registry.drops = lambda _, to: to == "alice" and self.network.clock.seconds() < until
+        session = self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=5.0)
+        self.assertEqual(session.path.carrier, "relay")
+
     def test_long_away(self) -> None:
         """While direct attempts run, a peer that is back after some seconds is still called."""
         target = self.alice(NatKind.PORT_RESTRICTED)
