@@ -31,7 +31,7 @@ from p2pshare.net.sockets import local_address_towards
 from p2pshare.wire.addresses import address_fault, is_loopback
 
 POLL_EVERY = 5.0  # seconds between two looks at the clocks and the addresses
-SETTLE = 0.5  # seconds from the first report of a change until the addresses are read
+SETTLE = 0.25  # seconds from the first report of a change until the addresses are read
 ASLEEP_MIN = 2.0  # seconds of suspension that count
 LATE_MIN = 10.0  # seconds by which a timer is late if the process was stopped
 ADDRESSES_MAX = 64  # addresses that are looked at

@@ -114,7 +114,8 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     if told["registered"]:
         place = "network" if told.get("registry") == LAN else "registry"
         state = "online" if told["online"] else f"cut off from the {place}"
-        yield f"{name} is {state}, reached at {told['address']} (process {told['pid']})."
+        where = "" if told.get("private") else f", reached at {told['address']}"
+        yield f"{name} is {state}{where} (process {told['pid']})."
     elif elsewhere is not None and elsewhere.waits:
         yield f"{name} is in use elsewhere (process {told['pid']})."
     else:

@@ -74,7 +74,8 @@ async def whoami(invocation: Invocation) -> int:
     runs = "is not running"
     if peer is not None:
         address = status.get("address")
-        where = f"reached at {address}"
+        is_private = status.get("private")
+        where = "publishes no address" if is_private else f"reached at {address}"
         if address is None:
             waits = elsewhere is not None and elsewhere.waits
             where = "but is not registered" if waits else "but is not registered yet"

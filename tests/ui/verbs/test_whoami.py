@@ -160,6 +160,17 @@ class WhoamiTests(OwningTestCase):
         self.state()
         self.assertIs(self.event()["loopback"], True)
 
+    def test_private(self) -> None:
+        """The address of a private peer is not shown as one at which others reach it."""
+        self.begin(Terminal.detect(self.stdout, {}), json=False)
+        self.data = self.fake.cwd / "data"
+        self.peer = RunningPeer()
+        self.peer.told = {"pid": 4711, "address": "192.0.2.2:50000", "private": True}
+        done = Deferred.fromCoroutine(owning.whoami(self.invocation))
+        self.assertEqual(self.successResultOf(done), 0)
+        self.assertIn("publishes no address", self.stdout.getvalue())
+        self.assertNotIn("192.0.2.2", self.stdout.getvalue())
+
     def test_not_registered_yet(self) -> None:
         """A peer that waits for its registry is shown as running, with the problem."""
         self.begin(Terminal.detect(self.stdout, {}), json=False)
