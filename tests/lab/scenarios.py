@@ -225,6 +225,28 @@ class PlaceTests(Scenario):
         self.assertLess(fetch.seconds, 20.0)
 
 
+class PathTests(Scenario):
+    """What `p2pshare path` says about homes."""
+
+    def test_path(self) -> None:
+        """The kind of NAT, the path in use and the advice are right for each kind of home."""
+        for kind, mapping, direct, advice in (
+            (HomeKind.OPEN, "none", True, ""),
+            (HomeKind.CONE, "independent", True, ""),
+            (HomeKind.SYMMETRIC, "dependent", False, "The NAT here varies"),
+            (HomeKind.UDP_BLOCKED, "blocked", False, "UDP is blocked at this end"),
+            (HomeKind.IPV6_ONLY, "none", False, "this machine has IPv6 only"),
+        ):
+            self.homes(kind, HomeKind.CONE)
+            flags = ("--registry", url_of(self.alice), "--name", "alice", "--json")
+            told = self.world.run(self.alice, "alice", "path", "bob", *flags)
+            events = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+            found = {each["event"]: each for each in events}
+            self.assertEqual(found["network"]["mapping"], mapping, told)
+            self.assertEqual(found["path"]["direct"], direct, told)
+            self.assertIn(advice, "\n".join(found["path"]["advice"]), told)
+
+
 class FirstMinuteTests(Scenario):
     """New users with two machines."""
 
