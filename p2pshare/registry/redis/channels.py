@@ -20,7 +20,14 @@ from txredisapi import RedisError
 
 from p2pshare.core.back_off import BackOff
 from p2pshare.registry.redis.connection import RedisConnector, RedisProtocol
-from p2pshare.registry.redis.link import OPEN_TIMEOUT, RETRY_FIRST, RETRY_MAX, STEADY, RedisLink
+from p2pshare.registry.redis.link import (
+    LOG_AFTER,
+    OPEN_TIMEOUT,
+    RETRY_FIRST,
+    RETRY_MAX,
+    STEADY,
+    RedisLink,
+)
 
 PREFIX = "p2p:"
 PING_INTERVAL = 3.0  # seconds
@@ -114,20 +121,23 @@ class RedisChannels:
 
     async def _run(self) -> None:
         """Keep one connection until `stop`."""
-        back_off = BackOff(RETRY_FIRST, RETRY_MAX)
+        back_off, failures = BackOff(RETRY_FIRST, RETRY_MAX), 0
         while not self._stopped:
-            began, why = self._clock.seconds(), ""
+            began = self._clock.seconds()
             try:
-                await self._use_one()
+                why = await self._use_one()
             except (RedisError, TimeoutError) as error:
                 why = str(error)
-            self._log.debug("messages interrupted: reason={why!r}", why=why)
+            failures += 1
             if self._clock.seconds() - began > STEADY:
                 back_off.reset()
+                failures = 0
+            if failures == LOG_AFTER:
+                self._log.warn("redis messages unusable: reason={why!r}, trying again", why=why)
             await deferLater(self._clock, back_off.next_delay())
 
-    async def _use_one(self) -> None:
-        """Use one connection until it is lost."""
+    async def _use_one(self) -> str:
+        """Use one connection until it is lost; return why it was."""
         connecting = Deferred.fromCoroutine(self._connector.connect(kind=SubscribedProtocol))
         opened = await connecting.addTimeout(OPEN_TIMEOUT, self._clock)
         connection = self._connection = cast(SubscribedProtocol, opened)
@@ -145,6 +155,7 @@ class RedisChannels:
                     raise
             else:
                 await connection.execute_command("PING")  # it aborts a connection that is silent
+        return connection.why
 
     def _lost(self, connection: SubscribedProtocol) -> None:
         if self._connection is connection:

@@ -11,6 +11,8 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from p2pshare.errors import StoreUnavailable
@@ -113,8 +115,10 @@ class ChannelsTests(TestCase):
         user = ["ACL", "SETUSER", "poor", "on", ">pw", "~p2p:*", "+@connection", "+publish"]
         await self.other._link.call(*user)
         poor = await self.process(f"unix://poor:pw@{self.server.path}")
+        observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
         waiting = poor.subscribe("a", self.heard.append)
         await deferLater(clock, 0.3)
         self.assertFalse(waiting.called)
+        await self.until(lambda: any("NOPERM" in str(formatEvent(each)) for each in observer))
         await self.other._link.call("ACL", "SETUSER", "poor", "&p2p:*", "+subscribe")
         await waiting
