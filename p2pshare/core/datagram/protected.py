@@ -143,21 +143,22 @@ class ProtectedPackets:
         if not opened.numbers:
             return opened, None
         self._note_address(opened, len(data), address)
-        is_eliciting = at_once = False
+        is_eliciting = at_once = has_own = False
         try:
             for content in opened.contents:
                 if isinstance(content, DataRun):
-                    is_eliciting = True
+                    is_eliciting = has_own = True
                     self._streams.receive_piece(content.transfer, content.offset, content.data)
                     continue
                 for frame in parse_frames(content.data):
                     is_eliciting |= is_ack_eliciting(frame)
+                    has_own |= is_ack_eliciting(frame) and not isinstance(frame, Ping)
                     at_once |= isinstance(frame, AT_ONCE)
                     if isinstance(frame, Close):
                         return opened, frame
                     self._receive_frame(frame, content.number, address, now)
         finally:
-            if is_eliciting:
+            if has_own:  # two ends that wait must not keep each other awake by PINGs
                 self._silence.heard(now)
             self._received.received(
                 opened.numbers, now, self.rtt.smoothed,
@@ -322,7 +323,9 @@ class ProtectedPackets:
 
     @property
     def _silent_at(self) -> float | None:
-        return self._silence.due if self._streams.incoming.is_incomplete else None
+        streams = self._streams
+        is_waiting = streams.incoming.is_incomplete or len(streams.outgoing) > 0
+        return self._silence.due if is_waiting else None
 
     def _repeat_oldest(self) -> None:
         """Queue what the oldest packets in flight carried, for the probes."""

@@ -5,6 +5,9 @@ between the ends has forgotten it, the other end sends to an address that is dea
 end with an incoming transfer that is not complete sends a PING after a silence: it comes from the new address, and the
 connection moves there. Later ones follow after twice as long each, and after `PINGS_MAX` none: an incomplete transfer
 that nobody wants any more costs no timer for ever.
+
+An end with an outgoing transfer does the same. While it waits for credit it has nothing in flight either. If its own
+NAT has forgotten the connection then, all that the other end sends is dropped there, and the PING opens it again.
 """
 
 from __future__ import annotations

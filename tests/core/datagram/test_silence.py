@@ -5,7 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.datagram.silence import PINGS_MAX, SilenceTimer
-from tests.core.datagram.pair import Pair
+from p2pshare.core.datagram_core import Address
+from p2pshare.testing.network import Fate
+from tests.core.datagram.pair import HERE, THERE, Pair
 
 
 class SilenceTests(SynchronousTestCase):
@@ -23,7 +25,7 @@ class SilenceTests(SynchronousTestCase):
         self.assertEqual(timer.due, 201.0)
 
     def test_abandoned_transfer(self) -> None:
-        """A transfer that is announced and never sent costs five PINGs, and then no timer."""
+        """A transfer that is announced and never sent costs five PINGs of each end, and then no timer."""
         pair = Pair().open()
         pair.run(5.0)
         before = pair.network.sent
@@ -31,5 +33,21 @@ class SilenceTests(SynchronousTestCase):
         pair.acceptor.up.send_piece(1, 0, memoryview(bytes(10)), pair.network.now)
         pair.run(300.0)
         self.assertIn(1, pair.opener.files)
-        self.assertLess(pair.network.sent - before, 2 * PINGS_MAX + 8)
+        self.assertLess(pair.network.sent - before, 4 * PINGS_MAX + 8)
         self.assertEqual([each.get_timer() for each in pair.endpoints.values()], [None, None])
+
+    def test_sender_without_credit(self) -> None:
+        """An end that waits with a part of a file sends PINGs, which open its NAT if that has forgotten the path."""
+        pair = Pair().open()
+        pair.acceptor.up.begin(1, 1000)
+        pair.acceptor.up.send_piece(1, 0, memoryview(bytes(10)), pair.network.now)
+        pair.run(0.5)
+        sent: list[Address] = []
+
+        def only_outgoing(_: int, __: bytes, source: Address, ___: Address) -> Fate | None:
+            sent.append(source)
+            return () if source == HERE else None  # a NAT before `THERE` lets nothing in
+
+        pair.network.rule = only_outgoing
+        pair.run(1.5)
+        self.assertIn(THERE, sent)
