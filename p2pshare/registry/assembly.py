@@ -26,7 +26,7 @@ from p2pshare.registry.redis.url import redis_at, without_password
 from p2pshare.registry.relay.links import WorkerLinks
 from p2pshare.registry.relay.relay import Relay
 from p2pshare.registry.relay.rooms import Rooms
-from p2pshare.registry.relay.routes import RelayRoutes
+from p2pshare.registry.relay.routes import Enter, RelayRoutes
 from p2pshare.storage.identity.key_file import load_or_make
 from p2pshare.storage.open_file_limit import open_files_allowed
 from p2pshare.web.client_addresses import Origins
@@ -116,7 +116,7 @@ class Registry:
         if settings.relay is not None:
             self._relay = relay = Relay(reactor, settings.relay, metrics.relay)
             self._rooms = Rooms(relay, reactor)
-            enter = self._rooms.enter
+            enter: Enter = self._rooms.enter
             if worker is not None:
                 self._links = WorkerLinks(reactor, worker, settings.data, store, relay, self._rooms)
                 enter = self._links.enter

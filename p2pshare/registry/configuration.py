@@ -84,11 +84,15 @@ class RelayLimits:
         return cls(**given)  # type: ignore[arg-type]
 
     def shared_by(self, processes: int) -> Self:
-        """Return the share of each of several processes, so that together they keep these bounds."""
+        """Return the share of each of several processes, so that together they keep these bounds.
+
+        That of `pairs_per_key` is twice as large, as the kernel does not spread the connections of a key evenly.
+        """
+        own = min(self.pairs_per_key, math.ceil(2 * self.pairs_per_key / processes))
         return replace(
             self,
             pairs=math.ceil(self.pairs / processes),
-            pairs_per_key=math.ceil(self.pairs_per_key / processes),
+            pairs_per_key=own,
             rate=self.rate and self.rate / processes,
             rate_per_key=self.rate_per_key and self.rate_per_key / processes,
         )

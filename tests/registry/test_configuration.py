@@ -100,6 +100,8 @@ class RelayLimitTests(SynchronousTestCase):
         self.assertEqual(RelayLimits.from_options([]), RelayLimits())
         self.assertGreater(RelayLimits().rate_per_key or 0, 100e6)
         self.assertEqual(limits.shared_by(4), RelayLimits(3, 1, 250e3, None, 30.0))
+        shares = [RelayLimits().shared_by(workers).pairs_per_key for workers in (1, 2, 8)]
+        self.assertEqual(shares, [32, 32, 8])
 
     def test_wrong(self) -> None:
         """Everything else is rejected."""

@@ -29,6 +29,7 @@ from p2pshare.web.exchange import Query, Reply
 from p2pshare.web.limits import Limits
 from p2pshare.web.site import Site
 from p2pshare.web.upgrade import UpgradeRequest
+from tests import examples
 from tests.registry.certificates import write_certificate
 from tests.registry.connections import Client, SiteTestCase, SlowRoutes
 
@@ -231,7 +232,7 @@ class ClientTests(SynchronousTestCase):
             request.connectionLost()
             self.assertEqual(made[0].ends, 1)
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=examples(50), deadline=None)
     @given(st.lists(st.sampled_from(PARTS) | st.binary(max_size=9), max_size=12))
     def test_any_bytes(self, pieces: list[bytes]) -> None:
         """Threat 6: whatever a server answers, the request is upgraded, refused or broken, once, and raises nothing."""

@@ -121,9 +121,11 @@ class WorkerLinks(Factory):
         """As `Rooms.enter`, for an end at this worker, wherever the other one comes."""
         return Deferred.fromCoroutine(self._enter(room, key, other))
 
-    def enter_here(self, room: str, key: str, other: str) -> Deferred[RelayEnd]:
+    def enter_here(
+        self, room: str, key: str, other: str, *, is_link: bool = False
+    ) -> Deferred[RelayEnd]:
         """Enter a room whose home is this worker, and keep that home as long as the room is remembered."""
-        entering = self._rooms.enter(room, key, other)
+        entering = self._rooms.enter(room, key, other, is_link=is_link)
         if entering.called:  # they have met
             keeping = Deferred.fromCoroutine(self._keep_home(room, key, other))
             keeping.addErrback(lambda _: None)  # the store is away: then nobody else finds the home
@@ -259,7 +261,7 @@ class _AcceptedLink(_Line):
         """Enter the room."""
         try:
             room, key, other = json.loads(line)
-            self._entering = self._links.enter_here(room, key, other)
+            self._entering = self._links.enter_here(room, key, other, is_link=True)
         except RequestError as error:
             self._say(error.word)
         else:

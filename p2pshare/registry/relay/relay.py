@@ -18,6 +18,9 @@ from p2pshare.web.problems import RequestError
 CHECK_INTERVAL = 1.0  # seconds between two looks at idle pairs
 RETRY_AFTER = 5  # seconds, for an end that finds no place
 
+LINK = ""
+"""The key of a link to another worker, which has checked that the key of its end has a place."""
+
 Place = Callable[[], None]
 """Gives a place back; only the first call counts."""
 
@@ -75,8 +78,8 @@ class Relay:
             pair.abort()
 
     def take_place(self, key: str) -> Place:
-        """Return a place for an end with this key; raises `RequestError` if there is none."""
-        if self._places[key] >= self._limits.pairs_per_key:
+        """Return a place for an end with this key, or for a `LINK`; raises `RequestError` if there is none."""
+        if key != LINK and self._places[key] >= self._limits.pairs_per_key:
             detail = "too many sessions of this key are relayed"
             raise RequestError("too-many-requests", detail, retry_after=RETRY_AFTER)
         if self.places >= 2 * self._limits.pairs:

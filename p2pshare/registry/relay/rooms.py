@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2pshare.registry.relay.pairs import RelayEnd
-from p2pshare.registry.relay.relay import Place, Relay
+from p2pshare.registry.relay.relay import LINK, Place, Relay
 from p2pshare.web.problems import RequestError
 from p2pshare.wire.registry_answers import CLOCK_SKEW_MAX
 
@@ -57,8 +57,12 @@ class Rooms:
         """The number of rooms in which somebody waits."""
         return len(self._waiting)
 
-    def enter(self, room: str, key: str, other: str) -> Deferred[RelayEnd]:
+    def enter(
+        self, room: str, key: str, other: str, *, is_link: bool = False
+    ) -> Deferred[RelayEnd]:
         """Wait in a room for the end with the key `other`; return the own end of their pair.
+
+        With `is_link`, the end is at another worker, where it has a place among those of its key.
 
         Cancel the Deferred if the end leaves. It fails with `RequestError` if the other one does not come in time. This
         raises `RequestError` if the room is used, or the relay has no place.
@@ -72,7 +76,7 @@ class Rooms:
         if found is not None and found.key == key:
             self._fail(spot, found.met)
             found = None
-        place = self._relay.take_place(key)
+        place = self._relay.take_place(LINK if is_link else key)
         if found is None:
             met: Deferred[RelayEnd] = Deferred(lambda own: self._forget(spot, own))
             timeout = self._clock.callLater(WAIT, self._fail, spot, met)

@@ -159,6 +159,17 @@ class LinkTests(TestCase):
         self.assertEqual(error.word, "room-used")
         self.assertEqual((self.one.relay.places, self.two.relay.places), (2, 1))
 
+    async def test_places(self) -> None:
+        """An end counts among those of its key at its own worker only; each link takes one of all places."""
+        one, two = self.start(6, pairs=1, pairs_per_key=1), self.start(7, pairs=1, pairs_per_key=1)
+        await self.meet(self.enter(one, "a", "b"), self.enter(two, "b", "a"))
+        self.assertEqual(dict(one.relay._places), {"a": 1, "": 1})
+        self.assertEqual(dict(two.relay._places), {"b": 1})
+        late: Any = await self.assertFailure(two.links.enter("x" * 22, "b", "c"), RequestError)
+        self.assertEqual(late.word, "too-many-requests")
+        late = await self.assertFailure(one.links.enter("x" * 22, "c", "d"), RequestError)
+        self.assertEqual(late.word, "relay-full")
+
     async def test_dead_worker(self) -> None:
         """A room whose home has died gets another one."""
         lost = self.enter(self.one, "a", "b")

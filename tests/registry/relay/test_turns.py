@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.relay.turns import TURN, Flow, Turns
+from tests import examples
 
 RATE = 10e6  # bytes per second
 
@@ -136,7 +137,7 @@ class TurnTests(SynchronousTestCase):
             relay.close(relay.open(f"c{n}", f"d{n}"))
         self.assertEqual((len(relay.turns._idle), relay.turns._of_key), (3, {}))
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=examples(20), deadline=None)
     @given(st.integers(0, 2**32))
     def test_any_order(self, seed: int) -> None:
         """Whatever opens, closes and sends: each flow is served in the end, and nothing is left when all are closed."""
