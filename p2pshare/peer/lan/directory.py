@@ -146,7 +146,9 @@ class LanDirectory:
         self._is_closed = False
 
     async def info(self) -> RegistryInfo:
-        """Return what a registry would say of itself."""
+        """Return what a registry would say of itself; begin to listen, since questions follow."""
+        if self._opening is None:
+            self._opening = SharedAnswer(Deferred.fromCoroutine(self._begin()))
         return RegistryInfo(__version__, int(self._wall()), LAN_KEY, (), False)
 
     async def prove(self) -> PublicKey:
@@ -170,10 +172,12 @@ class LanDirectory:
 
     async def beat(self, heartbeat: Heartbeat, mac_key: bytes) -> bool:
         """Keep the announcement, or say farewell."""
-        if not heartbeat.online:
-            self._own = None
-            if self._opening is not None:
-                await self._network.announce(None)
+        if heartbeat.online:
+            await self._network.repeat()
+            return True
+        self._own = None
+        if self._opening is not None:
+            await self._network.announce(None)
         return True
 
     async def release(self, name: str, body: ReleaseBody) -> None:

@@ -17,8 +17,9 @@ the reactor: blocking calls go through the reactor's thread pool, and what was h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from threading import Lock
 from typing import Any
 
 from twisted.logger import Logger
@@ -46,6 +47,7 @@ HEARD_MAX = 128  # peers that are handed over at once; more are dropped, and hea
 ASKED_MAX = 16  # services whose missing records are asked for at once
 ASK_TIMEOUT = 3000  # ms
 LOOP_TIMEOUT = 2.0  # seconds for a step in the library's thread
+HOST_PART = 20  # characters of the key in the name of the host
 HOST_TTL = 60  # seconds for which others keep port and addresses
 PTR, TXT, SRV = 12, 16, 33  # types of records (RFC 1035, RFC 2782)
 _SUFFIX = f".{SERVICE_TYPE}"
@@ -58,7 +60,9 @@ class DnsSd:
 
     def __init__(self, reactor: IPeerReactor) -> None:
         self._reactor = reactor
-        self._zeroconf: Zeroconf | None = None
+        self._lock = Lock()  # held by the threads of the pool, one at a time
+        self._heard: Heard | None = None  # while open
+        self._zeroconf: Zeroconf | None = None  # while this machine is on a network
         self._ear: _Ear | None = None
         self._announced: Announcement | None = None
         self._info: ServiceInfo | None = None
@@ -70,29 +74,35 @@ class DnsSd:
         Raises:
             LanUnusable: this machine is on no network, or the port of multicast DNS cannot be used.
         """
-        await run_in_thread(self._reactor, self._open, heard, abandoned=lambda _: self._close())
+        await self._in_thread(self._open, heard)
 
     async def announce(self, announcement: Announcement | None) -> None:
         """Announce the own peer from now on, at all addresses of this machine; None to say farewell."""
-        await run_in_thread(self._reactor, self._announce, announcement)
+        await self._in_thread(self._announce, announcement)
 
     async def repeat(self) -> None:
         """Look at the own addresses, and repeat the announcement."""
-        await run_in_thread(self._reactor, self._repeat)
+        await self._in_thread(self._repeat)
 
     async def close(self) -> None:
         """Say farewell, and stop listening. May be called at any time."""
-        await run_in_thread(self._reactor, self._close)
+        await self._in_thread(self._close)
+
+    async def _in_thread(self, work: Callable[..., None], *given: object) -> None:
+        def locked() -> None:
+            with self._lock:
+                work(*given)
+
+        await run_in_thread(self._reactor, locked)
 
     def _open(self, heard: Heard) -> None:
         networks = self._read_networks()
         if not networks:
-            raise LanUnusable(registry=LAN, reason="it has no address in a network")
+            raise LanUnusable(registry=LAN, reason="this machine has no address in a network")
+        self._heard = heard
         try:
-            zeroconf = self._zeroconf = Zeroconf(list(self._ips), use_asyncio=False)
-            self._ear = _Ear(self._reactor, heard, networks)
-            self._in_loop(self._ear.begin(zeroconf))
-        except (OSError, Error, RuntimeError) as error:
+            self._start(networks)
+        except (OSError, Error, RuntimeError, TimeoutError) as error:
             self._close()
             reason = plain_reason(error) if isinstance(error, OSError) else str(error)
             raise LanUnusable(registry=LAN, reason=reason) from error
@@ -103,25 +113,29 @@ class DnsSd:
         self._ips = tuple(each.ip for each in addresses)
         return [each.network for each in addresses]
 
+    def _start(self, networks: Sequence[IPNetwork]) -> None:
+        assert self._heard is not None
+        self._zeroconf = Zeroconf(list(self._ips), use_asyncio=False)
+        self._ear = _Ear(self._reactor, self._heard, networks)
+        self._in_loop(self._ear.begin(self._zeroconf))
+
     def _announce(self, announcement: Announcement | None) -> None:
-        zeroconf = self._zeroconf
-        if zeroconf is None:
+        self._announced = announcement
+        if self._follow_addresses():
             return
         before, self._info = self._info, None
-        self._announced = announcement
         if announcement is not None:
             self._info = self._service(announcement)
-        self._in_loop(self._replace(zeroconf, before, self._info))
+        if self._zeroconf is not None:
+            self._in_loop(self._replace(self._zeroconf, before, self._info))
 
     def _service(self, announcement: Announcement) -> ServiceInfo:
-        name = f"{announcement.instance}{_SUFFIX}"
-        host = f"{str(announcement.key)[:20]}.p2pshare.local."
         return ServiceInfo(
             SERVICE_TYPE,
-            name,
+            f"{announcement.instance}{_SUFFIX}",
             port=announcement.addresses[0].port,
             properties=announcement.text(),
-            server=host,
+            server=f"{str(announcement.key)[:HOST_PART]}.p2pshare.local.",
             host_ttl=HOST_TTL,
             parsed_addresses=list(self._ips),
         )
@@ -137,29 +151,47 @@ class DnsSd:
             await zeroconf.async_register_service(now, cooperating_responders=True)
 
     def _repeat(self) -> None:
-        zeroconf, ear, ips = self._zeroconf, self._ear, self._ips
-        if zeroconf is None or ear is None:
-            return
-        ear.networks = self._read_networks()
-        if self._ips != ips and self._ips:
-            self._log.info("addresses changed: addresses={ips}", ips=",".join(self._ips))
-            with suppress(OSError, Error, RuntimeError):
-                self._in_loop(zeroconf.async_update_interfaces(list(self._ips)))
-            self._announce(self._announced)
-        elif self._info is not None:
-            zeroconf.send(zeroconf.generate_service_broadcast(self._info, None))
+        if not self._follow_addresses() and self._zeroconf is not None and self._info is not None:
+            self._zeroconf.send(self._zeroconf.generate_service_broadcast(self._info, None))
+
+    def _follow_addresses(self) -> bool:
+        """Begin again if the addresses of this machine have changed; return whether they have.
+
+        The library can follow changes, too, but does nothing if an interface was away and has returned. Its socket is
+        then on no network.
+        """
+        before = self._ips
+        networks = self._read_networks()
+        if self._heard is None or self._ips == before:
+            return False
+        self._log.info("addresses changed: addresses={ips}", ips=",".join(self._ips) or "none")
+        self._stop()
+        if networks:
+            try:
+                self._start(networks)
+            except (OSError, Error, RuntimeError, TimeoutError) as error:
+                self._log.warn("local network unusable: why={why!r}", why=str(error))
+                self._stop()
+                self._ips = ()  # so that the next look tries again
+            else:
+                self._announce(self._announced)
+        return True
 
     def _close(self) -> None:
-        zeroconf = self._zeroconf
-        if zeroconf is None:
-            return
+        self._announced = None
         with suppress(OSError, Error, RuntimeError, TimeoutError):
-            self._announce(None)
+            if self._zeroconf is not None:
+                self._in_loop(self._replace(self._zeroconf, self._info, None))
+        self._heard = None
+        self._stop()
+
+    def _stop(self) -> None:
         if self._ear is not None:
             self._ear.is_closed = True
-        self._zeroconf = None
-        with suppress(OSError, Error, RuntimeError):
-            zeroconf.close()
+        zeroconf, self._zeroconf, self._ear, self._info = self._zeroconf, None, None, None
+        if zeroconf is not None:
+            with suppress(OSError, Error, RuntimeError):
+                zeroconf.close()
 
     def _in_loop(self, work: Coroutine[Any, Any, object]) -> None:
         """Run a coroutine in the library's thread, and wait for it."""
