@@ -70,7 +70,7 @@ class Options(ServiceOptions):
     def opt_allow(self, allow: str) -> None:
         """NAME,NAME: the users who may see the shares; SHARE=NAME,NAME: who may see this share; may be repeated.
 
-        [default: everyone whose key owns a name in the registry]
+        [default: everyone whose key owns a name in the registry; without one, everyone whom you have accepted]
         """
         self["allow"].append(allow)
 

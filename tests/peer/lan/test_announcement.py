@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,11 +12,23 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import RemoteProtocolError
-from p2pshare.peer.lan.announcement import ADDRESSES_MAX, CAPS_MAX, Announcement
+from p2pshare.peer.fetch.remote import ACCEPT_PATIENCE
+from p2pshare.peer.lan.admission import COME_AGAIN
+from p2pshare.peer.lan.announcement import (
+    ADDRESSES_MAX,
+    CAPS_MAX,
+    KEY_PART,
+    SERVICE_TYPE,
+    TEXT_MAX,
+    Announcement,
+)
+from p2pshare.peer.lan.directory import FIRST_CONTACT
+from p2pshare.peer.lan.services import LIFETIME, REPEAT
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from tests.peer.lan.network import HOME, announced, key_of
 
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol-reach.md").read_text()
 BOB = announced("bob", 7)
 
 
@@ -90,6 +103,22 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(len(self.read(addresses=many).addresses), ADDRESSES_MAX)
         for port in (None, 0, -1, 65_536):
             self.assert_rejected(port=port)
+
+    def test_document(self) -> None:
+        """docs/protocol-reach.md describes what is announced, and has the bounds of the code."""
+        words = " ".join(DOCUMENT.split())
+        for part in (
+            f"`{SERVICE_TYPE}`",
+            f"the first {KEY_PART} characters of the key",
+            "`v=1`",
+            f"more than {TEXT_MAX} bytes",
+            f"up to {ADDRESSES_MAX} addresses",
+            f"every {REPEAT:g} s,",
+            f"not heard for {LIFETIME:g} s",
+            f"p2pshare {FIRST_CONTACT:g} s",
+            f"every {COME_AGAIN:g} s, for up to {ACCEPT_PATIENCE / 60:g} minutes",
+        ):
+            self.assertIn(part, words)
 
     @settings(max_examples=50)
     @given(
