@@ -36,6 +36,7 @@ from p2pshare.storage.os_errors import plain_reason
 LOOK_UP_MAX = 6.0  # seconds for one look-up: glibc asks the second DNS server after 5
 FRESH_FOR = 5.0  # seconds that an answer is reused, so that look-up and connection ask once
 KNOWN_MAX = 64  # names whose answers are kept
+LEFT_MAX = 4  # look-ups that nobody waits for any more, each of which has a thread
 NO_DNS = "DNS does not answer"
 NO_SUCH_NAME = "there is no machine of this name"
 
@@ -66,6 +67,7 @@ class NameResolver:
         self._getaddrinfo = getaddrinfo
         self._known: dict[str, tuple[float, Answer]] = {}
         self._asking: dict[str, SharedAnswer[Answer]] = {}
+        self._left: set[SharedAnswer[Answer]] = set()
 
     def look_up(self, host: str) -> Deferred[Answer]:
         """Return all addresses of `host` within `LOOK_UP_MAX`; the Deferred fails with `LookUpError`."""
@@ -82,7 +84,7 @@ class NameResolver:
             )
             found.addCallback(self._keep, host).addErrback(_raise_reason, host)
             asking = self._asking[host] = SharedAnswer(found)
-            asking.wait().addBoth(lambda _: self._asking.pop(host))
+            asking.wait().addBoth(self._answered, host, asking)
 
         def late(_result: Answer | Failure, seconds: float) -> Answer:
             raise LookUpError(
@@ -91,6 +93,17 @@ class NameResolver:
 
         waiting = asking.wait().addTimeout(LOOK_UP_MAX, self._reactor, late)
         return waiting.addBoth(self._logged, host, began)
+
+    def forget(self) -> None:
+        """Ask anew from now on, as the network is another one.
+
+        A look-up that runs may wait for a DNS server of the network before. It is left alone, as its thread cannot be
+        stopped. Once `LEFT_MAX` are left, later callers share those that run.
+        """
+        self._known.clear()
+        if len(self._left) + len(self._asking) <= LEFT_MAX:
+            self._left.update(self._asking.values())
+            self._asking.clear()
 
     def resolveHostName(  # noqa: N802 - the interface has it
         self,
@@ -130,6 +143,11 @@ class NameResolver:
         )
         return result
 
+    def _answered(self, _answer: object, host: str, asking: SharedAnswer[Answer]) -> None:
+        self._left.discard(asking)
+        if self._asking.get(host) is asking:
+            del self._asking[host]
+
     def _keep(self, found: list[tuple[Any, ...]], host: str) -> Answer:
         families = (socket.AF_INET, socket.AF_INET6)
         answer = tuple(str(address[0]) for family, *_, address in found if family in families)
@@ -149,6 +167,11 @@ def resolver_of(reactor: Any) -> NameResolver:
         resolver = NameResolver(reactor)
         reactor.installNameResolver(resolver)
     return resolver
+
+
+def forget_names(reactor: Any) -> None:
+    """Look names up anew from now on, as the network is another one."""
+    resolver_of(reactor).forget()
 
 
 async def look_up(reactor: Any, host: str) -> Answer:

@@ -19,14 +19,17 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.net import dns
 from p2pshare.net.dns import (
     FRESH_FOR,
     KNOWN_MAX,
+    LEFT_MAX,
     LOOK_UP_MAX,
     LookedUpEndpoint,
     LookUpError,
     NameResolver,
     connect_reason,
+    forget_names,
     resolver_of,
 )
 from p2pshare.testing.network import ThreadlessReactor
@@ -94,6 +97,38 @@ class LookUpTests(SynchronousTestCase):
             self.reason("silent.lan"),
             "the name silent.lan could not be looked up: DNS does not answer",
         )
+
+    def test_another_network(self) -> None:
+        """On another network names are looked up anew, also those whose look-up still waits for the old DNS server."""
+        answers: list[Deferred[Any]] = []
+
+        def in_thread(*_: object, **__: object) -> Deferred[Any]:
+            answers.append(Deferred())
+            return answers[-1]
+
+        def found(ip: str) -> list[tuple[Any, ...]]:
+            return [(socket.AF_INET, 1, 6, "", (ip, 0))]
+
+        self.patch(dns, "run_in_thread", in_thread)
+        old = self.look_up("nas.lan")
+        forget_names(self.reactor)
+        new, same = self.look_up("nas.lan"), self.look_up("nas.lan")
+        self.assertEqual(len(answers), 2)
+        answers[1].callback(found("192.0.2.9"))
+        self.assertEqual(self.successResultOf(new), ["192.0.2.9"])
+        self.assertEqual(self.successResultOf(same), ["192.0.2.9"])
+        self.assertNoResult(old)
+        answers[0].errback(socket.gaierror(socket.EAI_AGAIN, "no"))
+        self.failureResultOf(old, LookUpError)
+        self.assertEqual(self.successResultOf(self.look_up("nas.lan")), ["192.0.2.9"])
+        forget_names(self.reactor)
+        for _ in range(3 * LEFT_MAX):
+            self.look_up("nas.lan").addErrback(lambda _: None)
+            forget_names(self.reactor)
+        self.assertEqual(len(answers), 2 + LEFT_MAX + 1)
+        for each in answers[2:]:
+            each.callback(found("192.0.2.7"))
+        self.reactor.advance(LOOK_UP_MAX)
 
     def test_logged(self) -> None:
         """Each look-up is logged with its time and outcome, but an address is not."""

@@ -31,7 +31,7 @@ from twisted.logger import Logger
 from p2pshare.core.reach.mapping import classify
 from p2pshare.errors import LanUnusable, OwnAddressUnknown, RegistryNotLookedUp
 from p2pshare.net.datagrams.welcome_port import WelcomePort
-from p2pshare.net.dns import LookUpError, look_up
+from p2pshare.net.dns import LookUpError, forget_names, look_up
 from p2pshare.net.reach.interfaces import IPNetwork, NetworkWatch
 from p2pshare.net.reach.stun_client import StunAnswer, StunClient
 from p2pshare.net.sockets import IPeerReactor, interfaces_for, local_address_towards
@@ -325,6 +325,7 @@ class OwnNetwork:
         if has_same_way and not is_resumed:
             self._tell_change()
             return
+        forget_names(self._reactor)
         self._cancel_round()
         self._seen_before, self._seen = {**self._seen_before, **self._seen}, {}
         self._answers, self._misses = {}, 0

@@ -112,11 +112,16 @@ class NetworkTests(SynchronousTestCase):
         for each in (module, servers_module):
             self.patch(each, "look_up", self.look_up)
         self.patch(module, "local_address_towards", self.route)
+        self.forgotten = 0
+        self.patch(module, "forget_names", self.forget)
 
     def look_up(self, _reactor: object, host: str) -> Deferred[tuple[str, ...]]:
         if host not in self.dns:
             return fail(LookUpError("DNS does not answer"))
         return succeed(self.dns[host])
+
+    def forget(self, _reactor: object) -> None:
+        self.forgotten += 1
 
     def route(self, ip: str, _port: int) -> str:
         source = self.routes[":" in ip]
@@ -345,7 +350,7 @@ class NetworkTests(SynchronousTestCase):
         self.port.asked.clear()
         self.watch.state = state_of("192.168.1.5", "172.17.0.1")
         self.watch.on_change(False)
-        self.assertEqual((self.changes, self.port.asked), ([False], []))
+        self.assertEqual((self.changes, self.port.asked, self.forgotten), ([False], [], 0))
         self.assertIn("host/172.17.0.1:50000", self.texts())
         self.watch.on_change(True)  # the machine has resumed
         self.assertEqual(self.changes, [False, True])
@@ -357,7 +362,7 @@ class NetworkTests(SynchronousTestCase):
         for state in (NetworkState(), state_of("192.168.1.5")):
             self.watch.state = state
             self.watch.on_change(False)
-        self.assertEqual(self.changes, [True, True])
+        self.assertEqual((self.changes, self.forgotten), ([True, True], 2))
 
     def test_moved_during_a_round(self) -> None:
         """A change of the network ends the round that runs; its answers count for nothing."""
