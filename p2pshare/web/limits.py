@@ -51,7 +51,7 @@ class Limits:
     close_timeout: float = 5.0
     """Seconds for a client to read the last reply, and to close."""
     connections_max: int = 3072
-    connections_per_address_max: int = 128
+    connections_per_address_max: int = 512
     long_reply: int = 64 * 1024
     """Bytes; a longer reply is written only as fast as the client reads it."""
     long_replies_max: int = 32

@@ -184,9 +184,9 @@ class OpenFilesTests(SiteTestCase):
     def test_bound(self) -> None:
         """There are fewer connections than files, so that waiting ones make room before `accept` fails."""
         for files, most, own in (
-            (None, 3072, 128),
-            (4096, 3072, 128),
-            (1024, 1024 - FILES_RESERVED, 128),
+            (None, 3072, 512),
+            (4096, 3072, 512),
+            (1024, 1024 - FILES_RESERVED, 512),
             (150, 150 - FILES_RESERVED, 150 - FILES_RESERVED),
             (60, 30, 30),
             (1, 1, 1),

@@ -393,13 +393,14 @@ class BoundTests(SignalTestCase):
 
     def test_address(self) -> None:
         """An address, or a /64 of IPv6, has so many streams (threat 47)."""
-        for place, hosts in enumerate((["10.0.0.1"] * 5, [f"2001:db8::{i}" for i in range(1, 6)])):
+        for place, hosts in enumerate((["10.0.0.2"] * 5, [f"2001:db8::{i}" for i in range(1, 6)])):
             outcomes = []
             for number, host in enumerate(hosts):
                 owner = Owner(10 + 5 * place + number, f"p{place}{number}")
                 self.claim(owner)
                 outcomes.append(self.word(self.follow(owner, host=host)))
             self.assertEqual(outcomes, [""] * 4 + ["too-many-requests"])
+            self.assertEqual(self.word(self.follow(owner, host="127.0.0.1")), "")
             for stream in tuple(self.hub._streams.values()):
                 stream.outlet.drop()
 
