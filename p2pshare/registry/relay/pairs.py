@@ -2,9 +2,9 @@
 
 # Bytes are forwarded as they come: what is read from one end is given to the kernel for the other at once, as Twisted
 # would do one turn of the reactor later. That halves the work, and a pair whose ends are fast keeps nothing in memory.
-# What the kernel does not take waits in the end's transport; while more than `TURN` bytes wait there, the other end is
-# not read. So a direction costs at most twice `TURN` bytes here (and what TLS decrypts at once, if the registry's
-# endpoint has TLS), and a slow end slows down its partner only.
+# What the kernel does not take waits in the end's transport; while more than a turn waits there (`turns.TURN_MAX`), the
+# other end is not read. So a direction costs at most two turns of memory (and what TLS decrypts at once, if the
+# registry's endpoint has TLS), and a slow end slows down its partner only.
 #
 # An end that finishes sending (a FIN) finishes the other direction of its partner, after everything that it has sent.
 # The partner may still send, as over one TCP connection: to close it at once would reset it, and a reset destroys what
@@ -25,11 +25,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pshare.net.session.tcp import tune
-from p2pshare.registry.relay.turns import TURN, Flow
+from p2pshare.registry.relay.turns import Flow
 
 
 class Forwarder(typing.Protocol):
     """The relay, as its pairs see it."""
+
+    turn: int
+    """Bytes that are read from an end at once, and that wait for it until its partner is not read."""
 
     def forwarded(self, end: RelayEnd, size: int) -> bool:
         """Count bytes that an end has sent; return whether it may be read on. If not, `take_turn` follows."""
@@ -100,7 +103,7 @@ class RelayEnd(Protocol):
             self.transport.abortConnection()
             return
         self.is_connected = True
-        tune(self.transport, TURN)
+        tune(self.transport, self._relay.turn)
         self._sends_at_once = isinstance(self.transport, Connection)
         self.transport.registerProducer(self, True)
         if self.other.is_connected or self.other.is_lost:

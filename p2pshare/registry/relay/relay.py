@@ -45,6 +45,8 @@ class Relay:
         self._measured = measured
         self._limits = limits
         self._turns = Turns(limits.rate, limits.rate_per_key, clock.seconds())
+        self.turn = self._turns.turn
+        """Bytes that are read from an end at once."""
         self._pairs: dict[Pair, tuple[Place, Place]] = {}
         self._ends: dict[Flow, RelayEnd] = {}
         self._places: Counter[str] = Counter()

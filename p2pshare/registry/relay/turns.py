@@ -2,8 +2,9 @@
 
 # A *flow* is one direction of a pair. Its reader calls `received`. As long as all of its buckets have tokens and no
 # flow waits for them, the flow reads on, and this costs three subtractions. Otherwise it has to pass its buckets one
-# after the other, and waits in the queue of each that has no tokens. Then it has a turn: one read of at most `TURN`
-# bytes. So flows that all have enough to send get equal shares, whatever the sizes of their reads were before.
+# after the other, and waits in the queue of each that has no tokens. Then it has a turn: one read of at most `turn`
+# bytes. So flows that all have enough to send get equal shares, whatever the sizes of their reads were before. A low
+# rate has short turns: a session must not count as silent because a hundred others have their turns before it.
 #
 # A turn is paid at each bucket as the flow passes it, and the rest is given back when the read is known. If flows paid
 # only when all of their buckets have tokens, a flow between two busy keys could wait for ever. A flow that has nothing
@@ -19,7 +20,8 @@ from collections.abc import Sequence
 
 from p2pshare.core.rate import RateLimit
 
-TURN = 128 * 1024  # bytes that are read at once
+TURN_MIN, TURN_MAX = 16 * 1024, 128 * 1024  # bytes that are read at once
+TURN_TIME = 0.01  # seconds of the lowest rate that a turn takes, within these bounds
 TICK = 0.002  # seconds between two rounds of turns, at least
 IDLE_BUCKETS_MAX = 1024  # keys without a flow whose debts are remembered
 
@@ -65,6 +67,12 @@ class Turns:
         idle_buckets_max: int = IDLE_BUCKETS_MAX,
     ) -> None:
         """Share `rate` bytes/s among all flows, and `rate_per_key` among those of one key; None is no limit."""
+        lowest = min(
+            (each for each in (rate, rate_per_key) if each is not None),
+            default=TURN_MAX / TURN_TIME,
+        )
+        self.turn = min(TURN_MAX, max(TURN_MIN, int(lowest * TURN_TIME)))
+        """Bytes of a turn."""
         self._total = Bucket(rate, now)
         self._rate_per_key = rate_per_key
         self._of_key: dict[str, Bucket] = {}
@@ -89,7 +97,7 @@ class Turns:
         flow.is_over = True
         self._stop_waiting(flow)
         for bucket in flow.buckets[: flow.passed]:
-            bucket.limit.spend(-TURN, now)
+            bucket.limit.spend(-self.turn, now)
         for key, bucket in zip(flow.keys, flow.buckets, strict=False):
             bucket.flows -= 1
             if not bucket.flows:
@@ -101,7 +109,7 @@ class Turns:
         """Count bytes that were read, and return whether the flow may read on. If not, it waits for `next_turn`."""
         if flow.passed and flow.waits_for is None:
             flow.passed = 0
-            size -= TURN
+            size -= self.turn
         for bucket in flow.buckets:
             bucket.limit.spend(size, now)
         if flow.waits_for is not None:
@@ -158,7 +166,7 @@ class Turns:
 
     def _pass(self, flow: Flow, bucket: Bucket, now: float) -> None:
         flow.passed += 1
-        bucket.limit.spend(TURN, now)
+        bucket.limit.spend(self.turn, now)
 
     def _stop_waiting(self, flow: Flow) -> None:
         bucket, flow.waits_for = flow.waits_for, None

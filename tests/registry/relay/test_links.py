@@ -22,7 +22,7 @@ from p2pshare.registry.relay.links import LINE_MAX, WorkerLinks
 from p2pshare.registry.relay.pairs import RelayEnd
 from p2pshare.registry.relay.relay import Relay
 from p2pshare.registry.relay.rooms import Rooms
-from p2pshare.registry.relay.turns import TURN
+from p2pshare.registry.relay.turns import TURN_MAX
 from p2pshare.web.problems import RequestError
 from tests.registry.relay.test_relay import Transport
 
@@ -123,13 +123,13 @@ class LinkTests(TestCase):
         bob.fill()
         sent = 0
         while alice.producerState == "producing":
-            alice.protocol.dataReceived(bytes([sent % 251]) * TURN)
+            alice.protocol.dataReceived(bytes([sent % 251]) * TURN_MAX)
             sent += 1
             await deferLater(reactor, 0)
             self.assertLess(sent, 1000)
         bob.drain()
-        await self.until(lambda: len(bob.value()) == sent * TURN)
-        self.assertEqual(bob.value()[::TURN], bytes(n % 251 for n in range(sent)))
+        await self.until(lambda: len(bob.value()) == sent * TURN_MAX)
+        self.assertEqual(bob.value()[::TURN_MAX], bytes(n % 251 for n in range(sent)))
         for end in (alice, bob):
             end.protocol.connectionLost()
 

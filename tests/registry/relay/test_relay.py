@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.registry.configuration import RelayLimits
 from p2pshare.registry.relay.rooms import MEMORY, WAIT
-from p2pshare.registry.relay.turns import TURN
+from p2pshare.registry.relay.turns import TURN_MAX
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.reach.access import Access, Use, detail_of_room
 from p2pshare.wire.registry_answers import Problem
@@ -332,7 +332,7 @@ class ForwardingTests(RelayTestCase):
         self.assertEqual((bob.got, bob.transport.is_half_closed), (b"last", True))
         self.assertTrue(bob.is_read)
         for _ in range(100):
-            bob.say(b"x" * TURN)
+            bob.say(b"x" * TURN_MAX)
         self.assertTrue(bob.is_read)
         bob.leave()
         self.assert_nothing_left(self.server)
@@ -418,11 +418,11 @@ class LimitTests(RelayTestCase):
         for _ in range(1000):
             for sender, _ in pairs:
                 if sender.is_read:
-                    sender.say(b"x" * TURN)
+                    sender.say(b"x" * TURN_MAX)
             self.clock.advance(0.01)
         sizes = [len(receiver.got) for _, receiver in pairs]
         self.assertLess(abs(sum(sizes) / 10.25e6 - 1), 0.1)
-        self.assertLessEqual(max(sizes) - min(sizes), 2 * TURN)
+        self.assertLessEqual(max(sizes) - min(sizes), 2 * TURN_MAX)
 
     def test_log(self) -> None:
         """The log names the keys of a pair, and neither its addresses nor its room."""

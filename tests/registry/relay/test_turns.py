@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.registry.relay.turns import TURN, Flow, Turns
+from p2pshare.registry.relay.turns import TURN_MAX, TURN_MIN, Flow, Turns
 from tests import examples
 
 RATE = 10e6  # bytes per second
@@ -17,7 +17,7 @@ RATE = 10e6  # bytes per second
 class Source:
     """The sender of a flow that has as much to send as a test says."""
 
-    def __init__(self, flow: Flow, read: int = TURN) -> None:
+    def __init__(self, flow: Flow, read: int) -> None:
         self.flow = flow
         self.read = read
         self.size = 0
@@ -32,8 +32,9 @@ class Relay:
         self.turns = Turns(rate, rate_per_key, self.now)
         self.sources: list[Source] = []
 
-    def open(self, *keys: str, read: int = TURN) -> Source:
-        self.sources.append(Source(self.turns.open(keys, self.now), read))
+    def open(self, *keys: str, read: int | None = None) -> Source:
+        size = self.turns.turn if read is None else read
+        self.sources.append(Source(self.turns.open(keys, self.now), size))
         return self.sources[-1]
 
     def close(self, source: Source) -> None:
@@ -69,7 +70,7 @@ class TurnTests(SynchronousTestCase):
         relay.run(10)
         sizes = [each.size for each in sources]
         self.assertLess(abs(sum(sizes) / (10.25 * RATE) - 1), 0.1)
-        self.assertLessEqual(max(sizes) - min(sizes), 2 * TURN)
+        self.assertLessEqual(max(sizes) - min(sizes), 2 * TURN_MAX)
 
     def test_small_reads(self) -> None:
         """A flow that sends little keeps its rate beside greedy ones."""
@@ -147,7 +148,9 @@ class TurnTests(SynchronousTestCase):
             if relay.sources and rng.random() < 0.3:
                 relay.close(rng.choice(relay.sources))
             else:
-                relay.open(*rng.sample("abcdef", 2), read=rng.choice((0, 5000, TURN, 2 * TURN)))
+                relay.open(
+                    *rng.sample("abcdef", 2), read=rng.choice((0, 5000, TURN_MIN, 2 * TURN_MAX))
+                )
             relay.run(0.05)
         before = [(each, each.size) for each in relay.sources if each.read]
         relay.run(3)
@@ -157,3 +160,22 @@ class TurnTests(SynchronousTestCase):
             relay.close(each)
         turns = relay.turns
         self.assertEqual((turns._busy, turns._of_key, len(turns._total.waiting)), ({}, {}, 0))
+
+    def test_length(self) -> None:
+        """A low rate has short turns, so that many greedy pairs do not make the others wait for long."""
+        for rate, per_key, turn in (
+            (None, None, TURN_MAX),
+            (500e6, 250e6, TURN_MAX),
+            (10e6, None, 100_000),
+            (10e6, 5e6, 50_000),
+            (None, 10e3, TURN_MIN),
+        ):
+            self.assertEqual(Turns(rate, per_key, 0.0).turn, turn)
+        relay = Relay(rate=1e6)
+        for n in range(100):
+            relay.open(f"a{n}", f"b{n}")
+        relay.run(10)
+        before = [each.size for each in relay.sources]
+        relay.run(4)
+        moved = [each.size - size for each, size in zip(relay.sources, before, strict=True)]
+        self.assertGreater(min(moved), 0)
