@@ -25,7 +25,7 @@ from p2pshare.errors import (
     Unreachable,
     WrongUsage,
 )
-from p2pshare.net.sockets import addresses_of_this_machine, local_address_towards
+from p2pshare.net.reach.interfaces import read_network
 from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.registry.api.authority import Authority
@@ -48,7 +48,6 @@ OWN_REGISTRY = "http://127.0.0.1:8000"
 INVITATION_LIFE = 7 * 86400  # seconds
 ADDRESSES_MAX = 16  # addresses of this machine that are tried
 TRY_TIMEOUT = 2.0  # seconds for each of them
-OUTSIDE = ("192.0.2.1", 9)  # of documentation: the routing table is asked, and nothing is sent
 
 NOT_REACHABLE = (
     "Others cannot reach the registry at {url}, which is an address of this machine for itself, and it does not listen"
@@ -235,12 +234,9 @@ async def _reachable(
 
 
 def _own_addresses() -> list[str]:
-    """Return the addresses of this machine: that of the default route first, then IPv4, then IPv6."""
-    ordered = sorted(addresses_of_this_machine(), key=lambda each: each.version)
-    with suppress(OSError, ValueError):
-        first = ipaddress.ip_address(local_address_towards(*OUTSIDE))
-        ordered.sort(key=lambda each: each != first)
-    return [str(each) for each in ordered[:ADDRESSES_MAX]]
+    """Return the addresses of this machine that last, those of the default route first."""
+    found = [each.ip for each in read_network().addresses if not each.is_temporary]
+    return found[:ADDRESSES_MAX]
 
 
 async def _answers(invocation: Invocation, url: str, key: PublicKey) -> bool:

@@ -25,6 +25,7 @@ from p2pshare.errors import (
     Unreachable,
     WrongUsage,
 )
+from p2pshare.net.reach.interfaces import InterfaceAddress, NetworkState
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.assembly import registry_key
@@ -48,7 +49,18 @@ from tests.ui.registries import NOW, REGISTRY_KEY, URL, MemoryInvocation, Memory
 from tests.ui.screens import FakeTty
 
 HERE = "http://127.0.0.1:8000"
-OWN = ("2001:db8::7", "192.0.2.7", "198.51.100.7")
+OWN = ("198.51.100.7", "192.0.2.7", "2001:db8::7")
+
+
+def network(*ips: str) -> NetworkState:
+    """Return the state of a machine with these addresses, and a temporary one."""
+    ips = (*ips, "2001:db8::ffff")
+    return NetworkState(
+        tuple(
+            InterfaceAddress(ip, ipaddress.ip_network(ip), "eth0", ip.endswith("ffff"))
+            for ip in ips
+        )
+    )
 
 
 class InviteTestCase(SynchronousTestCase):
@@ -56,10 +68,10 @@ class InviteTestCase(SynchronousTestCase):
         self.stdout, self.stderr = io.StringIO(), io.StringIO()
         self.registry = MemoryRegistry()
         self.folder = Path(self.mktemp()).absolute()
-        self.answering = {f"http://{ip}:8000" for ip in ("192.0.2.7", "[2001:db8::7]")}
+        answering = ("192.0.2.7", "[2001:db8::7]", "[2001:db8::ffff]")
+        self.answering = {f"http://{ip}:8000" for ip in answering}
         self.status: dict[str, Any] | None = None
-        self.patch(inviting, "addresses_of_this_machine", lambda: map(ipaddress.ip_address, OWN))
-        self.patch(inviting, "local_address_towards", lambda *_: "198.51.100.7")
+        self.patch(inviting, "read_network", lambda: network(*OWN))
         self.patch(inviting, "_registry_folder", lambda: self.folder)
         self.patch(inviting, "running", self._running)
 
@@ -131,7 +143,7 @@ class InviteTests(InviteTestCase):
         self.assertEqual(self.link(urls=given).urls, ("http://192.0.2.9", HERE))
 
     def test_own_addresses(self) -> None:
-        """For a registry on this machine, the link has the addresses at which it answers, that of the route first."""
+        """For a registry on this machine, the link has the lasting addresses at which it answers."""
         urls = ("http://192.0.2.7:8000", "http://[2001:db8::7]:8000")
         self.assertEqual(self.link(url=HERE).urls, urls)
         self.answering.add("http://198.51.100.7:8000")
@@ -147,7 +159,7 @@ class InviteTests(InviteTestCase):
             tried.append(url)
             return True
 
-        self.patch(inviting, "addresses_of_this_machine", lambda: map(ipaddress.ip_address, own))
+        self.patch(inviting, "read_network", lambda: network(*own))
         self.patch(inviting, "_answers", answers)
         self.assertEqual(len(self.link(url=HERE).urls), URLS_MAX)
         self.assertEqual(len(tried), ADDRESSES_MAX)
