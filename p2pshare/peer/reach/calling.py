@@ -28,7 +28,7 @@ have their own bounds, and each session proves the peer's key. If it is silent, 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -65,7 +65,7 @@ from p2pshare.peer.reach.signalling import (
 from p2pshare.peer.reach.vantage import Vantage, look_around
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import from_base64url
-from p2pshare.wire.reach.candidates import Mapping
+from p2pshare.wire.reach.candidates import Candidate, Mapping
 from p2pshare.wire.reach.signals import BACK_MAX, MAIN_INBOX, Signal, Step
 from p2pshare.wire.session_messages import Refusal, Refused
 
@@ -165,9 +165,7 @@ class _Call:
         await looking
         self._prime()
         await self._send_call()
-        if self._vantage.mapping is Mapping.BLOCKED and not self._is_public:
-            self._plan_relay(0.0)
-        self._plan_relay(RELAY_LATEST)
+        self._plan_relay(self._relay_delay(target.mapping, target.candidates, RELAY_LATEST))
         self._spawn(self._repeat()).addErrback(self._not_sent)
         answer = await self._within(self._answered, ANSWER_WAIT, "it does not answer calls")
         await self._connect(answer)
@@ -218,6 +216,24 @@ class _Call:
             random=self._own.random,
         )
         self._checks = CheckDriver(self._reactor, port, checks, self._on_check)
+
+    def _relay_delay(
+        self, mapping: Mapping, candidates: Sequence[Candidate], otherwise: float
+    ) -> float:
+        """Return the seconds until the relay is used; 0 if there is little hope for a direct path.
+
+        There is little if UDP is blocked on one side, or if one NAT maps by destination and the other side has a NAT,
+        too: few NATs let in what such a mapping sends. There is none without a common address family.
+        """
+        mappings = {self._vantage.mapping, mapping}
+        own, other = (
+            {each.address.is_ipv6 for each in of} for of in (self._vantage.candidates, candidates)
+        )
+        is_apart = bool(own and other) and not own & other
+        is_blocked = Mapping.BLOCKED in mappings
+        is_hard = Mapping.DEPENDENT in mappings and Mapping.NONE not in mappings
+        little_hope = is_apart or ((is_blocked or is_hard) and not self._is_public)
+        return 0.0 if little_hope else otherwise
 
     @property
     def _is_public(self) -> bool:
@@ -320,7 +336,7 @@ class _Call:
 
     async def _connect(self, answer: Signal) -> None:
         """Begin with what the answer makes possible."""
-        target, mappings = self._target, {self._vantage.mapping, answer.mapping}
+        target = self._target
         candidates, _ = await allowed_candidates(
             self._reactor, target.name, answer.candidates, self._rendezvous.url
         )
@@ -340,8 +356,7 @@ class _Call:
             self._spawn(self._take_back()).addErrback(lambda _: None)
         if self._has_relay:  # the peer may have missed it
             self._ask_to_relay()
-        is_hopeless = Mapping.BLOCKED in mappings or mappings == {Mapping.DEPENDENT}
-        self._plan_relay(0.0 if is_hopeless and not self._is_public else RELAY_DELAY)
+        self._plan_relay(self._relay_delay(answer.mapping, candidates, RELAY_DELAY))
 
     async def _take_back(self) -> None:
         """Let connections back take part in the race."""

@@ -11,6 +11,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
@@ -38,8 +40,9 @@ from p2pshare.testing.sessions import RecordingUser
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.reach.candidates import Candidate, CandidateKind, Mapping
-from p2pshare.wire.reach.signals import Signal, Step, seal, seal_of
+from p2pshare.wire.reach.signals import Signal, Step, seal, seal_of, unseal
 from p2pshare.wire.session_messages import Refusal
+from tests import examples
 from tests.net.session_pairs import ALICE, BOB, EVE
 from tests.peer.reach.nat_machines import (
     REGISTRY_IP,
@@ -48,6 +51,7 @@ from tests.peer.reach.nat_machines import (
     MemoryRegistry,
     NatNetwork,
 )
+from tests.wire.reach.strategies import signals
 
 ALICE_ROUTER, ALICE_HOST = "198.51.100.1", "192.168.1.7"
 BOB_ROUTER, BOB_HOST = "198.51.100.2", "192.168.2.9"
@@ -300,8 +304,8 @@ class PathTests(CallsTestCase):
         self.assertEqual(self.admitted, [BOB.public])
 
 
-class HostileTests(CallsTestCase):
-    """Callers and peers that lie, flood or fall silent."""
+class HostileCase(CallsTestCase):
+    """Bob sends what he wants."""
 
     def call(self, **changes: Any) -> Signal:
         """Return a call of bob's."""
@@ -337,6 +341,10 @@ class HostileTests(CallsTestCase):
         self.bob(NatKind.OPEN)
         self.network.datagrams.clear()
         self.network.connections.clear()
+
+
+class HostileTests(HostileCase):
+    """Callers and peers that lie, flood or fall silent."""
 
     def test_addresses(self) -> None:
         """Threat 13: a call makes nobody check or connect to an address that no record may have."""
@@ -466,6 +474,59 @@ class HostileTests(CallsTestCase):
             )
         session = self.result(opening)
         self.assertEqual((session.path.carrier, session.path.address.ip), ("tcp", ALICE_HOST))
+
+
+class AnySignalsTests(HostileCase):
+    """Whatever the other end says."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice(NatKind.OPEN)
+        self.dialler = self.bob(NatKind.PORT_RESTRICTED)
+
+    @settings(max_examples=examples(40), phases=[Phase.generate])
+    @given(st.data())
+    def test_any_signals(self, data: st.DataObject) -> None:
+        """Threats 13 and 54: any signals of a caller end with nothing left, no defect, and bounded traffic."""
+        self.network.clock.rightNow += 1000.0  # earlier examples are over
+        own: OwnEnd = self.result(self.rendezvous.own())
+        told = data.draw(st.lists(signals(BOB, ALICE.public, own.aud), max_size=5))
+        attempt = own.draw()
+        self.network.datagrams.clear()
+        for number, each in enumerate(told):
+            step = Step.CALL if not number else each.step
+            self.deliver(replace(each, attempt=attempt, step=step, iat=own.now(), name="bob"))
+        self.network.wait(30.0)
+        self.assertEqual(self.listener.attempts, 0)
+        self.assertLessEqual(len(self.network.datagrams), 10 * (CHECKS_MAX + 3))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    @settings(max_examples=examples(40), phases=[Phase.generate])
+    @given(st.data())
+    def test_any_answers(self, data: st.DataObject) -> None:
+        """Threats 13 and 54: any answers of a peer end the call in time, with nothing left and no defect."""
+        self.registry.has_relay = data.draw(st.booleans())
+        target = Target("alice", ALICE.public, (), seal_of(ALICE), Mapping.UNKNOWN, True)
+        self.listener.stop()
+        own: OwnEnd = self.result(
+            self.registry.end(cast("Any", self.network.machine(ALICE_ROUTER)), ALICE, "alice").own()
+        )
+        told = data.draw(st.lists(signals(ALICE, BOB.public, own.aud), max_size=5))
+        calls: list[bytes] = []
+        self.registry.inboxes["alice", "main"] = calls.append
+        opening = Deferred.fromCoroutine(self.dialler.open(target, credit=1))
+        self.network.run(lambda: bool(calls))
+        call = unseal(calls[0], ALICE, own.aud)
+        for each in told:
+            answer = replace(each, attempt=call.attempt, iat=own.now())
+            sealed = seal(answer.sign(ALICE), seal_of(BOB), BOB.public, own.aud)
+            inbox = self.registry.inboxes.get(("bob", call.inbox))  # gone after a refusal
+            if inbox is not None:
+                inbox(sealed)
+        self.network.run(lambda: opening.called, 60.0)
+        self.assertIsInstance(self.failureResultOf(opening).value, P2pshareError)
+        self.assertEqual(list(self.registry.inboxes), [("alice", "main")])
+        self.assertEqual(self.flushLoggedErrors(), [])
 
 
 class Says(Protocol):
