@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import importlib
 import inspect
 import io
@@ -216,6 +217,9 @@ def _import_all() -> None:
     for name in ("twisted.scripts.twistd", "twisted.internet.epollreactor", "twisted.plugins"):
         importlib.import_module(name)
     assert "twisted.internet.reactor" not in sys.modules
+    # Otherwise each process would examine all these objects again, and copy the memory in which they are.
+    gc.collect()
+    gc.freeze()
 
 
 def _become(asked: _Request) -> None:
