@@ -28,6 +28,7 @@ COOKIE_SIZE = U32.size + MAC_SIZE  # bytes
 LIFETIME = 30  # seconds for which a cookie counts
 ROTATION = 600.0  # seconds for which a secret makes cookies; it checks them for as long again
 SECRET_SIZE = 32  # bytes
+TIMES = 2**32  # seconds after which the time in a cookie begins again
 
 
 class CookieJar:
@@ -49,7 +50,7 @@ class CookieJar:
             now: in seconds.
         """
         self._rotate(now)
-        time = U32.pack(int(now))
+        time = U32.pack(int(now) % TIMES)
         return time + _mac(self._secrets[0], time, address, opener_cid + random)
 
     def is_valid(
@@ -60,13 +61,13 @@ class CookieJar:
         time, mac = cookie[: U32.size], cookie[U32.size :]
         if len(mac) != MAC_SIZE:
             return False
-        age = int(now) - int.from_bytes(time, "big")
+        age = (int(now) - int.from_bytes(time, "big")) % TIMES
         fields = opener_cid + random
         matches = [  # all are compared, so that the time does not tell which one matches
             hmac.compare_digest(_mac(secret, time, address, fields), mac)
             for secret in self._secrets
         ]
-        return 0 <= age <= LIFETIME and any(matches)
+        return age <= LIFETIME and any(matches)
 
     def _rotate(self, now: float) -> None:
         """Draw a new secret if the present one is too old, and forget the one before if that is."""

@@ -67,6 +67,13 @@ class CookieTests(SynchronousTestCase):
         is_valid = jar.is_valid(cookie, ADDRESS, CID, RANDOM, used_at)
         self.assertEqual(is_valid, 0 <= int(used_at) - int(made_at) <= LIFETIME)
 
+    def test_any_clock(self) -> None:
+        """A clock may show any number of seconds, also more than a cookie has room for."""
+        for now in (2.0**32 - 3, 2.0**32, 14e9):
+            cookie = self.jar.make(ADDRESS, CID, RANDOM, now)
+            self.assertTrue(self.is_valid(cookie, now + LIFETIME - 1))
+            self.assertFalse(self.is_valid(cookie, now + LIFETIME + 1))
+
     def test_forged(self) -> None:
         """Threat 43: a cookie with any bit flipped, cut, extended, or made with another secret is invalid."""
         cookie = self.jar.make(ADDRESS, CID, RANDOM, 100.0)
