@@ -58,6 +58,10 @@ class OperationsTests(SynchronousTestCase):
             ("streams of signals of one key", signals.streams_per_key_max),
             ("a stream of signals", signals.life),
             ("bytes of signals that wait for a client", signals.unsent_max),
+            (
+                "for the machine of a client to acknowledge what a stream of signals sends",
+                signals.unacknowledged_max,
+            ),
             ("body of a signal", signals.body_max),
             ("signals whose recipient's process has not answered", QUESTIONS_MAX),
         ):

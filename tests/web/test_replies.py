@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+from unittest import skipUnless
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
 from twisted.web.http_headers import Headers
 
+from p2pshare.web.client import HttpClient, pooled_agent
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.web.limits import Limits
 from p2pshare.web.ranges import apply_range
-from p2pshare.web.reply_bodies import PIECE_MAX, READ_TIMEOUT, BytesSource
+from p2pshare.web.reply_bodies import PIECE_MAX, READ_TIMEOUT, BytesSource, Outlet
+from p2pshare.web.site import Channel, Site
 from tests.registry.connections import HOST, Client, NarrowTransport, SiteTestCase
 
 TAG = b'"v1"'
@@ -254,3 +263,50 @@ class SendingTests(SourceTestCase):
         reply = client.send(b"GET x HTTP/1.1\r\nRange: bytes=0-1\r\n" + HOST)
         self.assertTrue(reply.startswith(b"HTTP/1.1 200"))
         self.assertTrue(reply.endswith(CONTENT))
+
+
+class UnacknowledgedTests(TestCase):
+    """A bound on what the machine of a client does not acknowledge."""
+
+    @skipUnless(hasattr(socket, "TCP_USER_TIMEOUT"), "only Linux can do it")
+    async def test_set(self) -> None:
+        """It is set on the socket of the connection, also under TLS; other connections have none."""
+        reactor: Any = global_reactor
+        option = getattr(socket, "TCP_USER_TIMEOUT", 0)
+        found: list[int] = []
+
+        def begin(outlet: Outlet) -> None:
+            outlet.limit_unacknowledged(7.0)
+            (channel,) = site.connections
+            transport: Any = cast(Channel, channel).transport
+            found.append(transport.socket.getsockopt(socket.IPPROTO_TCP, option))
+            outlet.finish()
+
+        routes: Any = StreamRoutes(begin)
+        site = Site(routes, reactor)
+        port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        agent, pool = pooled_agent(reactor)
+        client = HttpClient(agent, f"http://127.0.0.1:{port.getHost().port}", reactor)
+        await client.stream("", lambda: None, lambda _: None, 5.0, {})
+        self.assertEqual(found, [7000])
+        await pool.closeCachedConnections()
+        await port.stopListening()
+
+    def test_none(self) -> None:
+        """A connection in memory, or a Unix socket, is left as it is."""
+        site = Site(
+            cast(Any, StreamRoutes(lambda outlet: outlet.limit_unacknowledged(1.0))), Clock()
+        )
+        site.doStart()
+        self.addCleanup(site.doStop)
+        self.assertIn(b"200 OK", Client(site).send(b"GET / HTTP/1.1\r\n" + HOST))
+
+
+class StreamRoutes:
+    """Answers every request with a stream."""
+
+    def __init__(self, begin: Callable[[Outlet], object]) -> None:
+        self._begin = begin
+
+    def answer(self, _query: Query) -> Deferred[Reply]:
+        return succeed(Reply(200, stream=self._begin))

@@ -102,6 +102,8 @@ class SignalLimits:
     """Bytes that wait for a client, besides the buffer of its transport; a client with more is dropped."""
     stalled_max: float = 20.0
     """Seconds for which a client may read nothing of the bytes that wait for it."""
+    unacknowledged_max: float = 10.0
+    """Seconds for which a client's machine may acknowledge nothing. While it has vanished, signals to it are lost."""
     life: float = 3600.0
     """Seconds until a stream ends; its client reconnects."""
     keep_alive: float = SIGNAL_ALIVE
@@ -298,6 +300,7 @@ class SignalHub:
     ) -> None:
         """Begin a stream for which there is room."""
         outlet.unsent_max = self.limits.unsent_max
+        outlet.limit_unacknowledged(self.limits.unacknowledged_max)
         id, now = f"{self._id}:{next(self._numbers)}", self._clock.seconds()
         due = now + self.limits.keep_alive
         stream = _Stream(place, key, accept, origin, outlet, id, now, due)
