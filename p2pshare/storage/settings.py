@@ -25,7 +25,7 @@ VARIABLE_PREFIX = "P2PSHARE_"
 DEBUG_VARIABLE = f"{VARIABLE_PREFIX}DEBUG"
 """The variable with the file of `--debug`. It is no setting, since the log begins before settings are read."""
 SETTINGS_SIZE_MAX = 64 * 1024  # bytes of config.toml
-SILENCE = 15.0  # seconds without a word after which a path counts as broken
+SILENCE = 8.0  # seconds without a word after which a path counts as broken
 SILENCE_MIN, SILENCE_MAX = 1.0, 600.0  # seconds that it can be set to
 ADDRESSES_MAX = 4  # addresses of this machine that the user can give
 LIMIT_MIN, LIMIT_MAX = 1000.0, 1e12  # bytes per second that a rate can be limited to

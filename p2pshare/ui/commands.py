@@ -167,7 +167,7 @@ def _completion(shell: str) -> int:
 
 
 LIMIT = flag("--limit", "RATE", "total rate limit, such as 5MB/s (default: none)")
-TIMEOUT = flag("--timeout", "S", "reconnect after S seconds of silence (default: 15)")
+TIMEOUT = flag("--timeout", "S", "reconnect after S seconds of silence (default: 8)")
 VIA = flag("--via", "CARRIER", "udp, tcp, relay or auto: the first to answer (default)")
 INVITATION = flag("--invitation", "FILE", "file with an invitation to the registry")
 CLASSIC = flag("--classic", None, "speak the classic protocol, which is unencrypted")

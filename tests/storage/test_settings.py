@@ -107,7 +107,7 @@ class SettingsTests(SynchronousTestCase):
 
     def test_timeout(self) -> None:
         """The timeout is 15 s by default, and can be set within bounds."""
-        self.assertEqual(self.load().timeout, 15.0)
+        self.assertEqual(self.load().timeout, 8.0)
         self.assertEqual(self.load({"timeout": "2.5"}).timeout, 2.5)
 
     def test_via(self) -> None:

@@ -44,10 +44,10 @@ from p2pshare.wire.session_messages import VERSION, Hello, Message
 if TYPE_CHECKING:  # it takes its time to import numpy, of which a session over TCP has no use
     from p2pshare.net.session.datagrams import DatagramChannel, DatagramSessions
 
-SILENCE = 15.0  # seconds without a byte after which a session counts as lost
+SILENCE = 8.0  # seconds without a byte after which a session counts as lost
 AGENT = f"p2pshare/{__version__}"
 """Name and version of this program, which each end tells the other."""
-UNANSWERED_PART = 0.25
+UNANSWERED_PART = 0.5
 """The part of the silence after which a session over UDP is lost if its packets and probes have no answer either."""
 TCP_HEAD_START = 0.05  # seconds
 """The delay of the attempt over UDP: on a fast network, where TCP is the faster carrier, UDP is not even tried."""

@@ -53,12 +53,15 @@ from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import PAGE_MAX, Cancelled, Fault, Get, Job, Listing, Runs
 
-SILENCE = 15.0  # seconds without a message after which a session counts as broken
+SILENCE = 8.0  # seconds without a message after which a session counts as broken
 PATIENCE = 120.0  # seconds without any progress after which the peer is given up
 FIRST_TRIES = 4  # tries for a first session that breaks while it is opened, as on a crowded peer
 FIRST_PATIENCE = 8.0  # seconds after which none of these tries starts
 FAREWELL = 1.0  # seconds to wait for the end of a closed session
 RETRY_FIRST, RETRY_MAX = 0.3, 25.0  # seconds until the next try, before jitter
+RETRY_AWAY_MAX = (
+    6.0  # seconds, unless the peer asked for more: so soon is a network used that has returned
+)
 ACCEPT_PATIENCE = 600.0  # seconds in which the peer's owner may accept this user's key
 BUSY_TRIES = 4  # requests for a page of a listing from a busy peer
 
@@ -448,6 +451,8 @@ class RemotePeer:
         else:
             self._awaiting_since = None
             delay = self._back_off.failed(now, at_least)
+            if delay is not None and not at_least:
+                delay = min(delay, RETRY_AWAY_MAX)
         if delay is None:
             if not self._has_been_up:
                 raise error

@@ -238,7 +238,7 @@ class LsTests(ListingTestCase):
         self.assertEqual(self.successResultOf(self.ls("alice")), 0)
         self.assertEqual(self.stdout.getvalue().split("\t")[0], "photos")
         self.assertTrue(self.remote.is_closed)
-        self.assertIn(LinkLimits(silence=15.0), self.remote.made[0])
+        self.assertIn(LinkLimits(silence=8.0), self.remote.made[0])
         self.assertIn("photos", Seen(self.fake.cwd / "data").entries("alice", ()))
 
     def test_nothing(self) -> None:
