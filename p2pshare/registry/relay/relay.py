@@ -113,9 +113,9 @@ class Relay:
         for end in pair.ends:
             end.flow = self._turns.open(keys, now)
             self._ends[end.flow] = end
-        self._log.info(
+        self._say(
+            pair,
             "relay began: pair={pair} keys={keys} pairs={pairs}",
-            pair=pair.number,
             keys=",".join(keys),
             pairs=len(self),
         )
@@ -144,9 +144,9 @@ class Relay:
         for end in pair.ends:
             del self._ends[end.flow]
             self._turns.close(end.flow, now)
-        self._log.info(
+        self._say(
+            pair,
             "relay ended: pair={pair} bytes={size} s={s:.1f}",
-            pair=pair.number,
             size=pair.size,
             s=now - pair.began,
         )
@@ -163,5 +163,10 @@ class Relay:
         self._size = 0
         for pair in list(self._pairs):
             if now - pair.active_at >= self._limits.idle:
-                self._log.info("relay idle: pair={pair}", pair=pair.number)
+                self._say(pair, "relay idle: pair={pair}")
                 pair.abort()
+
+    def _say(self, pair: Pair, event: str, **facts: object) -> None:
+        """Log an event of a pair, unless another worker does."""
+        if pair.is_counted:
+            self._log.info(event, pair=pair.number, **facts)
