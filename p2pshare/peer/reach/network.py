@@ -297,7 +297,7 @@ class OwnNetwork:
                 (each.ip for each in self._watch.state.addresses), key=lambda ip: ":" in ip
             )
             if not own:
-                raise LanUnusable(registry=LAN, reason="it has no address in a network")
+                raise LanUnusable(registry=LAN, reason="this machine has no address in a network")
             return own[0]
         url = urlsplit(registry)
         try:
