@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import CannotSave, SettingsUnreadable
 from p2pshare.storage.config_file import _quoted, update_config
 from p2pshare.storage.settings import SETTINGS_SIZE_MAX
+from tests import examples
 
 NEW = {"registry": "http://192.0.2.1:8000", "name": "bob"}
 
@@ -89,7 +90,7 @@ class UpdateTests(SynchronousTestCase):
         self.assertRaises((CannotSave, SettingsUnreadable), update_config, self.path, NEW)
 
     @given(st.text(st.characters(exclude_categories=["Cs"])))
-    @settings(max_examples=50)
+    @settings(max_examples=examples(50))
     def test_quoted(self, text: str) -> None:
         """Any text is the same after it is read again."""
         self.assertEqual(tomllib.loads(f"x = {_quoted(text)}"), {"x": text})

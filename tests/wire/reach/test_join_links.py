@@ -25,6 +25,7 @@ from p2pshare.wire.reach.join_links import (
     _checksum,
 )
 from p2pshare.wire.statements import Invitation
+from tests import examples
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "join-links.md"
 REGISTRY = SigningKey(bytes(range(32)))
@@ -82,7 +83,7 @@ class JoinLinkTests(SynchronousTestCase):
         self.assert_unusable(f"it has more than {LINK_MAX}", SCHEME + "a" * LINK_MAX)
 
     @given(st.sampled_from(LINKS), st.data())
-    @settings(max_examples=50)
+    @settings(max_examples=examples(50))
     def test_damage(self, link: JoinLink, data: st.DataObject) -> None:
         """A link that lost its end, or of which a character was changed, is noticed."""
         text = str(link)
@@ -93,14 +94,14 @@ class JoinLinkTests(SynchronousTestCase):
             self.assert_unusable(DAMAGED, text[:at] + other + text[at + 1 :])
 
     @given(st.text())
-    @settings(max_examples=50)
+    @settings(max_examples=examples(50))
     def test_anything(self, text: str) -> None:
         """Any text is a link or raises the error of links."""
         for each in (text, SCHEME + text):
             self.assertRaises(JoinLinkUnusable, JoinLink.parse, each, NOW)
 
     @given(st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=40)), max_size=6))
-    @settings(max_examples=50)
+    @settings(max_examples=examples(50))
     def test_any_fields(self, fields: list[tuple[int, bytes]]) -> None:
         """A link with a right checksum and any content is read, or raises the error of links."""
         text = link_of(b"\1" + KEY + b"".join(field(*each) for each in fields))
