@@ -219,6 +219,7 @@ class PeerService(Service):
                 lambda: sessions.callers,
                 self._calls_changed,
             )
+            sessions.acceptor.on_welcome = self._calls.session_opened
         return Dialler(
             reactor,
             lambda: self.key,

@@ -38,7 +38,7 @@ from p2pshare.wire.session_messages import Refusal
 
 GO_WAIT = 1.0  # seconds from the answer until the checks start without the caller's word
 BACK_STAGGER = 0.1  # seconds between two connections back
-LIFETIME = 15.0  # seconds after which an attempt is over, whatever became of it
+LIFETIME = 8.0  # seconds after which an attempt is over, whatever became of it
 
 
 class OwnPlace(Protocol):

@@ -7,7 +7,8 @@ The registry passes on signals of owners of names only, of those names that the 
 The peer trusts it with none of that. A signal costs an HPKE decryption and a signature check, so at most
 `CallLimits.signals_per_s` are opened. An attempt is answered once: `CallLimits.remembered` of them are remembered,
 longer than a signal is valid. One key has at most `CallLimits.per_key` attempts at a time, all keys together
-`CallLimits.total`. A call that is one too many is refused, or dropped if it is a repetition.
+`CallLimits.total`. A call that is one too many is refused. A session of a caller ends one attempt of it, so that many
+short commands of one user are no flood.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.reach.answering import Answering, Doors, OwnPlace
 from p2pshare.peer.reach.signalling import Correspondence, Follower, OtherEnd, OwnEnd, Rendezvous
 from p2pshare.peer.share.admission import NotAdmitted
+from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.reach.rendezvous import ACCEPT_MAX
 from p2pshare.wire.reach.signals import MAIN_INBOX, Signal, Step
 from p2pshare.wire.registry_answers import CLOCK_SKEW_MAX
+from p2pshare.wire.session_messages import Refusal
 
 RETRY = 5.0  # seconds after which a registry is asked again that does not prove its key
 
@@ -40,7 +43,7 @@ class CallLimits:
 
     total: int = 64
     """Attempts at once."""
-    per_key: int = 4
+    per_key: int = 8
     """Those of one key."""
     remembered: int = 4096
     """Attempts that are not answered again."""
@@ -118,6 +121,13 @@ class CallListener:
         for _, running in tuple(self._answering.values()):
             running.cancel()
 
+    def session_opened(self, key: PublicKey) -> None:
+        """End the oldest attempt of a caller: it has led to a session, or is not needed any more."""
+        for answering, running in tuple(self._answering.values()):
+            if answering.key == key:
+                running.cancel()
+                return
+
     def _end_following(self) -> None:
         following, self._following = self._following, None
         self._follower = None
@@ -192,6 +202,8 @@ class CallListener:
         if of_key >= limits.per_key or len(self._answering) >= limits.total:
             self.ignored += 1
             self._log.debug("call refused: peer={peer!r} why=busy", peer=call.name)
+            refusing = Deferred.fromCoroutine(to.send(Step.REFUSED, why=Refusal.BUSY.value))
+            refusing.addErrback(self._not_answered)
             return
         answering = Answering(
             self._reactor, self._rendezvous, own, self._place, self._doors, call, to

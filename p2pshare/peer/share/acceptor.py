@@ -132,6 +132,8 @@ class SessionAcceptor:
         self._per_key: Counter[PublicKey] = Counter()  # sessions
         self._intakes: dict[PublicKey, Intake] = {}
         self._is_stopping = False
+        self.on_welcome: Callable[[PublicKey], object] = lambda _key: None
+        """Called with the key of each opener that is let in."""
 
     @property
     def sessions(self) -> int:
@@ -222,6 +224,7 @@ class SessionAcceptor:
         """Count the session; see `SessionOwner`."""
         self._entries[session].is_open = True
         self._per_key[session.key] += 1
+        self.on_welcome(session.key)
 
     def ended(self, session: OwnedSession, reason: P2pshareError | None) -> None:
         """Forget the connection; see `SessionOwner`."""

@@ -391,6 +391,23 @@ class HostileTests(HostileCase):
         self.network.wait(20.0)
         self.assertEqual(self.listener.attempts, 0)
 
+    def test_many_commands(self) -> None:
+        """A user who is served runs into no bound; one that is too many is told to come again."""
+        self.listen(limits=CallLimits(per_key=2))
+        for _ in range(5):
+            self.deliver(self.call())
+            self.listener.session_opened(BOB.public)
+        self.assertEqual(self.listener.attempts, 0)
+        self.registry.sent.clear()
+        for _ in range(3):
+            self.deliver(self.call())
+        self.network.wait(0.1)
+        own: OwnEnd = self.result(self.rendezvous.own())
+        refused = [
+            unseal(sealed, BOB, own.aud) for _, to, sealed in self.registry.sent if to == "bob"
+        ]
+        self.assertEqual([each.why for each in refused if each.step is Step.REFUSED], ["busy"])
+
     def test_replay(self) -> None:
         """Threat 47: a call is answered once, and not at all if it is old, damaged or for others."""
         self.listen(limits=CallLimits(remembered=3))
