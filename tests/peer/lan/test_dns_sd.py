@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import ipaddress
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zeroconf import ServiceInfo
 from zeroconf._cache import DNSCache
 from zeroconf._handlers.record_manager import RecordManager
@@ -14,8 +17,11 @@ from zeroconf._protocol.incoming import DNSIncoming
 from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.asyncio import AsyncServiceInfo
 
+from p2pshare.errors import LanUnusable
+from p2pshare.net.reach.interfaces import InterfaceAddress, NetworkState
+from p2pshare.peer.lan import announcement, dns_sd
 from p2pshare.peer.lan.announcement import SERVICE_TYPE, TEXT_MAX, Announcement
-from p2pshare.peer.lan.dns_sd import ASKED_MAX, HAND_OVER, HEARD_MAX, _Ear
+from p2pshare.peer.lan.dns_sd import ASKED_MAX, HAND_OVER, HEARD_MAX, DnsSd, _Ear
 from tests.peer.lan.network import HOME, announced
 
 RESPONSE = 0x8400  # flags of an answer
@@ -148,3 +154,72 @@ class EarTests(SynchronousTestCase):
             lambda lib: setattr(self.ear, "is_closed", True),
         )
         self.assertEqual(self.calls, [])
+
+
+class DnsSdTests(TestCase):
+    """The library on the loopback interface, over which it multicasts, too."""
+
+    timeout = 20.0
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.addresses = ["127.0.0.1"]
+        self.patch(dns_sd, "read_network", self.network)
+        self.patch(announcement, "_is_near", lambda ip, networks: bool(networks))
+        self.heard: list[Announcement] = []
+        self.left: list[str] = []
+
+    def network(self) -> NetworkState:
+        network = ipaddress.ip_network("127.0.0.0/8")
+        return NetworkState(tuple(InterfaceAddress(each, network, "lo") for each in self.addresses))
+
+    async def listener(self) -> DnsSd:
+        made = DnsSd(self.reactor)
+        self.addCleanup(lambda: Deferred.fromCoroutine(made.close()))
+        await made.open(self.hear)
+        return made
+
+    def hear(self, news: Sequence[Announcement], left: Sequence[str]) -> None:
+        bob = announced("bob", 7)  # other peers may run on this machine
+        self.heard += [each for each in news if each.key == bob.key]
+        self.left += [each for each in left if each == bob.instance]
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            await deferLater(self.reactor, 0.02, lambda: None)
+
+    async def test_announced(self) -> None:
+        """A peer is heard when it is announced, after its address has changed, and when it says farewell."""
+        await self.listener()
+        bob, said = await self.listener(), announced("bob", 7)
+        await bob.announce(said)
+        await self.until(lambda: bool(self.heard))
+        self.assertEqual((self.heard[0].name, self.heard[0].key), ("bob", said.key))
+        self.addresses.append("127.0.0.2")
+        self.heard.clear()
+        await bob.repeat()
+        await self.until(lambda: any(len(each.addresses) == 2 for each in self.heard))
+        await bob.announce(None)
+        await self.until(lambda: bool(self.left))
+        self.assertEqual(set(self.left), {said.instance})
+
+    async def test_network_away(self) -> None:
+        """Without a network it cannot begin; one that was away and has returned is used again."""
+        self.addresses.clear()
+        with self.assertRaises(LanUnusable):
+            await self.listener()
+        self.addresses.append("127.0.0.1")
+        bob, said = await self.listener(), announced("bob", 7)
+        await bob.announce(said)
+        self.addresses.clear()
+        await bob.repeat()
+        self.heard.clear()
+        self.addresses.append("127.0.0.1")
+        await self.listener()
+        await bob.repeat()
+        await self.until(lambda: bool(self.heard))
+        await bob.close()
+        await bob.close()
+        await bob.repeat()
