@@ -70,4 +70,8 @@ class RelayRoutes:
             raise RemoteProtocolError(reason="a peer cannot meet itself")
         waiting = self._enter(room, str(access.key), str(other))
         gone.addCallback(lambda _: waiting.cancel())
-        return await waiting
+        end = await waiting
+        if gone.called:  # its partner was there already, so there was nothing to cancel
+            end.pair.abort()
+            raise CancelledError
+        return end

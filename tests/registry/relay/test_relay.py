@@ -454,6 +454,28 @@ class CancelledTests(RelayTestCase):
 
     def test_leaves_early(self) -> None:
         """It takes no place."""
+        slow = self.check_slowly()
+        alice = End(self.server, ALICE)
+        alice.ask(BOB.public)
+        alice.leave()
+        slow[0].callback(None)
+        self.assert_nothing_left(self.server)
+
+    def test_leaves_its_partner(self) -> None:
+        """Its partner, which waited, is told at once: it does not stay in a pair with nobody."""
+        bob = End(self.server, BOB)
+        bob.ask(ALICE.public)
+        slow = self.check_slowly()
+        alice = End(self.server, ALICE)
+        alice.ask(BOB.public)
+        alice.leave()
+        slow[0].callback(None)
+        self.assertTrue(bob.transport.disconnected)
+        bob.leave()
+        self.assert_nothing_left(self.server)
+
+    def check_slowly(self) -> list[Deferred[Any]]:
+        """Let the check of each proof wait for a Deferred, which this list gets."""
         slow: list[Deferred[Any]] = []
         access = self.server._access.admit
 
@@ -463,8 +485,4 @@ class CancelledTests(RelayTestCase):
             return await access(*arguments)
 
         self.patch(self.server._access, "admit", admit)
-        alice = End(self.server, ALICE)
-        alice.ask(BOB.public)
-        alice.leave()
-        slow[0].callback(None)
-        self.assert_nothing_left(self.server)
+        return slow
