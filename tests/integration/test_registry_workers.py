@@ -191,7 +191,8 @@ class WorkerProcessTests(RegistryTestCase):
         pids = children(registry.process.pid)
         registry.end(signal.SIGKILL)
         wait_until(lambda: not any(map(alive, pids)), 5.0)
-        self.start_two()
+        listen = ("--listen", f"tcp:{registry.port}:interface=127.0.0.1")
+        self.start(*listen)
 
     def test_port_is_ours_alone(self) -> None:
         """Another registry of the same user cannot join the port, with or without workers."""
