@@ -34,6 +34,7 @@ from p2pshare.errors import (
     SessionLost,
     SessionPostponed,
     SessionRefused,
+    SignalNotAccepted,
     VersionRefused,
 )
 
@@ -47,6 +48,7 @@ _ANSWERS = (SessionRefused, SessionPostponed, VersionRefused)
 _RANKS: tuple[type[P2pshareError], ...] = (
     NoAnswerOverUdp,
     PeerUnreachable,
+    SignalNotAccepted,
     NoSessionThere,
     SessionLost,
     OtherKeyThere,

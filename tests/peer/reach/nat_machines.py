@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from p2pshare.core.datagram_core import Address
-from p2pshare.errors import CallFailed, PeerNotListening
+from p2pshare.errors import CallFailed, PeerNotListening, SignalNotAccepted
 from p2pshare.net.session.interfaces import CarrierUser
 from p2pshare.net.session.tcp import TcpCarrier
 from p2pshare.peer.reach.signalling import Follower, OwnEnd
@@ -188,6 +188,9 @@ class MemoryRendezvous:
             return
         if (to, inbox) not in registry.inboxes:
             raise PeerNotListening(name=to)
+        accepted = registry.accepted.get((to, inbox))
+        if accepted is not None and self._name not in accepted:
+            raise SignalNotAccepted(name=to)
         registry.sent.append((self._name, to, sealed))
         self._clock.callLater(registry.delay, self._deliver, to, inbox, sealed)
 

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.reach.checks import CHECKS_MAX
 from p2pshare.core.session_interface import Session, SessionUser
-from p2pshare.errors import P2pshareError, PeerUnreachable, SessionRefused
+from p2pshare.errors import P2pshareError, PeerUnreachable, SessionRefused, SignalNotAccepted
 from p2pshare.net.datagrams import welcome_port
 from p2pshare.net.reach.interfaces import InterfaceAddress, NetworkState
 from p2pshare.net.session.carriers import Carriers
@@ -302,6 +302,16 @@ class PathTests(CallsTestCase):
         self.verdict = NotAdmitted(Refusal.STRANGER)
         self.failure(self.bob(NatKind.PORT_RESTRICTED).open(target, credit=1), SessionRefused)
         self.assertEqual(self.admitted, [BOB.public])
+
+    def test_not_accepted(self) -> None:
+        """A caller whom the registry does not pass on hears that, and not only that nobody has answered."""
+        target = self.alice(NatKind.STOCK)
+        self.registry.accepted["alice", "main"] = ("carol",)
+        gone = Candidate(CandidateKind.HOST, PeerAddress(BOB_ROUTER, 9))  # nobody is there
+        opening = self.bob(NatKind.OPEN, Via.TCP).open(
+            replace(target, candidates=(gone,)), credit=1
+        )
+        self.failure(opening, SignalNotAccepted)
 
 
 class HostileCase(CallsTestCase):
