@@ -15,6 +15,9 @@ Theory of operation
 have used another one: a NAT that has seen a datagram in vain remembers that for half a minute, and the checks would
 suffer from it.
 
+A router may have remembered an early packet on the socket of the call, too. If the checks fail although the NATs should
+let them through, and there is no relay, the call is made once more, with a fresh socket.
+
 *The relay* starts while checks still run, so that a path that does not exist costs little time: `RELAY_DELAY` after the
 answer, at most `RELAY_LATEST` after the call, and at once if the NATs leave no hope. A path that is found delays it by
 `RELAY_GRACE`. Whichever session is welcomed first ends the race, and with it the call.
@@ -107,11 +110,17 @@ class PeerCaller:
 
     async def call(self, dial: SessionDial, target: Target, *, may_relay: bool) -> Session:
         """See `Caller`."""
-        call = _Call(self, dial, target, may_relay=may_relay and self.rendezvous.has_relay)
-        try:
-            return await call.run()
-        finally:
-            call.stop()
+        may_relay = may_relay and self.rendezvous.has_relay
+        for is_last in (may_relay, True):  # with a relay, a second try is not urgent
+            call = _Call(self, dial, target, may_relay=may_relay)
+            try:
+                return await call.run()
+            except CallFailed:
+                if is_last or not call.is_worth_repeating:
+                    raise
+            finally:
+                call.stop()
+        raise AssertionError("the last try returns or raises")
 
 
 class _Call:
@@ -139,6 +148,9 @@ class _Call:
         self._running: set[Deferred[Any]] = set()
         self._relay_timer: IDelayedCall | None = None
         self._has_relay = False  # it was begun
+        self.is_worth_repeating = False
+        """Whether the checks of a fresh port may succeed, although those of this one have failed."""
+        self._has_hope = False  # for a direct path
         self._signals = 0
         self._is_open: Deferred[None] = Deferred()
         self._answered: Deferred[Signal] = Deferred()
@@ -163,8 +175,8 @@ class _Call:
         self._spawn(follower.run()).addErrback(self._inbox_failed)
         await self._within(self._is_open, INBOX_WAIT, "the registry passes no signals on")
         await looking
-        self._prime()
         await self._send_call()
+        self._prime()  # before the peer's datagrams can be here
         self._plan_relay(self._relay_delay(target.mapping, target.candidates, RELAY_LATEST))
         self._spawn(self._repeat()).addErrback(self._not_sent)
         answer = await self._within(self._answered, ANSWER_WAIT, "it does not answer calls")
@@ -354,6 +366,7 @@ class _Call:
             self._checks.go()
         if self._back:
             self._spawn(self._take_back()).addErrback(lambda _: None)
+        self._has_hope = self._relay_delay(answer.mapping, candidates, RELAY_DELAY) > 0.0
         if self._has_relay:  # the peer may have missed it
             self._ask_to_relay()
         self._plan_relay(self._relay_delay(answer.mapping, candidates, RELAY_DELAY))
@@ -373,8 +386,10 @@ class _Call:
         match event:
             case Reached(address):
                 self._reached(address)
-            case GaveUp() if not self._back and not self._no_path.called:
-                self._no_path.callback(None)
+            case GaveUp() if self._answered.called:
+                self.is_worth_repeating = self._has_hope
+                if not self._no_path.called:
+                    self._no_path.callback(None)
 
     def _reached(self, address: Address) -> None:
         """Open the session over the path that was found."""

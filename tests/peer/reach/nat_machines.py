@@ -37,6 +37,8 @@ class NatNetwork(DelayedNetwork):
         self.udp_ports: dict[Address, MemoryPort] = {}
         self.datagrams: list[tuple[bytes, str, Address]] = []
         """Every datagram that was sent, the sender's IP address, and where to."""
+        self.loses: Callable[[Address, Address], bool] = lambda _source, _to: False
+        """Whether a datagram from one address to another is lost."""
         self._homes: dict[str, Nat] = {}
         self._routers: dict[str, Nat] = {}
         self._free_port = 40_000
@@ -68,7 +70,7 @@ class NatNetwork(DelayedNetwork):
         """Send a datagram from a machine."""
         self.datagrams.append((data, source[0], to))
         nat, now = self._homes.get(source[0]), self.clock.seconds()
-        if to[0] in self._homes:
+        if to[0] in self._homes or self.loses(source, to):
             return  # each home has one machine
         public: Address | None = source
         if nat is not None:

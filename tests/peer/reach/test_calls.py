@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.datagram_core import Address
 from p2pshare.core.reach.checks import CHECKS_MAX
 from p2pshare.core.session_interface import Session, SessionUser
 from p2pshare.errors import P2pshareError, PeerUnreachable, SessionRefused, SignalNotAccepted
@@ -302,6 +303,21 @@ class PathTests(CallsTestCase):
         self.verdict = NotAdmitted(Refusal.STRANGER)
         self.failure(self.bob(NatKind.PORT_RESTRICTED).open(target, credit=1), SessionRefused)
         self.assertEqual(self.admitted, [BOB.public])
+
+    def test_fresh_port(self) -> None:
+        """Without a relay, checks that fail are repeated once, from a fresh port."""
+        self.registry.has_relay = False
+        target = self.alice(NatKind.PORT_RESTRICTED)
+        ports: dict[int, None] = {}
+
+        def loses(source: Address, to: Address) -> bool:
+            if source[0] == BOB_HOST and to[0] == REGISTRY_IP:  # that of a call, which asks STUN
+                ports[source[1]] = None
+            return to[0] == ALICE_ROUTER and source[1] == next(iter(ports), 0)
+
+        self.network.loses = loses
+        session = self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=15.0)
+        self.assertEqual((session.path.carrier, len(ports)), ("udp", 2))
 
     def test_not_accepted(self) -> None:
         """A caller whom the registry does not pass on hears that, and not only that nobody has answered."""
