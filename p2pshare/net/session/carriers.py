@@ -71,7 +71,7 @@ class Carriers:
         It is closed once no session uses it after `release`.
         """
         for each in [each for each in self._released if not each.connections]:
-            self._released.remove(each)
+            self._released.discard(each)  # another call may have done so meanwhile
             await each.stop()
         if self._is_closed or len(self._lent) + len(self._released) >= CALL_SOCKETS_MAX:
             return None

@@ -264,6 +264,23 @@ class CarriersTests(TestCase):
         await carriers.close()
         self.assertIsNone(await carriers.new_udp("0.0.0.0"))
 
+    async def test_sockets_of_calls_at_once(self) -> None:
+        """Calls that begin at once close the sockets of former calls together."""
+        address = await self.listen()
+        carriers = Carriers(reactor)
+        sockets = [await carriers.new_udp("0.0.0.0") for _ in range(2)]
+        for new in sockets:
+            assert new is not None
+            dial = SessionDial(reactor, BOB, WantedSession("alice", ALICE.public, 1))
+            dial.over_udp(address, lambda _, new=new: new)  # type: ignore[misc]
+            session = await dial.session()
+            await carriers.release(new)
+            await self.ended(session)
+        calls = [Deferred.fromCoroutine(carriers.new_udp("0.0.0.0")) for _ in range(2)]
+        for call in calls:
+            self.assertIsNotNone(await call)
+        await carriers.close()
+
     async def test_other_key(self) -> None:
         """Threat 46: an impostor is found out on either carrier, and is told nothing."""
         address = await self.listen()
