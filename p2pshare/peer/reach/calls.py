@@ -35,6 +35,10 @@ from p2pshare.wire.registry_answers import CLOCK_SKEW_MAX
 from p2pshare.wire.session_messages import Refusal
 
 RETRY = 5.0  # seconds after which a registry is asked again that does not prove its key
+REFUSED_RETRY = (
+    60.0  # seconds, if it refuses: it may be another one, or a portal of the present network
+)
+CLOCK_AGAIN = 60.0  # seconds between two questions for the registry's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,8 @@ class CallListener:
         """Connect to the registry at once: the network has changed."""
         if self._follower is not None:
             self._follower.nudge()
+        elif self._following is not None:
+            self.start()
 
     def stop(self) -> None:
         """Take no more calls, and end those that are being answered."""
@@ -137,14 +143,27 @@ class CallListener:
     async def _follow(self) -> None:
         while True:
             try:
-                own = self._own = await self._rendezvous.own()
-                break
+                await self._follow_inbox()
+                return
             except Unreachable as error:
                 self._log.debug("no calls yet: why={why}", why=error)
-                await deferLater(self._reactor, RETRY)
+                pause = RETRY
+            except P2pshareError as error:
+                self._log.warn("no calls are taken: {why}", why=error)
+                pause = REFUSED_RETRY
+            self._follower = None
+            await deferLater(self._reactor, pause)
+
+    async def _follow_inbox(self) -> None:
+        """Follow until cancelled, or return at once if nobody may call.
+
+        Raises:
+            P2pshareError: the registry does not prove its key, or refuses.
+        """
+        own = self._own = await self._rendezvous.own()
         accept = self._accept()
         if accept == ():
-            return  # nobody may call
+            return
         if accept is not None and len(accept) > ACCEPT_MAX:
             accept = None  # the peer decides itself, in `admit` and in what it shows
         self._follower = self._rendezvous.follow(
@@ -153,11 +172,7 @@ class CallListener:
         await self._follower.run()
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
-            return
-        if failure.check(P2pshareError):
-            self._log.warn("no calls are taken: {why}", why=failure.value)
-        else:
+        if not failure.check(CancelledError):
             self._log.failure("no calls are taken", failure)
 
     def _link_changed(self, is_up: bool) -> None:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from p2pshare.core.datagram_core import Address
-from p2pshare.errors import CallFailed, PeerNotListening, SignalNotAccepted
+from p2pshare.errors import CallFailed, P2pshareError, PeerNotListening, SignalNotAccepted
 from p2pshare.net.session.interfaces import CarrierUser
 from p2pshare.net.session.tcp import TcpCarrier
 from p2pshare.peer.reach.signalling import Follower, OwnEnd
@@ -158,12 +158,16 @@ class MemoryRendezvous:
         self._machine = machine
         self._name = name
         self._rng = random.Random(name)
+        self.errors: list[P2pshareError] = []
+        """With which the next uses fail."""
 
     @property
     def has_relay(self) -> bool:
         return self.registry.has_relay
 
     async def own(self) -> OwnEnd:
+        if self.errors:
+            raise self.errors.pop(0)
         now = self._machine.network.clock.seconds
         return OwnEnd(
             self.key,

@@ -20,7 +20,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.core.datagram_core import Address
 from p2pshare.core.reach.checks import CHECKS_MAX
 from p2pshare.core.session_interface import Session, SessionUser
-from p2pshare.errors import P2pshareError, PeerUnreachable, SessionRefused, SignalNotAccepted
+from p2pshare.errors import (
+    P2pshareError,
+    PeerUnreachable,
+    RegistryChanged,
+    RegistryUnreachable,
+    SessionRefused,
+    SignalNotAccepted,
+)
 from p2pshare.net.datagrams import welcome_port
 from p2pshare.net.reach.interfaces import InterfaceAddress, NetworkState
 from p2pshare.net.session.carriers import Carriers
@@ -29,7 +36,7 @@ from p2pshare.peer.find.target import Target
 from p2pshare.peer.reach import calling
 from p2pshare.peer.reach.answering import Doors
 from p2pshare.peer.reach.calling import PeerCaller
-from p2pshare.peer.reach.calls import CallLimits, CallListener
+from p2pshare.peer.reach.calls import REFUSED_RETRY, RETRY, CallLimits, CallListener
 from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.peer.reach.signalling import OwnEnd
 from p2pshare.peer.reach.vantage import Vantage, look_around
@@ -49,6 +56,7 @@ from tests.peer.reach.nat_machines import (
     REGISTRY_IP,
     START,
     STUN_PORTS,
+    URL,
     MemoryRegistry,
     NatNetwork,
 )
@@ -114,7 +122,7 @@ class CallsTestCase(SynchronousTestCase):
             networks=seen.networks,
             is_private=private,
         )
-        rendezvous = self.registry.end(machine, ALICE, "alice")
+        rendezvous = self.heard = self.registry.end(machine, ALICE, "alice")
         self.listener = CallListener(
             machine,
             rendezvous,
@@ -296,6 +304,21 @@ class PathTests(CallsTestCase):
             5.0, self.registry.inboxes.__setitem__, ("alice", "main"), inbox
         )
         self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=9.0)
+
+    def test_another_registry_for_a_while(self) -> None:
+        """A peer whose registry was another one, as behind the portal of a hotel, takes calls again afterwards."""
+        target = self.alice(NatKind.PORT_RESTRICTED)
+        changed = RegistryChanged(registry=URL, known="a", now="b")
+        self.heard.errors += [RegistryUnreachable(registry=URL, reason="no"), changed, changed]
+        self.listener.start()
+        self.network.wait(RETRY + 1.0)
+        self.assertFalse(self.listener.is_listening)
+        self.listener.nudge()
+        self.network.wait(REFUSED_RETRY - 1.0)
+        self.assertFalse(self.listener.is_listening)
+        self.network.wait(2.0)
+        self.assertTrue(self.listener.is_listening)
+        self.opened(self.bob(NatKind.PORT_RESTRICTED), target)
 
     def test_refused(self) -> None:
         """A caller who is not admitted hears why, and learns no address."""
