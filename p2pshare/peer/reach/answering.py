@@ -91,6 +91,8 @@ class Answering:
         """Answer `call`, whose caller hears through `to`."""
         self.key = call.key
         """The caller's."""
+        self.gives_way = False
+        """Whether it is ended if there are too many others."""
         self._reactor = reactor
         self._rendezvous = rendezvous
         self._own = own
@@ -107,7 +109,7 @@ class Answering:
         """Answer, and do what the call needs until its time is over or this is cancelled.
 
         Raises:
-            NotAdmitted: the caller is turned away; it has been told.
+            NotAdmitted: the caller is turned away.
             P2pshareError: the answer could not be sent.
         """
         call, place = self._call, self._place
@@ -147,24 +149,13 @@ class Answering:
             self._relayed.callback(room)
 
     async def _admit(self) -> None:
-        """Let the caller in under the name that it says, or tell it why not.
+        """Let the caller in under the name that it says.
 
         Raises:
             NotAdmitted: it is turned away.
         """
-        try:
-            name = await self._doors.admit(self._call.key)
-            if name != self._call.name:
-                raise NotAdmitted(Refusal.STRANGER)
-        except NotAdmitted as error:
-            self._log.debug(
-                "call refused: peer={peer!r} key={key} why={why}",
-                peer=self._call.name,
-                key=self._call.key,
-                why=error.why.value,
-            )
-            await self._to.send(Step.REFUSED, why=error.why.value)
-            raise
+        if await self._doors.admit(self._call.key) != self._call.name:
+            raise NotAdmitted(Refusal.STRANGER)
 
     async def _prime(self) -> None:
         """Open the own NAT for the caller's candidates."""

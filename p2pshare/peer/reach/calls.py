@@ -7,8 +7,10 @@ The registry passes on signals of owners of names only, of those names that the 
 The peer trusts it with none of that. A signal costs an HPKE decryption and a signature check, so at most
 `CallLimits.signals_per_s` are opened. An attempt is answered once: `CallLimits.remembered` of them are remembered,
 longer than a signal is valid. One key has at most `CallLimits.per_key` attempts at a time, all keys together
-`CallLimits.total`. A call that is one too many is refused. A session of a caller ends one attempt of it, so that many
-short commands of one user are no flood.
+`CallLimits.total`. A call that is one too many is refused. A session of a caller lets its oldest attempt give way to
+new ones, so that many short commands of one user are no flood. That attempt goes on until then, since the session may
+have come in another way. At most `CallLimits.refusals_per_s` callers are told that they are refused: the registry
+limits what this peer may send, and honest callers need their answers.
 """
 
 from __future__ import annotations
@@ -55,6 +57,10 @@ class CallLimits:
     """Signals that are opened in a second, of all senders."""
     burst: int = 100
     """Signals that are opened at once after a pause."""
+    refusals_per_s: float = 2.0
+    """Refusals that are sent in a second, to all callers."""
+    refusals_burst: int = 20
+    """Refusals that are sent at once after a pause."""
 
 
 class CallListener:
@@ -93,6 +99,12 @@ class CallListener:
         self._rate = RateLimit(
             limits.signals_per_s, reactor.seconds(), burst_time=0.0, burst_min=limits.burst
         )
+        self._refusals = RateLimit(
+            limits.refusals_per_s,
+            reactor.seconds(),
+            burst_time=0.0,
+            burst_min=limits.refusals_burst,
+        )
         self._answering: dict[str, tuple[Answering, Deferred[None]]] = {}  # by attempt
         self._seen: dict[str, float] = {}  # attempts, and when they came; the oldest first
         self._own: OwnEnd | None = None
@@ -128,10 +140,10 @@ class CallListener:
             running.cancel()
 
     def session_opened(self, key: PublicKey) -> None:
-        """End the oldest attempt of a caller: it has led to a session, or is not needed any more."""
-        for answering, running in tuple(self._answering.values()):
-            if answering.key == key:
-                running.cancel()
+        """Let the oldest attempt of a caller give way to new ones: it has probably led to this session."""
+        for answering, _ in self._answering.values():
+            if answering.key == key and not answering.gives_way:
+                answering.gives_way = True
                 return
 
     def _end_following(self) -> None:
@@ -213,22 +225,50 @@ class CallListener:
         self._seen[call.attempt] = now
         other = OtherEnd(call.name, call.key, call.seal, call.inbox)
         to = Correspondence(self._rendezvous, own, other, call.attempt, MAIN_INBOX)
-        of_key = sum(each.key == call.key for each, _ in self._answering.values())
-        if of_key >= limits.per_key or len(self._answering) >= limits.total:
+        if not (self._has_room(limits.per_key, call.key) and self._has_room(limits.total)):
             self.ignored += 1
-            self._log.debug("call refused: peer={peer!r} why=busy", peer=call.name)
-            refusing = Deferred.fromCoroutine(to.send(Step.REFUSED, why=Refusal.BUSY.value))
-            refusing.addErrback(self._not_answered)
+            self._refuse(to, call, Refusal.BUSY)
             return
         answering = Answering(
             self._reactor, self._rendezvous, own, self._place, self._doors, call, to
         )
         running = Deferred.fromCoroutine(answering.run())
+        running.addErrback(self._turned_away, to, call)
         if running.called:
             running.addErrback(self._not_answered)
             return
         self._answering[call.attempt] = answering, running
         running.addBoth(self._ended, call.attempt).addErrback(self._not_answered)
+
+    def _has_room(self, most: int, key: PublicKey | None = None) -> bool:
+        """Whether there can be one more attempt, of a key or of all; an attempt that gives way is ended for it."""
+        found = [each for each in self._answering.values() if key in (None, each[0].key)]
+        if len(found) < most:
+            return True
+        idle = next((running for answering, running in found if answering.gives_way), None)
+        if idle is not None:
+            idle.cancel()
+        return idle is not None
+
+    def _refuse(self, to: Correspondence, call: Signal, why: Refusal) -> None:
+        """Refuse a call, and tell the caller why unless many were told just now."""
+        self._log.debug(
+            "call refused: peer={peer!r} key={key} why={why}",
+            peer=call.name,
+            key=call.key,
+            why=why.value,
+        )
+        now = self._reactor.seconds()
+        if self._refusals.available(now):
+            self._refusals.spend(1, now)
+            refusing = Deferred.fromCoroutine(to.send(Step.REFUSED, why=why.value))
+            refusing.addErrback(self._not_answered)
+
+    def _turned_away(self, failure: Failure, to: Correspondence, call: Signal) -> None:
+        error = failure.value
+        if not isinstance(error, NotAdmitted):
+            failure.raiseException()
+        self._refuse(to, call, error.why)
 
     def _ended(self, result: Any, attempt: str) -> Any:
         self._answering.pop(attempt, None)
@@ -237,5 +277,5 @@ class CallListener:
     def _not_answered(self, failure: Failure) -> None:
         if failure.check(P2pshareError):
             self._log.debug("call not answered: why={why}", why=failure.value)
-        elif not failure.check(CancelledError, NotAdmitted):
+        elif not failure.check(CancelledError):
             self._log.failure("call not answered", failure)

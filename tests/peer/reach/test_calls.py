@@ -446,16 +446,41 @@ class HostileTests(HostileCase):
         for _ in range(5):
             self.deliver(self.call())
             self.listener.session_opened(BOB.public)
-        self.assertEqual(self.listener.attempts, 0)
+        self.assertEqual(self.listener.attempts, 2)
         self.registry.sent.clear()
         for _ in range(3):
             self.deliver(self.call())
+        self.assertEqual(self.refusals(), ["busy"])
+        self.assertEqual(self.listener.attempts, 2)
+
+    def test_another_way(self) -> None:
+        """A session that has come in another way does not end the attempt of another command."""
+        self.listen()
+        room = self.result(self.rendezvous.own()).draw()
+        call = self.call(room=room, back=(PeerAddress(BOB_ROUTER, 9),))
+        self.deliver(call)
+        self.listener.session_opened(BOB.public)
+        self.deliver(replace(call, step=Step.RELAY))
+        self.network.wait(1.0)
+        self.assertEqual(self.registry.joined, [(room, "alice")])
+
+    def test_refusals_are_bounded(self) -> None:
+        """Threat 47: strangers do not use up what the peer may send: few of them are told that they are refused."""
+        self.verdict = NotAdmitted(Refusal.STRANGER)
+        self.listen(limits=CallLimits(refusals_per_s=1.0, refusals_burst=3))
+        for _ in range(10):
+            self.deliver(self.call())
+        self.assertEqual(self.refusals(), ["stranger"] * 3)
+        self.network.wait(2.0)
+        self.deliver(self.call())
+        self.assertEqual(self.refusals(), ["stranger"] * 4)
+
+    def refusals(self) -> list[str]:
+        """Return why bob was refused."""
         self.network.wait(0.1)
         own: OwnEnd = self.result(self.rendezvous.own())
-        refused = [
-            unseal(sealed, BOB, own.aud) for _, to, sealed in self.registry.sent if to == "bob"
-        ]
-        self.assertEqual([each.why for each in refused if each.step is Step.REFUSED], ["busy"])
+        sent = [unseal(sealed, BOB, own.aud) for _, to, sealed in self.registry.sent if to == "bob"]
+        return [each.why for each in sent if each.step is Step.REFUSED]
 
     def test_replay(self) -> None:
         """Threat 47: a call is answered once, and not at all if it is old, damaged or for others."""
