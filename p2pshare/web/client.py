@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succe
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import (
+    IAddress,
     IConsumer,
     IDelayedCall,
     IProtocol,
@@ -26,6 +27,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web._newclient import HTTP11ClientProtocol
 from twisted.web.client import (
     URI,
     Agent,
@@ -34,6 +36,7 @@ from twisted.web.client import (
     RequestTransmissionFailed,
     ResponseDone,
     ResponseFailed,
+    _HTTP11ClientFactory,
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -42,7 +45,7 @@ from zope.interface import implementer
 
 from p2pshare.errors import RegistryNotLookedUp, RegistryUnreachable
 from p2pshare.net.dns import LookUpError, connect_reason, resolver_of
-from p2pshare.web.upgrade import UpgradeRequest
+from p2pshare.web.upgrade import HEAD_MAX, UpgradeRequest
 from p2pshare.wire.addresses import DEFAULT_PORTS, registry_url
 from p2pshare.wire.registry_answers import Problem
 
@@ -324,6 +327,8 @@ class HttpClient:
 def _reason(reasons: Sequence[Failure]) -> str:
     """Return why a reply is incomplete."""
     for reason in reasons:
+        if reason.check(_HeadTooLong):
+            return TOO_LONG
         if reason.check(VerificationError):
             return "its certificate is for another host"
         if reason.check(SSL.Error):
@@ -340,8 +345,46 @@ def _retry_after(headers: Headers) -> int | None:
     return min(int(values[0]), RETRY_AFTER_MAX)
 
 
+class _HeadTooLong(Exception):  # noqa: N818 - it is the reason of an error
+    """The head of a reply has more than `HEAD_MAX` bytes."""
+
+
+class _BoundedConnection(HTTP11ClientProtocol):
+    """A connection that is aborted if the head of a reply is too long: Twisted bounds its lines, not their number."""
+
+    transport: Any
+    _head_size: int | None = None
+    """Bytes since the request; None after the head of the reply."""
+
+    def request(self, request: Any) -> Deferred[IResponse]:
+        """Send a request, and return its response as soon as the head is complete."""
+        self._head_size = 0
+
+        def ended(result: IResponse | Failure) -> IResponse | Failure:
+            size, self._head_size = self._head_size, None
+            is_too_long = size is not None and size > HEAD_MAX and isinstance(result, Failure)
+            return Failure(ResponseFailed([Failure(_HeadTooLong())])) if is_too_long else result
+
+        return super().request(request).addBoth(ended)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse bytes."""
+        super().dataReceived(data)
+        if self._head_size is not None:
+            self._head_size += len(data)
+            if self._head_size > HEAD_MAX:
+                self.transport.abortConnection()
+
+
+class _BoundedFactory(_HTTP11ClientFactory):
+    def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:
+        return _BoundedConnection(self._quiescentCallback)
+
+
 class _LoggedPool(HTTPConnectionPool):
-    """Connections that are logged for `--debug` by us, not by Twisted's factories at every start."""
+    """Connections that are bounded, and logged for `--debug` by us, not by Twisted's factories at every start."""
+
+    _factory = _BoundedFactory
 
     def getConnection(  # noqa: N802 - the agent calls it
         self, key: Hashable, endpoint: IStreamClientEndpoint

@@ -35,7 +35,8 @@ from p2pshare.errors import (
     RegistryUnreachable,
 )
 from p2pshare.registry.client import NOT_A_REGISTRY, RegistryClient, pooled_agent
-from p2pshare.web.client import BROKEN_OFF, LATE, NO_HTTP, TRY_HTTP, UNTRUSTED
+from p2pshare.web.client import BROKEN_OFF, LATE, NO_HTTP, TOO_LONG, TRY_HTTP, UNTRUSTED
+from p2pshare.web.upgrade import HEAD_MAX
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.registry_answers import Problem
 
@@ -366,6 +367,21 @@ class ConnectionTests(SynchronousTestCase):
             protocol.dataReceived(begun)
             protocol.connectionLost(Failure(ended))
             self.assertEqual(self.reason(), BROKEN_OFF, begun)
+
+    def test_long_head(self) -> None:
+        """A reply whose head does not end is cut off."""
+        for said in (b"X: " + b"y" * 1000 + b"\r\n", b" folded" * 100 + b"\r\n"):
+            self.setUp()
+            protocol = self.connected()
+            protocol.dataReceived(b"HTTP/1.1 200 OK\r\nA: b\r\n")
+            transport = cast(StringTransport, protocol.transport)
+            sent = 0
+            while not transport.disconnecting and sent < 10 * HEAD_MAX:
+                protocol.dataReceived(said)
+                sent += len(said)
+            self.assertLess(sent, HEAD_MAX + len(said))
+            protocol.connectionLost(Failure(CONNECTION_LOST))
+            self.assertEqual(self.reason(), TOO_LONG)
 
     def test_no_http(self) -> None:
         """A server of another protocol is recognized."""
