@@ -19,6 +19,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -175,8 +176,10 @@ def _key(raw: bytes) -> PublicKey:
 
 
 def _url(scheme: str, rest: bytes) -> str:
-    url = scheme + rest.decode("ascii")
-    if len(url) > URL_MAX or registry_url(url) != url:
+    url, canonical = scheme + rest.decode("ascii"), ""
+    with suppress(ValueError):
+        canonical = registry_url(url)
+    if len(url) > URL_MAX or canonical != url:
         raise ValueError(f"{url[:URL_MAX]!r} is not the URL of a registry")
     return url
 

@@ -151,6 +151,12 @@ class JoinLinkTests(SynchronousTestCase):
         ):
             self.assert_unusable("it is not valid: ", link_of(body))
 
+    def test_hostile_urls(self) -> None:
+        """The reason says that it is the URL that is wrong."""
+        for each in (b"u:p@192.0.2.1:80", b"192.0.2.1:0", b"192.0.2.1:99999", b"192.0.2.1/x", b""):
+            text = link_of(b"\1" + KEY + field(2, each))
+            self.assert_unusable("is not the URL of a registry", text)
+
     def assert_unusable(self, reason: str, text: str) -> None:
         error = self.assertRaises(JoinLinkUnusable, JoinLink.parse, text, NOW)
         self.assertIn(reason, str(error.fields["reason"]))

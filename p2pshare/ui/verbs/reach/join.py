@@ -59,6 +59,7 @@ HEAD_START = 0.5  # seconds between the beginnings of two tries
 LINK, YOUR_NAME = "The link:", "Your name:"
 NO_LINK = "LINK is missing. Somebody who is in the registry makes one with `p2pshare invite`."
 NO_NAME = "There is no terminal to ask for your name: pass --name NAME."
+NO_REGISTRY = "another service answers there, or a registry of an older version"
 OTHER_REGISTRY = "The link says which registry to join: omit --registry."
 
 
@@ -212,7 +213,10 @@ class _Joining:
         for error in errors:
             if not isinstance(error, _AWAY):
                 raise error
-        failures = [f"{url} ({reason_of(error)})" for url, error in zip(urls, errors, strict=True)]
+        failures = [
+            f"{url} ({NO_REGISTRY if isinstance(error, Refused) else reason_of(error)})"
+            for url, error in zip(urls, errors, strict=True)
+        ]
         what = (
             "The registry does not answer at" if len(urls) == 1 else "None of these URLs answers:"
         )

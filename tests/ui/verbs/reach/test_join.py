@@ -290,7 +290,7 @@ class RegistryTests(JoinTestCase):
         error = self.failureResultOf(self.join(JoinLink(REGISTRY_KEY, (URL, SECOND)))).value
         self.assertIsInstance(error, Unreachable)
         self.assertIn(f"{URL} (nothing listens there)", str(error))
-        self.assertIn(SECOND, str(error))
+        self.assertIn(f"{SECOND} ({joining.NO_REGISTRY})", str(error))
         self.assertEqual(error.exit_code, 5)
 
     def test_same_registry(self) -> None:
