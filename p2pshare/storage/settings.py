@@ -314,7 +314,7 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "limit": (_limit, "a rate such as 5MB/s, 500kB/s or 1.5MiB/s, or 0 for none"),
     "timeout": (_timeout, "a time from 1 to 600 seconds"),
-    "via": (_via, "auto, udp or tcp"),
+    "via": (_via, "auto, udp, tcp or relay"),
     "classic": (_switch, "a yes or no: true or false"),
     "portable_names": (_switch, "a yes or no: true or false"),
     "listen": (_listen, "a port number from 0 to 65535"),

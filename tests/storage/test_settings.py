@@ -106,7 +106,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertIsNone(self.load({"limit": "0"}, config="limit = 50000").limit)
 
     def test_timeout(self) -> None:
-        """The timeout is 15 s by default, and can be set within bounds."""
+        """The timeout is 8 s by default, and can be set within bounds."""
         self.assertEqual(self.load().timeout, 8.0)
         self.assertEqual(self.load({"timeout": "2.5"}).timeout, 2.5)
 
@@ -115,6 +115,9 @@ class SettingsTests(SynchronousTestCase):
         self.assertIs(self.load().via, Via.AUTO)
         self.assertIs(self.load({"via": "UDP"}).via, Via.UDP)
         self.assertIs(self.load(config='via = "tcp"').via, Via.TCP)
+        error = self.assertRaises(BadSetting, self.load, {"via": "pigeon"})
+        for via in Via:
+            self.assertIn(via, str(error))
         self.assertEqual(self.load(config="timeout = 600").timeout, 600.0)
 
     def test_classic(self) -> None:

@@ -73,10 +73,10 @@ def parse_where(word: str) -> tuple[str, RemotePath]:
 
 
 def parse_at(text: str | None) -> PeerAddress | None:
-    """Read the value of `--at`. A link-local address is allowed, since the user knows the link.
+    """Read the value of `--at`. A link-local IPv4 address is allowed, since the user knows the link.
 
     Raises:
-        WrongUsage: it is not an IPv4 address with a port.
+        WrongUsage: it is not the IP address of a machine, with a port.
     """
     if text is None:
         return None
@@ -84,15 +84,13 @@ def parse_at(text: str | None) -> PeerAddress | None:
         address = PeerAddress.parse(text)
     except ValueError:
         address = None
-    if (
-        address is None
-        or address.is_ipv6
-        or not (
-            address_fault(address.ip) is None or ipaddress.IPv4Address(address.ip).is_link_local
-        )
+    if address is None or not (
+        address_fault(address.ip) is None
+        or (not address.is_ipv6 and ipaddress.IPv4Address(address.ip).is_link_local)
     ):
         raise WrongUsage(
-            reason=f"--at is {text!r}, but must be an IPv4 address and a port, such as 192.0.2.7:50000."
+            reason=f"--at is {text!r}, but must be an IP address and a port, such as 192.0.2.7:50000 or"
+            " [2001:db8::7]:50000."
         )
     return address
 

@@ -221,8 +221,18 @@ class GetTests(VerbTestCase):
             self.successResultOf(where), Target.at("alice", ALICE, PeerAddress("192.0.2.9", 1))
         )
         self.assertEqual(self.code("alice:a", at="169.254.1.9:1"), 0, "the user knows the cable")
+        self.assertEqual(self.code("alice:a", at="[2001:db8::9]:1"), 0)
         for at in (
-            *("192.0.2.9", "192.0.2.9:0", "[::1]:1", "0.0.0.0:1", "host:1", ":1", "1.2.3.4:٣"),
+            *(
+                "192.0.2.9",
+                "192.0.2.9:0",
+                "[fe80::1]:1",
+                "::1:1",
+                "0.0.0.0:1",
+                "host:1",
+                ":1",
+                "1.2.3.4:٣",
+            ),
             *("224.0.0.1:1", "255.255.255.255:1"),
         ):
             self.failureResultOf(self.get("alice:a", at=at), WrongUsage)

@@ -147,8 +147,10 @@ def about_path(
     if not other.candidates:
         yield (
             f"{name} tells no address: its peer was started with --private, or it has none that this machine may"
-            " connect to."
+            " connect to. A private peer is reached through the relay only."
         )
+        if other.takes_calls and carrier is not None:
+            return
     elif not _have_common_family(facts, other):
         has, lacks = ("IPv6", "IPv4") if facts.has_ipv6 else ("IPv4", "IPv6")
         where = f"at {name}'s end" if facts.has_ipv6 else "here"

@@ -330,7 +330,7 @@ class _Joining:
         output.event("joined", **fields, place=link.place, is_new=is_new, config=str(self._config))
         text = f"You are {name} in the registry {url} now." if is_new else None
         output.line(text or f"You are {name} in the registry {url} already.", Fore.GREEN)
-        output.line(f"{self._config} says so, so no command needs --registry and --name.")
+        output.line(f"Both are saved in {self._config}, so no command needs --registry and --name.")
 
 
 def _registry_in(written: Mapping[str, object]) -> str | None:

@@ -133,6 +133,7 @@ class PathAdviceTests(SynchronousTestCase):
         """A peer that tells nothing, or cannot be called, is the reason itself."""
         private = replace(THERE, candidates=())
         self.assertIn("--private", self.said(other=private))
+        self.assertNotIn("port", self.said(other=private), "no port helps")
         earlier = replace(THERE, takes_calls=False)
         self.assertIn("cannot be called", self.said(other=earlier, carrier=None))
         self.assertIn("no relay", self.said(replace(HERE, relay=False), carrier=None))
