@@ -26,6 +26,7 @@ PATIENCE = 60.0  # s for a process on a busy machine
 POLL_S = 0.005
 SIZE = 20_000_000  # bytes of the file that is fetched
 FILE = "share/film.bin"
+BEFORE_FILES = 64 * 1024  # bytes that a host receives before the first bytes of a file, at most
 
 _ENTER = (
     "import ctypes, os; fd = os.open({!r}, os.O_RDONLY); "
@@ -43,7 +44,7 @@ class Fetch:
     events: list[dict[str, Any]]
     """Of `get --json`, each with its time since the start of the process as `at`."""
     first_byte_s: float | None
-    """From the start of the process until a byte of the file was there; None: never."""
+    """From the start of the process until bytes of the file came to the host; None: never."""
     stall_s: float
     """The longest time in which no byte arrived, from the first to the last one."""
     seconds: float
@@ -76,13 +77,20 @@ class Running:
     original: Path
     started: float
     errors: Path
+    host: int
+    """A process in the host's namespace."""
     events: list[dict[str, Any]] = field(default_factory=list)
     first_byte_s: float | None = None
     stall_s: float = 0.0
     _rest: bytes = b""
+    _received_before: int = 0
     _seen: int = 0
     """The bytes that were there, and when they changed last."""
     _changed: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Remember what the host had received before."""
+        self._received_before = self._received()
 
     def wait_for_bytes(self, count: int) -> None:
         """Wait until so many bytes of the file have arrived, or the fetch has ended."""
@@ -118,14 +126,20 @@ class Running:
             self._rest += os.read(self.process.stdout.fileno(), 1 << 20)
         *lines, self._rest = self._rest.split(b"\n")
         self.events += [{**json.loads(line), "at": round(now, 3)} for line in lines]
+        if self.first_byte_s is None and self._received() > self._received_before + BEFORE_FILES:
+            self.first_byte_s = now
         told = [each["done"] for each in self.events[-1:] if each["event"] == "progress"]
         seen = max(self._arrived(), *told, 0)
         if seen > self._seen:
-            if self.first_byte_s is None:
-                self.first_byte_s = now
-            else:
+            if self._seen:
                 self.stall_s = max(self.stall_s, now - self._changed)
             self._seen, self._changed = seen, now
+
+    def _received(self) -> int:
+        """Return the bytes that the host's interfaces have received (proc(5))."""
+        lines = Path(f"/proc/{self.host}/net/dev").read_text().splitlines()[2:]
+        devices = [line.split(":") for line in lines]
+        return sum(int(counts.split()[0]) for name, counts in devices if name.strip() != "lo")
 
     def _arrived(self) -> int:
         """Return the bytes that the disk has for the file."""
@@ -207,7 +221,7 @@ class World:
             )
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
-        return Running(process, target, self.folder / FILE, started, errors)
+        return Running(process, target, self.folder / FILE, started, errors, home.host.pid)
 
     def run(self, home: Home, name: str, *words: str) -> str:
         """Run a command of a user to its end, with the user's settings alone, and return its output."""
