@@ -73,6 +73,7 @@ from p2pshare.wire.reach.signals import BACK_MAX, MAIN_INBOX, Signal, Step
 from p2pshare.wire.session_messages import Refusal, Refused
 
 INBOX_WAIT = 5.0  # seconds until the own stream of signals must be open
+SERVERS_WAIT = 2.0  # seconds until the registry has told its STUN servers, and DNS where they are
 ANSWER_WAIT = 8.0  # seconds for the answer to a call
 REPEAT = 1.5  # seconds after which a call without an answer is repeated
 CALL_AGAIN = 0.25, 0.75, 1.5, 2.0, 2.0, 2.0  # seconds after which a call is repeated
@@ -195,6 +196,7 @@ class _Call:
         for each in running:
             each.addErrback(lambda _: None)
             each.cancel()
+        self._answered.addErrback(lambda _: None)  # a refusal that nobody has waited for yet
         if self._listener is not None:
             _let_end(self._listener.stop())
         if self._datagrams is not None:
@@ -212,7 +214,8 @@ class _Call:
             if number is not None:
                 hosts = [PeerAddress(each.ip, number) for each in state.addresses]
                 self._back = tuple(hosts[:BACK_MAX])
-        servers = await self._rendezvous.stun_servers()
+        asking = Deferred.fromCoroutine(self._rendezvous.stun_servers())
+        servers = await asking.addTimeout(SERVERS_WAIT, self._reactor, lambda *_: ())
         if carriers.has_udp:
             self._datagrams = await carriers.new_udp(*interfaces)
         if self._datagrams is None:
@@ -372,9 +375,9 @@ class _Call:
         self._plan_relay(self._relay_delay(answer.mapping, candidates, RELAY_DELAY))
 
     async def _take_back(self) -> None:
-        """Let connections back take part in the race."""
+        """Let connections back take part in the race, one for each address that the peer was told."""
         assert self._listener is not None
-        while True:
+        for _ in self._back:
             connection = await self._listener.connection()
 
             async def carry(user: Any, connection: Any = connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import os
 import random
@@ -48,6 +49,7 @@ from p2pshare.testing.sessions import RecordingUser
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.reach.candidates import Candidate, CandidateKind, Mapping
+from p2pshare.wire.reach.connect_back import preamble_of
 from p2pshare.wire.reach.signals import Signal, Step, seal, seal_of, unseal
 from p2pshare.wire.session_messages import Refusal
 from tests import examples
@@ -549,6 +551,59 @@ class HostileTests(HostileCase):
         self.failure(self.bob(NatKind.UDP_BLOCKED).open(target, credit=1), PeerUnreachable)
         self.assertLess(self.network.clock.seconds() - began, 40.0)
         self.assertEqual(list(self.registry.inboxes), [("alice", "main")])
+
+    def test_many_connections_back(self) -> None:
+        """Threat 54: a peer that connects back many times has as many attempts as it was told addresses."""
+        self.alice(NatKind.UDP_BLOCKED)
+        self.listener.stop()
+        calls: list[bytes] = []
+        self.registry.inboxes["alice", "main"] = calls.append
+        target = Target("alice", ALICE.public, (), seal_of(ALICE), Mapping.BLOCKED, True)
+        dialler = self.bob(NatKind.OPEN)
+        opening = Deferred.fromCoroutine(dialler.open(target, credit=1))
+        self.network.run(lambda: bool(calls))
+        own: OwnEnd = self.result(self.heard.own())
+        call = unseal(calls[0], ALICE, own.aud)
+        answer = replace(call, step=Step.ANSWER, name="alice", key=ALICE.public, to=BOB.public)
+        sealed = seal(answer.sign(ALICE), seal_of(BOB), BOB.public, own.aud)
+        self.registry.inboxes["bob", call.inbox](sealed)
+        stranger: Any = self.network.machine("203.0.113.99")
+        for _ in range(20):
+            says = ClientFactory.forProtocol(partial(Says, preamble_of(call.attempt)))
+            stranger.connectTCP(BOB_ROUTER, call.back[0].port, says)
+        self.network.wait(0.5)
+        tried = [each.carrier for each in dialler.report]
+        self.assertEqual(tried.count("back"), len(call.back))
+        opening.addErrback(lambda _: None).cancel()
+
+    def test_early_refusal(self) -> None:
+        """A refusal that comes before the call is known to be passed on is no defect if the user gives up then."""
+        target = self.alice(NatKind.PORT_RESTRICTED)
+        self.verdict = NotAdmitted(Refusal.STRANGER)
+        dialler = self.bob(NatKind.PORT_RESTRICTED)
+        send = self.rendezvous.send
+
+        async def slow(*signal: Any) -> None:
+            await send(*signal)
+            await Deferred()
+
+        self.rendezvous.send = slow  # type: ignore[method-assign, assignment]
+        opening = Deferred.fromCoroutine(dialler.open(target, credit=1))
+        self.network.wait(0.5)
+        opening.addErrback(lambda _: None).cancel()
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_slow_names(self) -> None:
+        """A call does not wait for long for the names of STUN servers."""
+        target = self.alice(NatKind.PORT_RESTRICTED)
+        dialler = self.bob(NatKind.PORT_RESTRICTED)
+
+        async def never() -> Any:
+            await Deferred()
+
+        self.rendezvous.stun_servers = never  # type: ignore[method-assign]
+        self.opened(dialler, target, within=4.0)
 
     def test_strangers_connect(self) -> None:
         """Threat 54: strangers that find the port for connections back get no further, and do not keep the peer out."""
