@@ -591,3 +591,7 @@ class LocalProtocolError(P2pshareError):
 
 class RemoteProtocolError(P2pshareError):
     """The other side violated the protocol: {reason}"""
+
+
+class SignalOutOfTime(RemoteProtocolError):
+    """A signal is not of this time: {reason}"""

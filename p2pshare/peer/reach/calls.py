@@ -25,10 +25,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.core.rate import RateLimit
-from p2pshare.errors import P2pshareError, RemoteProtocolError, Unreachable
+from p2pshare.errors import P2pshareError, RemoteProtocolError, SignalOutOfTime, Unreachable
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.reach.answering import Answering, Doors, OwnPlace
-from p2pshare.peer.reach.signalling import Correspondence, Follower, OtherEnd, OwnEnd, Rendezvous
+from p2pshare.peer.reach.signalling import (
+    Correspondence,
+    Follower,
+    OtherEnd,
+    OwnEnd,
+    Rendezvous,
+)
 from p2pshare.peer.share.admission import NotAdmitted
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.reach.rendezvous import ACCEPT_MAX
@@ -108,6 +114,7 @@ class CallListener:
         self._answering: dict[str, tuple[Answering, Deferred[None]]] = {}  # by attempt
         self._seen: dict[str, float] = {}  # attempts, and when they came; the oldest first
         self._own: OwnEnd | None = None
+        self._clock_checked: float | None = None  # in seconds of the reactor's clock
         self._follower: Follower | None = None
         self._following: Deferred[None] | None = None
         self.is_listening = False
@@ -204,6 +211,8 @@ class CallListener:
         except RemoteProtocolError as error:
             self.ignored += 1
             self._log.debug("signal ignored: why={why}", why=error)
+            if isinstance(error, SignalOutOfTime):
+                self._check_clock()
             return
         if signal.step is Step.CALL:
             self._called(self._own, signal)
@@ -211,6 +220,16 @@ class CallListener:
             answering, _ = found
             if answering.key == signal.key:
                 answering.signal_received(signal.step, signal.room)
+
+    def _check_clock(self) -> None:
+        """Ask for the registry's time, but not often: the clock of this machine may have been set since it was asked.
+        The caller repeats its call.
+        """
+        now = self._reactor.seconds()
+        if self._clock_checked is None or now - self._clock_checked >= CLOCK_AGAIN:
+            self._clock_checked = now
+            asking = Deferred.fromCoroutine(self._rendezvous.learn_time())
+            asking.addErrback(lambda failure: failure.trap(P2pshareError))
 
     def _called(self, own: OwnEnd, call: Signal) -> None:
         now, limits = self._reactor.seconds(), self._limits

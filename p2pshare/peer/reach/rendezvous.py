@@ -84,6 +84,10 @@ class RegistryRendezvous:
         """See `Rendezvous`."""
         await send_signal(self._client, own.key, own.name, to, inbox, sealed)
 
+    async def learn_time(self) -> None:
+        """See `Rendezvous`."""
+        await self._client.info()
+
     async def stun_servers(self) -> Sequence[PeerAddress]:
         """See `Rendezvous`."""
         description = self._client.description or await self._client.info()

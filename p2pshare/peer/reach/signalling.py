@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from p2pshare.errors import RemoteProtocolError
+from p2pshare.errors import SignalOutOfTime
 from p2pshare.net.session.interfaces import CarrierUser
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
@@ -80,6 +80,13 @@ class Rendezvous(Protocol):
             P2pshareError: it was not passed on.
         """
 
+    async def learn_time(self) -> None:
+        """Ask the registry for its time, which `OwnEnd.now` then goes by.
+
+        Raises:
+            P2pshareError: the registry does not answer.
+        """
+
     async def stun_servers(self) -> Sequence[PeerAddress]:
         """Return the addresses of the STUN servers.
 
@@ -118,13 +125,12 @@ class OwnEnd:
         """Open a signal to this end.
 
         Raises:
-            RemoteProtocolError: it is not valid, not for this end, or too old.
+            SignalOutOfTime: it is valid, but not of this time.
+            RemoteProtocolError: it is not valid, or not for this end.
         """
         signal = unseal(sealed, self.key, self.aud)
         if abs(self.now() - signal.iat) > CLOCK_SKEW_MAX:
-            raise RemoteProtocolError(
-                reason="a signal is too old, or the clock of its sender is wrong"
-            )
+            raise SignalOutOfTime(reason="it is too old, or a clock is wrong")
         return signal
 
 

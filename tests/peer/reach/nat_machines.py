@@ -160,6 +160,9 @@ class MemoryRendezvous:
         self._rng = random.Random(name)
         self.errors: list[P2pshareError] = []
         """With which the next uses fail."""
+        self.ahead = 0
+        """Seconds by which the machine's clock has been set since the registry told the time."""
+        self.times_asked = 0
 
     @property
     def has_relay(self) -> bool:
@@ -173,7 +176,7 @@ class MemoryRendezvous:
             self.key,
             self._name,
             REGISTRY_KEY.public,
-            lambda: START + int(now()),
+            lambda: START + int(now()) + self.ahead,
             self._rng.randbytes,
         )
 
@@ -204,6 +207,11 @@ class MemoryRendezvous:
         on_signal = self.registry.inboxes.get((to, inbox))
         if on_signal is not None:
             on_signal(sealed)
+
+    async def learn_time(self) -> None:
+        self.times_asked += 1
+        await deferLater(self._clock, 2 * self.registry.delay)
+        self.ahead = 0
 
     async def stun_servers(self) -> Sequence[PeerAddress]:
         await deferLater(self._clock, 2 * self.registry.delay)

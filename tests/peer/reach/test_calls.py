@@ -307,6 +307,19 @@ class PathTests(CallsTestCase):
         )
         self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=9.0)
 
+    def test_clock_is_set(self) -> None:
+        """A peer whose clock is set while it runs, as on a machine that starts without the time, is reached anyway."""
+        target = self.alice(NatKind.SYMMETRIC)
+        self.heard.ahead = 86_400
+        self.opened(self.bob(NatKind.SYMMETRIC), target, within=4.0)
+        self.heard.ahead = -86_400
+        ignored = self.listener.ignored
+        self.network.wait(10.0)
+        for _ in range(5):
+            self.registry.inboxes["alice", "main"](self.registry.sent[0][2])
+        self.assertEqual(self.listener.ignored, ignored + 5)
+        self.assertEqual(self.heard.times_asked, 1)
+
     def test_another_registry_for_a_while(self) -> None:
         """A peer whose registry was another one, as behind the portal of a hotel, takes calls again afterwards."""
         target = self.alice(NatKind.PORT_RESTRICTED)
