@@ -470,8 +470,11 @@ def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:
     """Return what the settings offer: by default the `my_file.*` in `cwd`, as they are now.
 
     Raises:
-        WrongUsage: a share does not exist, or is neither a folder nor a file.
+        WrongUsage: a share does not exist, or is neither a folder nor a file, or an option needs a registry, or none.
     """
+    if settings.private and settings.registry == LAN:
+        reason = "--private needs the relay of a registry: others find a peer without one by its address."
+        raise WrongUsage(reason=reason)
     is_open = any(ON_NETWORK in each for each in settings.allow)
     if is_open and settings.registry != LAN:
         raise WrongUsage(reason=f"--allow {ON_NETWORK} is for peers without a registry.")

@@ -158,6 +158,8 @@ class LanPeerTests(LoopbackTestCase):
         """`--allow @lan` needs the local network, and there is nobody to accept in a registry."""
         settings = Settings(registry="http://127.0.0.1:8000", name="alice", allow=(ON_NETWORK,))
         self.assertRaises(WrongUsage, shares_of, settings, self.shared)
+        private = Settings(registry="lan:", name="alice", private=True)
+        self.assertRaises(WrongUsage, shares_of, private, self.shared)
         with_registry = PeerService.__new__(PeerService)
         with_registry._lan_admission, with_registry._settings = None, settings
         accepting = Deferred.fromCoroutine(with_registry.accept("bob"))
