@@ -152,7 +152,8 @@ class SessionDial:
             where: the address of the other end, or the URL of the registry whose relay it is.
             connect: calls `connected` of the given user, and then returns; it raises a `P2pshareError` if it cannot.
         """
-        self._enter_stream(*self._opening(carrier, where, CALL), connect, 0.0)
+        place = f"{CALL} {carrier}"  # a connection back that breaks says nothing about the relay
+        self._enter_stream(*self._opening(carrier, where, place), connect, 0.0)
 
     def over_udp(
         self,

@@ -16,6 +16,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.datagram_core import Address
@@ -617,6 +618,28 @@ class HostileTests(HostileCase):
 
         self.rendezvous.stun_servers = never  # type: ignore[method-assign]
         self.opened(dialler, target, within=4.0)
+
+    def test_back_fails(self) -> None:
+        """A connection back that breaks at once does not end the attempt over the relay, however slow that is."""
+        accept = SessionAcceptor.accept_stream
+
+        def accept_relayed(acceptor: SessionAcceptor, host: str) -> Any:
+            return accept(acceptor, host) if host == URL else None
+
+        self.patch(SessionAcceptor, "accept_stream", accept_relayed)
+        self.alice(NatKind.UDP_BLOCKED)
+        target = Target("alice", ALICE.public, (), seal_of(ALICE), Mapping.BLOCKED, True)
+        dialler = self.bob(NatKind.OPEN)
+        join = self.rendezvous.join
+
+        async def slow(*args: Any) -> None:
+            await deferLater(cast("Any", self.network.clock), 2.0)
+            await join(*args)
+
+        self.rendezvous.join = slow  # type: ignore[method-assign, assignment]
+        session = self.opened(dialler, target, within=5.0)
+        self.assertEqual(session.path.carrier, "relay")
+        self.assertIn("back", [each.carrier for each in dialler.report])
 
     def test_strangers_connect(self) -> None:
         """Threat 54: strangers that find the port for connections back get no further, and do not keep the peer out."""
