@@ -7,7 +7,7 @@ import ipaddress
 import random
 import socket
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import (
@@ -40,6 +40,7 @@ SEND_BUFFER = 1024 * 1024  # bytes asked for
 READ_AT_ONCE = 32 * 1024  # bytes read from a socket before timers and signals get their turn
 WELCOME_PORTS = range(49152, 65536)  # the dynamic ports (RFC 6335, section 6)
 PORT_TRIES = 50
+PROBES_MAX = 4  # keep-alive probes without an answer until the system gives a connection up
 BACKLOG = 50  # connections that wait to be accepted, as Twisted has it
 ALL_IPV4, ALL_IPV6 = "0.0.0.0", "::"
 """What to listen on for all addresses of a family."""
@@ -124,6 +125,30 @@ def client_endpoint(
     """Return an endpoint that connects to an address within `timeout` seconds."""
     kind = TCP6ClientEndpoint if address.is_ipv6 else TCP4ClientEndpoint
     return kind(reactor, address.ip, address.port, timeout)
+
+
+def tcp_socket(transport: Any) -> socket.socket | None:
+    """Return the socket below a transport, such as one of TLS or HTTP; None if it is in memory."""
+    while transport is not None and not hasattr(transport, "socket"):
+        transport = getattr(transport, "transport", None)
+    return None if transport is None else cast(socket.socket, transport.socket)
+
+
+def keep_alive(transport: Any, seconds: int) -> None:
+    """Let the system probe a TCP connection that was idle for so long, and again as often.
+
+    A router that has forgotten the connection, since it was restarted or has another address, learns it again from a
+    probe, or the other end answers the probe with a reset. An end that only receives would notice nothing.
+    """
+    connection = tcp_socket(transport)
+    if connection is None:
+        return
+    with contextlib.suppress(OSError):  # a Unix socket
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        options = {"TCP_KEEPIDLE": seconds, "TCP_KEEPINTVL": seconds, "TCP_KEEPCNT": PROBES_MAX}
+        for name, value in options.items():
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def expect_free(port: int, *interfaces: str) -> None:

@@ -45,6 +45,7 @@ from zope.interface import implementer
 
 from p2pshare.errors import RegistryNotLookedUp, RegistryUnreachable
 from p2pshare.net.dns import LookUpError, connect_reason, resolver_of
+from p2pshare.net.sockets import keep_alive
 from p2pshare.web.upgrade import HEAD_MAX, UpgradeRequest
 from p2pshare.wire.addresses import DEFAULT_PORTS, registry_url
 from p2pshare.wire.registry_answers import Problem
@@ -54,6 +55,7 @@ TIMEOUT = (
 )
 REPLY_MAX = 16 * 1024  # bytes of a reply's body, by default
 IDLE_TIMEOUT = 50.0  # seconds: a registry closes an idle connection after 60
+PROBE_IDLE = 3  # seconds of an idle connection after which it is probed
 RETRY_AFTER_MAX = 3600  # seconds of a `Retry-After` that are believed
 
 T = TypeVar("T")
@@ -417,6 +419,7 @@ class _LoggedEndpoint:
                     "connection failed: to={to} s={s:.3f} why={why!r}", why=why, **facts
                 )
             else:
+                keep_alive(getattr(result, "transport", None), PROBE_IDLE)
                 peer = getattr(getattr(result, "transport", None), "getPeer", lambda: None)()
                 host = getattr(peer, "host", peer)
                 self._log.debug("connected: to={to} address={host} s={s:.3f}", host=host, **facts)

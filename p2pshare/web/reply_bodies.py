@@ -26,6 +26,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 
+from p2pshare.net.sockets import tcp_socket
 from p2pshare.web.limits import Limits
 
 PIECE_MAX = 64 * 1024  # bytes that are read from a source at once
@@ -109,13 +110,11 @@ class Outlet:
 
         Without that, a connection to a machine that has vanished lasts for a quarter of an hour. Only Linux can do it.
         """
-        transport: Any = getattr(self._request, "channel", None)
-        while transport is not None and not hasattr(transport, "socket"):
-            transport = getattr(transport, "transport", None)  # of the channel, and of TLS
+        connection = tcp_socket(getattr(self._request, "channel", None))
         option = getattr(socket, "TCP_USER_TIMEOUT", None)
-        if transport is not None and option is not None:
+        if connection is not None and option is not None:
             with suppress(OSError):  # a Unix socket
-                transport.socket.setsockopt(socket.IPPROTO_TCP, option, round(seconds * 1000))
+                connection.setsockopt(socket.IPPROTO_TCP, option, round(seconds * 1000))
 
     def drained(self) -> Deferred[None]:
         """Return a Deferred that fires when the client has read all, or the body is over."""

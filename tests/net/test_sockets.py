@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import socket
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
 from twisted.internet import reactor as real_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol, ServerFactory
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from p2pshare.errors import PortUnusable
@@ -19,6 +20,7 @@ from p2pshare.net.sockets import (
     expect_free,
     interface_for,
     interfaces_for,
+    keep_alive,
     listen_tcp,
     port_of,
 )
@@ -74,6 +76,26 @@ class FamilyTests(SynchronousTestCase):
 
             self.patch(socket, "socket", make)
             self.assertEqual(interfaces_for("192.0.2.7"), (left,))
+
+
+class KeepAliveTests(SynchronousTestCase):
+    """`keep_alive`."""
+
+    def test_probes(self) -> None:
+        """It finds the socket below other transports, and the system probes it."""
+        with socket.socket() as connection:
+            below = SimpleNamespace(socket=connection)
+            keep_alive(SimpleNamespace(transport=SimpleNamespace(transport=below)), 3)
+            self.assertTrue(connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            options = [getattr(socket, f"TCP_KEEP{name}", None) for name in ("IDLE", "INTVL")]
+            for option in filter(None, options):
+                self.assertEqual(connection.getsockopt(socket.IPPROTO_TCP, option), 3)
+
+    def test_none(self) -> None:
+        """A transport in memory, and a Unix socket, work without."""
+        keep_alive(StringTransport(), 3)
+        with socket.socket(socket.AF_UNIX) as connection:
+            keep_alive(SimpleNamespace(socket=connection), 3)
 
 
 class BothFamiliesTests(TestCase):

@@ -24,6 +24,7 @@ from p2pshare.registry.signal_client import (
     SignalFollower,
     send_signal,
 )
+from p2pshare.web import client as web_client
 from p2pshare.web.problems import problem
 from p2pshare.wire.reach.access import Access, Use, detail_of_body
 from p2pshare.wire.reach.rendezvous import PassedSignal, SignalBody
@@ -161,6 +162,13 @@ class FollowerTests(ClientTestCase):
             self.reactor.pump([0.1] * 51)
             self.assertEqual(len(self.reactor.tcpClients), count + 1)
         self.assertEqual(self.seen, [False] * 8)
+
+    def test_probed(self) -> None:
+        """The system probes the connection, since a router may forget it, and the follower only receives."""
+        probed: list[Any] = []
+        self.patch(web_client, "keep_alive", lambda *arguments: probed.append(arguments))
+        self.accept()
+        self.assertEqual(probed, [(self.transport, web_client.PROBE_IDLE)])
 
     def test_silence(self) -> None:
         """A stream without a byte for 12 s is broken; `alive` keeps it."""
