@@ -8,7 +8,9 @@ the reactor: blocking calls go through the reactor's thread pool, and what was h
   sees every record that arrives, also a repeated one, so `services` can tell who has fallen silent.
 * A record arrives without the others at times. `_Ear` then asks for them, for a bounded number of services at once.
 * What was heard is handed over every `HAND_OVER` seconds at most, and no more than `HEARD_MAX` peers each time. So a
-  flood costs the reactor a bounded time. The library bounds its own cache and its queues.
+  flood costs the reactor a bounded time. The library bounds its own cache and its queues. A full cache evicts what
+  expires first, so no record is kept longer than `TTL_MAX`: records of a flood that are valid for years would keep
+  those of real peers out for as long as the process runs.
 * No service is checked for being unique: an instance has a part of its key. That saves half a second at the start.
 * Questions ask for answers by multicast. An answer to this machine alone reaches only one of the programs on it that
   use the port of multicast DNS.
@@ -49,6 +51,7 @@ ASK_TIMEOUT = 3000  # ms
 LOOP_TIMEOUT = 2.0  # seconds for a step in the library's thread
 HOST_PART = 20  # characters of the key in the name of the host
 HOST_TTL = 60  # seconds for which others keep port and addresses
+TTL_MAX = 120  # seconds for which a record is kept, whatever it says
 PTR, TXT, SRV = 12, 16, 33  # types of records (RFC 1035, RFC 2782)
 _SUFFIX = f".{SERVICE_TYPE}"
 
@@ -228,7 +231,8 @@ class _Ear(RecordUpdateListener):
     def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
         """Note which services the records are about; see the library."""
         for each in records:
-            record = each.new
+            record = each.new  # it is not in the cache yet
+            record.ttl = min(record.ttl, TTL_MAX)
             name: str = record.name
             if record.type == PTR and name.lower() == SERVICE_TYPE:
                 name = record.alias  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from p2pshare.errors import LanUnusable
 from p2pshare.net.reach.interfaces import InterfaceAddress, NetworkState
 from p2pshare.peer.lan import announcement, dns_sd
 from p2pshare.peer.lan.announcement import SERVICE_TYPE, TEXT_MAX, Announcement
-from p2pshare.peer.lan.dns_sd import ASKED_MAX, HAND_OVER, HEARD_MAX, DnsSd, _Ear
+from p2pshare.peer.lan.dns_sd import ASKED_MAX, HAND_OVER, HEARD_MAX, TTL_MAX, DnsSd, _Ear
 from tests.peer.lan.network import HOME, announced
 
 RESPONSE = 0x8400  # flags of an answer
@@ -146,6 +146,18 @@ class EarTests(SynchronousTestCase):
         self.hear(lambda lib: lib.receive(*infos[:200]), lambda lib: lib.receive(*infos[200:]))
         ((news, left),) = self.calls
         self.assertEqual((len(news), left), (HEARD_MAX, []))
+
+    def test_records_for_years(self) -> None:
+        """Threat 63: records of a flood leave the library's cache soon, whatever they say."""
+        kept: list[int] = []
+
+        def receive(library: Library) -> None:
+            library.receive(service(announced("bob", 7)), ttl=2**31 - 1)
+            kept.extend(each.ttl for records in library.cache.cache.values() for each in records)
+
+        self.hear(receive)
+        self.assertEqual({*kept}, {TTL_MAX})
+        self.assertEqual(len(self.calls), 1)
 
     def test_closed(self) -> None:
         """Nothing is handed over after the end."""
