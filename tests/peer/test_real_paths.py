@@ -98,7 +98,7 @@ class IdleTests(PathsTestCase):
     async def test_idle(self) -> None:
         """Idle sessions send nothing, and have no timers but those of their pings."""
         relay = self.relay(rate=None)
-        remotes = [self.remote(lambda: relay.address, via=Via.UDP) for _ in range(5)]
+        remotes = [self.remote(lambda: relay.address, via=Via.UDP, silence=30.0) for _ in range(5)]
         for each in remotes:
             await each.list(("share",))
         await self.fetch(remotes[0], "share/large")
