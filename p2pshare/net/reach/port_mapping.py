@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.net.reach.interfaces import read_network
 from p2pshare.net.sockets import local_address_towards
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.addresses import PeerAddress, address_fault, is_loopback
 from p2pshare.wire.reach import port_mappings as wire
 from p2pshare.wire.reach.port_mappings import SUCCESS, UNSUPPORTED_VERSION, Mapped, Transport
@@ -109,7 +110,10 @@ class PortMapping:
         while True:
             found = None
             for gateway in self._gateways:
-                found = await gateway.forward(port)
+                try:
+                    found = await gateway.forward(port)
+                except OSError as error:  # the network went away meanwhile
+                    self._log.info("port not forwarded: why={why}", why=plain_reason(error))
                 if found is not None:
                     self._used = gateway
                     break
@@ -257,8 +261,13 @@ class _Question(DatagramProtocol, Generic[T]):
     def startProtocol(self) -> None:
         """Begin to ask. The socket takes datagrams from the router only."""
         assert self.transport is not None
-        self.transport.connect(*self._router)
-        self._send()
+        try:
+            self.transport.connect(*self._router)
+        except OSError:  # there is no route any more
+            self._pauses.clear()
+            self._timer = self._clock.callLater(0.0, self._send)
+        else:
+            self._send()
 
     def datagramReceived(self, datagram: bytes, addr: object) -> None:
         """Take an answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from errno import ENETUNREACH
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -259,6 +260,22 @@ class PcpTests(PortMappingTestCase):
         mapping = PortMapping(self.reactor, Mock(), (self.gateway(),))
         self.stop(mapping)
         mapping.start(PORT)
+        self.stop(mapping)
+
+    def test_network_goes_away(self) -> None:
+        """A router to which there is no route any more is asked again later; no socket is left."""
+        mapping = self.mapping()
+        self.assertEqual(len(self.told), 1)
+        gone = OSError(ENETUNREACH, "gone")
+        for name, owner in (("local_address_towards", module), ("connect", Transport)):
+            with patch.object(owner, name, side_effect=gone):
+                self.reactor.advance(RENEW_MAX + 1.0)
+                self.turn()
+            self.assertEqual(self.told[-1], [])
+            self.assertEqual(self.reactor.sockets, 0)
+            self.reactor.pump([RENEW_MAX, 1.0])
+            self.turn()
+            self.assertEqual(len(self.told[-1]), 1)
         self.stop(mapping)
 
     def test_hostile(self) -> None:
