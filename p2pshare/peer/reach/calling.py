@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -51,6 +51,7 @@ from p2pshare.net.reach.interfaces import NetworkState, read_network
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
 from p2pshare.net.session.dialling import CALL, SessionDial
+from p2pshare.net.session.interfaces import CarrierUser
 from p2pshare.net.session.tcp import FILE_READ
 from p2pshare.net.sockets import IPeerReactor, interfaces_for
 from p2pshare.peer.find.candidates import allowed_candidates
@@ -307,13 +308,14 @@ class _Call:
         )
 
     async def _repeat(self) -> None:
-        """Repeat the call until it is answered: the registry may have sent it into a connection that is dead. A peer
-        that got it before ignores the repetition.
+        """Repeat the call until it is answered: the registry may have sent it into a connection that is dead, or may
+        be starting again. A peer that got it before ignores the repetition.
         """
         while not self._answered.called:
             await deferLater(self._reactor, REPEAT)
             if not self._answered.called:
-                await self._send_once()
+                with suppress(Unreachable):
+                    await self._send_once()
 
     def _link_changed(self, is_up: bool) -> None:
         if is_up and not self._is_open.called:
@@ -417,8 +419,15 @@ class _Call:
     def _begin_relay(self) -> None:
         self._has_relay = True
         self._ask_to_relay()
-        join = partial(self._rendezvous.join, self._own, self._room, self._target.key)
-        self._dial.over_stream("relay", self._rendezvous.url, lambda user: join(user, FILE_READ))
+        self._dial.over_stream("relay", self._rendezvous.url, self._join)
+
+    async def _join(self, user: CarrierUser) -> None:
+        """Meet the peer at the relay. If that fails, the peer's answer may lead to another try."""
+        try:
+            await self._rendezvous.join(self._own, self._room, self._target.key, user, FILE_READ)
+        except P2pshareError:
+            self._has_relay = False
+            raise
 
     def _ask_to_relay(self) -> None:
         if self._vantage.candidates or self._back:  # otherwise the peer joins without being asked

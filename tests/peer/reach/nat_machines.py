@@ -12,7 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from p2pshare.core.datagram_core import Address
-from p2pshare.errors import CallFailed, P2pshareError, PeerNotListening, SignalNotAccepted
+from p2pshare.errors import (
+    CallFailed,
+    P2pshareError,
+    PeerNotListening,
+    RegistryUnreachable,
+    SignalNotAccepted,
+)
 from p2pshare.net.session.interfaces import CarrierUser
 from p2pshare.net.session.tcp import TcpCarrier
 from p2pshare.peer.reach.signalling import Follower, OwnEnd
@@ -139,6 +145,13 @@ class MemoryRegistry:
         self.joined: list[tuple[str, str]] = []
         """Room, and the name of who joined."""
         self.has_relay = True
+        self.is_away: Callable[[], bool] = lambda: False
+        """Whether it does not answer now."""
+
+    def expect_here(self) -> None:
+        """Fail as a client does if the registry is away."""
+        if self.is_away():
+            raise RegistryUnreachable(registry=URL, reason="it is away")
 
     def end(self, machine: Machine, key: SigningKey, name: str) -> MemoryRendezvous:
         """Return the rendezvous as one user sees it."""
@@ -193,6 +206,7 @@ class MemoryRendezvous:
     async def send(self, own: OwnEnd, to: str, inbox: str, sealed: bytes) -> None:
         registry = self.registry
         await deferLater(self._clock, registry.delay)
+        registry.expect_here()
         if registry.drops(self._name, to):
             return
         if (to, inbox) not in registry.inboxes:
@@ -221,6 +235,7 @@ class MemoryRendezvous:
         self, own: OwnEnd, room: str, other: PublicKey, user: CarrierUser, read_size: int
     ) -> None:
         registry = self.registry
+        registry.expect_here()
         registry.joined.append((room, self._name))
         await deferLater(self._clock, 2 * registry.delay)
         found = registry.rooms.pop(room, None)

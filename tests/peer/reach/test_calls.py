@@ -308,6 +308,24 @@ class PathTests(CallsTestCase):
         )
         self.opened(self.bob(NatKind.PORT_RESTRICTED), target, within=9.0)
 
+    def test_registry_starts_again(self) -> None:
+        """A call during which the registry is started again goes on afterwards, also to the relay."""
+        target = self.alice(NatKind.SYMMETRIC)
+        dialler = self.bob(NatKind.SYMMETRIC)
+        began = self.network.clock.seconds()
+        away = self.registry.is_away = lambda: 0.3 <= self.network.clock.seconds() - began < 1.9
+        self.registry.drops = lambda _sender, _to: away()
+        sent = self.rendezvous.send
+
+        async def lost(*signal: Any) -> None:
+            """Lose the first call, and nothing else."""
+            self.rendezvous.send = sent  # type: ignore[method-assign]
+
+        self.rendezvous.send = lost  # type: ignore[method-assign, assignment]
+        session = self.opened(dialler, target, within=6.0)
+        self.assertEqual(session.path.carrier, "relay")
+        self.assertGreater(self.took, 1.9)
+
     def test_clock_is_set(self) -> None:
         """A peer whose clock is set while it runs, as on a machine that starts without the time, is reached anyway."""
         target = self.alice(NatKind.SYMMETRIC)
