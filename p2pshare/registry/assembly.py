@@ -120,7 +120,14 @@ class Registry:
             if worker is not None:
                 self._links = WorkerLinks(reactor, worker, settings.data, store, relay, self._rooms)
                 enter = self._links.enter
-            routes.table.update(RelayRoutes(routes.access, enter, metrics.relay_refused).table())
+            relay_routes = RelayRoutes(
+                routes.access,
+                enter,
+                metrics.relay_refused,
+                origin=origins.of,
+                per_address_max=settings.relay.pairs,
+            )
+            routes.table.update(relay_routes.table())
         limits = Limits()
         if settings.trusted_proxies:  # many clients have the address of the proxy
             limits = Limits(

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport
@@ -94,6 +95,8 @@ class RelayEnd(Protocol):
         """Whether enough bytes wait to be sent to this end."""
         self.has_finished = False
         """Whether this end sends nothing more."""
+        self.on_lost: Callable[[], object] = lambda: None
+        """Called when the connection is lost."""
         self.is_told = False
         """Whether this end was told that its partner sends nothing more."""
 
@@ -178,6 +181,7 @@ class RelayEnd(Protocol):
         if self.is_lost:
             return
         self.is_connected, self.is_lost = False, True
+        self.on_lost()
         self._finish()
         self.other.read_on()  # to notice its end
         self._relay.lost(self.pair)

@@ -26,6 +26,7 @@ from p2pshare.registry.relay.relay import Relay
 from p2pshare.registry.relay.rooms import Rooms
 from p2pshare.registry.relay.routes import RelayRoutes
 from p2pshare.registry.relay_client import RelayClient
+from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.web.problems import RequestError, answer_to
 from p2pshare.web.site import Site
@@ -54,11 +55,18 @@ class RelayServer:
     def __init__(self, clock: Any, limits: RelayLimits | None = None) -> None:
         self.clock = clock
         self.refused: list[str] = []
-        self.relay = Relay(clock, limits or RelayLimits())
+        limits = limits or RelayLimits()
+        self.relay = Relay(clock, limits)
         self.rooms = Rooms(self.relay, clock)
         self._access = SignedAccess()
-        routes = RelayRoutes(self._access, self.rooms.enter, self.refused.append)
-        self._join = routes.table()[b"v1/relay"].methods[b"GET"]
+        self.routes = RelayRoutes(
+            self._access,
+            self.rooms.enter,
+            self.refused.append,
+            origin=Origins().of,
+            per_address_max=limits.pairs,
+        )
+        self._join = self.routes.table()[b"v1/relay"].methods[b"GET"]
         self.site = Site(self, clock)
         self.url = ""
         self._port: IListeningPort | None = None

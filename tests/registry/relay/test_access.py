@@ -10,6 +10,7 @@ from p2pshare.registry.configuration import RelayLimits
 from p2pshare.registry.relay.relay import Relay
 from p2pshare.registry.relay.rooms import Rooms
 from p2pshare.registry.relay.routes import RelayRoutes
+from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.wire.reach.access import Access, Use, detail_of_room
 from p2pshare.wire.registry_answers import CLOCK_SKEW_MAX, Problem
@@ -27,7 +28,13 @@ class AccessTests(OwnersTestCase):
         relay = Relay(self.clock, RelayLimits())
         self.rooms = Rooms(relay, self.clock)
         self.refused: list[str] = []
-        routes = RelayRoutes(self.routes.access, self.rooms.enter, self.refused.append)
+        routes = RelayRoutes(
+            self.routes.access,
+            self.rooms.enter,
+            self.refused.append,
+            origin=Origins().of,
+            per_address_max=8,
+        )
         self.routes.table.update(routes.table())
         self.addCleanup(self.rooms.stop)
         self.addCleanup(relay.stop)

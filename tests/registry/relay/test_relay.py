@@ -156,6 +156,7 @@ class RelayTestCase(SynchronousTestCase):
         relay = server.relay
         left = (len(relay), relay.places, len(server.rooms), relay._ends, relay._turns._of_key)
         self.assertEqual(left, (0, 0, 0, {}, {}))
+        self.assertEqual(server.routes._of_address, {})
 
 
 class RoomTests(RelayTestCase):
@@ -397,14 +398,36 @@ class LimitTests(RelayTestCase):
         """Threat 14: when all places are taken, ends are told to come later; a pair that ends makes room."""
         server = self.make(pairs=1)
         alice, bob = self.pair(server)
-        eve = End(server, EVE)
+        eve = End(server, EVE, "203.0.113.3")
         eve.ask(BOB.public, "z" * 22)
         self.assertEqual((eve.status, eve.problem), (503, "relay-full"))
         alice.leave()
         bob.leave()
-        eve = End(server, EVE)
+        eve = End(server, EVE, "203.0.113.3")
         eve.ask(BOB.public, "z" * 22)
         self.assertEqual(eve.status, 0)
+
+    def test_one_address(self) -> None:
+        """Threat 14: one address with many keys gets half of the places, until its ends leave; others are served."""
+        server = self.make(pairs=4)
+        keys = [SigningKey(bytes([100 + n]) * 32) for n in range(6)]
+        ends = [End(server, key) for key in keys]
+        for end in ends:
+            end.ask(BOB.public)
+        self.assertEqual([end.status for end in ends], [0, 0, 0, 0, 429, 429])
+        self.assertEqual(ends[5].problem, "too-many-requests")
+        bob = End(server, BOB, "198.51.100.2")
+        bob.ask(keys[0].public)
+        self.assertEqual((bob.status, ends[0].status), (101, 101))
+        ends[1].leave()
+        ends[0].leave()
+        late = [End(server, key) for key in keys[3:]]
+        for end in late:
+            end.ask(BOB.public, "z" * 22)
+        self.assertEqual([end.status for end in late], [0, 0, 429])
+        bob.leave()
+        self.clock.advance(WAIT)
+        self.assert_nothing_left(server)
 
     def test_rate(self) -> None:
         """Threat 14: pairs that send more than the total rate allows are read in turn."""
