@@ -238,4 +238,4 @@ class ObserverTests(RelayCase):
         near.say(b"hello")
         await self.until(lambda: far.is_closed and near.is_closed)
         self.assertEqual(far.bodies, [])
-        self.assertIsNotNone(far.reason)
+        self.assertTrue(far.reason or near.reason)  # of the end that notices it first
