@@ -38,6 +38,12 @@ class OtherEnd:
         return any(each.address.is_ipv6 for each in self.candidates)
 
     @property
+    def seen(self) -> frozenset[str]:
+        """The IP addresses from which the registry sees it."""
+        behind = (CandidateKind.SEEN, CandidateKind.MAPPED)
+        return frozenset(each.address.ip for each in self.candidates if each.kind in behind)
+
+    @property
     def has_opened(self) -> bool:
         """Whether its owner has named an address, or its router forwards a port."""
         return any(each.kind in OPENED for each in self.candidates)
@@ -189,15 +195,23 @@ def _opening(facts: NetworkFacts, other: OtherEnd) -> Iterator[str]:
             f"{other.name} has set an address or a forwarded port, but it does not answer: its owner can check the"
             " forwarding and the firewall, TCP and UDP."
         )
-    ours = _decapitalised(_open_port(facts))
-    yield f"An open port at one end makes the path direct. Here: {ours} Or the same at {other.name}'s end."
+    common = [each for each in facts.seen if each in other.seen]
+    if common:
+        yield (
+            f"Both ends are behind the NAT of {common[0]}, perhaps the provider's, which does not lead from one to the"
+            " other."
+        )
+    else:
+        ours = _decapitalised(_open_port(facts))
+        yield f"An open port at one end makes the path direct. Here: {ours} Or one at {other.name}'s end."
     if not (facts.has_ipv6 and other.has_ipv6):
         lacking = [
             end
             for end, has in (("here", facts.has_ipv6), (f"at {other.name}'s end", other.has_ipv6))
             if not has
         ]
-        yield f"IPv6 at both ends does so, too; it is missing {' and '.join(lacking)}."
+        does = "makes the path direct" if common else "does so, too"
+        yield f"IPv6 at both ends {does}; it is missing {' and '.join(lacking)}."
 
 
 def _have_common_family(facts: NetworkFacts, other: OtherEnd) -> bool:
@@ -206,6 +220,9 @@ def _have_common_family(facts: NetworkFacts, other: OtherEnd) -> bool:
 
 def _open_port(facts: NetworkFacts) -> str:
     """Return how a port of this machine is opened."""
+    if facts.mapping is Mapping.NONE:
+        port = "a fixed port, --listen PORT," if facts.port is None else f"port {facts.port}"
+        return f"Let the firewalls of this machine and its network pass TCP and UDP to {port} of your peer."
     if facts.port is None:
         return (
             "Run your peer with a fixed --listen PORT, and forward TCP and UDP of that number in your router, or add"

@@ -104,6 +104,20 @@ class PathAdviceTests(SynchronousTestCase):
         opened = replace(THERE, candidates=(Candidate.parse("given/203.0.113.9:50000"),))
         self.assertIn("check the forwarding", self.said(other=opened))
 
+    def test_no_nat(self) -> None:
+        """A machine with an address of its own has no router that forwards; only a firewall is in the way."""
+        for peer in (None, {"name": "bob", "address": "203.0.113.7:50123"}):
+            said = self.said(replace(HERE, mapping=Mapping.NONE, peer=peer))
+            self.assertIn("firewall", said)
+            self.assertNotIn("router", said)
+
+    def test_same_nat(self) -> None:
+        """Two networks behind one address, such as that of a provider's NAT, are told so: no port of theirs helps."""
+        there = replace(THERE, candidates=(Candidate.parse("seen/203.0.113.7:50001"),))
+        self.assertIn("behind the NAT of 203.0.113.7", self.said(other=there))
+        self.assertNotIn("port", self.said(other=there))
+        self.assertIn("IPv6 at both ends makes", self.said(other=there))
+
     def test_nats(self) -> None:
         """The end with the hard NAT is named."""
         hard = replace(HERE, mapping=Mapping.DEPENDENT)
