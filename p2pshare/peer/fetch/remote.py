@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -60,7 +60,7 @@ FIRST_PATIENCE = 8.0  # seconds after which none of these tries starts
 FAREWELL = 1.0  # seconds to wait for the end of a closed session
 RETRY_FIRST, RETRY_MAX = 0.3, 25.0  # seconds until the next try, before jitter
 RETRY_AWAY_MAX = (
-    6.0  # seconds, unless the peer asked for more: so soon is a network used that has returned
+    4.0  # seconds, unless the peer asked for more: so soon is a network used that has returned
 )
 ACCEPT_PATIENCE = 600.0  # seconds in which the peer's owner may accept this user's key
 BUSY_TRIES = 4  # requests for a page of a listing from a busy peer
@@ -469,7 +469,8 @@ class RemotePeer:
         except Unreachable:
             if known is None:
                 raise
-            target = known  # the registry is down: the peer may still be where it was
+            # The registry is down: the peer may still be where it was.
+            target = replace(known, is_remembered=True)
         if known is not None and target.key != known.key:
             raise KeyChanged(name=self.name, known=known.key.grouped, now=target.key.grouped)
         self._target = target

@@ -101,7 +101,10 @@ class FoundPeer:
         is_online = self.seen is None  # a peer that is offline follows no inbox
         takes_calls = CAP_REACH in self.caps and bool(self.seal) and is_online
         key = self.expect_sessions()
-        return Target(self.name, key, self.candidates, self.seal, self.mapping, takes_calls)
+        candidates, is_remembered = self.candidates, self.problem is not None
+        return Target(
+            self.name, key, candidates, self.seal, self.mapping, takes_calls, is_remembered
+        )
 
     @property
     def takes_sessions(self) -> bool:

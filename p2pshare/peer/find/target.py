@@ -26,6 +26,8 @@ class Target:
     """Of its NAT."""
     takes_calls: bool = False
     """Whether it can be called through the registry, and meets others at the relay."""
+    is_remembered: bool = False
+    """Whether the registry did not say where it is: the candidates are addresses at which it was seen before."""
 
     @classmethod
     def at(cls, name: str, key: PublicKey, *addresses: PeerAddress) -> Self:

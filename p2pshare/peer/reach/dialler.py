@@ -36,6 +36,9 @@ from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.session_messages import Message
 
 CALL_DELAY = 0.2  # seconds for direct attempts before the peer is called
+REMEMBERED_TIMEOUT = (
+    4.0  # seconds for addresses at which the peer was once: the registry is asked again after that
+)
 ANSWERED_DELAY = 0.8  # seconds more, if one of them has an answer: the peer is there, only far away
 
 
@@ -108,6 +111,8 @@ class Dialler:
             PeerNotReachable: there is nothing to try.
             P2pshareError: as for `open_session`.
         """
+        if target.is_remembered:
+            timeout = min(timeout, REMEMBERED_TIMEOUT)
         wanted = WantedSession(
             target.name, target.key, credit, early, silence, timeout, self._own_name
         )

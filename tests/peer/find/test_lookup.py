@@ -261,6 +261,7 @@ class CapabilityTests(LookUpTestCase):
         for addresses in ((), ("127.0.0.1:6379",)):
             view = view_of("alice", OLD.public, addresses=addresses, caps=caps, seal=seal)
             target = self.find(view).target
+            self.assertFalse(target.is_remembered)
             self.assertEqual((target.candidates, target.takes_calls), ((), True))
             self.assertEqual(target.seal, seal)
         unsealed = view_of("alice", OLD.public, caps=caps)
@@ -315,6 +316,7 @@ class CapabilityTests(LookUpTestCase):
         found = self.find(None)
         self.assertEqual(found.addresses, (PeerAddress("192.0.2.7", 50000),))
         self.assertEqual(found.expect_sessions(), OLD.public)
+        self.assertTrue(found.target.is_remembered)
         silent = PeerUnreachable(name="alice", address=found.where)
         self.assertIsInstance(found.explained(silent), NoSuchPeer)
         self.assertRaises(NoSuchPeer, found.expect_classic)

@@ -9,12 +9,13 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.reach.dial_plan import ATTEMPTS_MAX, STAGGER
+from p2pshare.core.session import GREETING
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import OtherKeyThere, P2pshareError, PeerNotReachable, PeerUnreachable
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.dialling import SessionDial
 from p2pshare.peer.find.target import Target, given
-from p2pshare.peer.reach.dialler import ANSWERED_DELAY, CALL_DELAY, Dialler
+from p2pshare.peer.reach.dialler import ANSWERED_DELAY, CALL_DELAY, REMEMBERED_TIMEOUT, Dialler
 from p2pshare.peer.share.acceptor import SessionAcceptor
 from p2pshare.storage.settings import Via
 from p2pshare.testing.sessions import RecordingUser
@@ -99,6 +100,16 @@ class DiallerTests(SynchronousTestCase):
         self.assertEqual(session.path.address.ip, "203.0.113.5")
         alone = self.dial(dialler, PLACE)
         self.failureResultOf(alone, OtherKeyThere)
+
+    def test_remembered(self) -> None:
+        """Addresses at which the peer was once are given up soon: the registry is asked again after that."""
+        silent: Any = self.network.machine(FAR)
+        silent.listenTCP(50_000, ServerFactory.forProtocol(Protocol))
+        for is_remembered, expected in ((False, GREETING), (True, REMEMBERED_TIMEOUT)):
+            began = self.network.clock.seconds()
+            opening = self.dial(self.dialler(), PLACE, within=60.0, is_remembered=is_remembered)
+            self.failureResultOf(opening, P2pshareError)
+            self.assertAlmostEqual(self.network.clock.seconds() - began, expected, delta=0.5)
 
     def test_called(self) -> None:
         """A peer that does not answer directly is called after a moment, and then the call decides."""
