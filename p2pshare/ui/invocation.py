@@ -12,12 +12,14 @@ from typing import Any, Self
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.find.directory import Directory, open_directory
-from p2pshare.registry.client import TIMEOUT
+from p2pshare.registry.client import TIMEOUT, RegistryClient
 from p2pshare.storage.identity.data_folder import PeerPlace, peer_folder
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
 from p2pshare.wire.keys import PublicKey
+
+PATIENCE = 3.0  # seconds without a reply of the registry after which the user is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Invocation:
     ) -> AsyncIterator[Directory]:
         """The registry in the settings, or the local network in its place; it is closed with the context.
 
+        If a registry has answered nothing after `PATIENCE`, a remark says what the command waits for.
+
         Args:
             known: the key that the registry must prove; None for the one that this user has met at its URL, if any.
             timeout: seconds for each request.
@@ -57,9 +61,17 @@ class Invocation:
         directory, close = open_directory(
             self.reactor, settings.registry, place, self.wall, known=known, timeout=timeout
         )
+
+        def tell() -> None:
+            if isinstance(directory, RegistryClient) and directory.http.is_awaited:
+                self.output.remark(f"waiting for the registry {directory.url}.")
+
+        telling = self.reactor.callLater(PATIENCE, tell)
         try:
             yield directory
         finally:
+            if telling.active():
+                telling.cancel()
             await close()
 
     async def remember(self, own_name: str | None, saw: Callable[[Seen], None]) -> None:

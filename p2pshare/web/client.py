@@ -119,6 +119,14 @@ class HttpClient:
         self._is_looked_up = not isinstance(agent, PooledAgent)
         self.clock = clock
         self.timeout = timeout
+        self.has_answered = False
+        """Whether a request of `ask` has had a reply."""
+        self._asking = 0
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a request waits, and none has had a reply yet."""
+        return self._asking > 0 and not self.has_answered
 
     async def ask(
         self,
@@ -146,11 +154,16 @@ class HttpClient:
                 await self._request(method, path, body, headers or {}), limit
             )
 
-        with self._reported(method, path) as log:
-            await self._look_up()
-            asking = _cancellable(Deferred.fromCoroutine(exchange()))
-            reply = await asking.addTimeout(timeout or self.timeout, self.clock)
-            log(reply)
+        self._asking += 1
+        try:
+            with self._reported(method, path) as log:
+                await self._look_up()
+                asking = _cancellable(Deferred.fromCoroutine(exchange()))
+                reply = await asking.addTimeout(timeout or self.timeout, self.clock)
+                log(reply)
+        finally:
+            self._asking -= 1
+        self.has_answered = True
         return reply
 
     async def stream(
