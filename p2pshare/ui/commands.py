@@ -485,8 +485,8 @@ COMMANDS = (
             ("p2pshare join --name bob LINK", "as bob"),
             ("p2pshare join - --name bob < link.txt", "with a link in a file"),
         ),
-        "Your name and the registry are written into config.toml, so no other command needs them. Whoever sent the link"
-        " chooses the registry: follow links of people that you trust.",
+        "Your name and the registry are written into config.toml, so no other command needs them. The sender of the"
+        " link chooses the registry: use links from people that you trust.",
         "[options] [LINK]",
     ),
     Command(
