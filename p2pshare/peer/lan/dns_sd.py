@@ -4,8 +4,8 @@ The `zeroconf` library does the protocol. It runs an asyncio loop in a thread of
 the reactor: blocking calls go through the reactor's thread pool, and what was heard comes back by `callFromThread`.
 
 * The library's browser asks, and keeps asking with growing pauses. What it reports is not used: it reports changes
-  alone, and calls a service gone when its pointer expires, which the library delays to a quarter of an hour. `_Ear`
-  sees every record that arrives, also a repeated one, so `services` can tell who has fallen silent.
+  alone, and calls a service gone only when its pointer expires. `_Ear` sees every record that arrives, also a
+  repeated one, so `services` can tell who has fallen silent.
 * A record arrives without the others at times. `_Ear` then asks for them, for a bounded number of services at once.
 * What was heard is handed over every `HAND_OVER` seconds at most, and no more than `HEARD_MAX` peers each time. So a
   flood costs the reactor a bounded time. The library bounds its own cache and its queues. A full cache evicts what
