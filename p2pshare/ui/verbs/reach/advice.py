@@ -26,6 +26,8 @@ class OtherEnd:
     takes_calls: bool
     is_remembered: bool = False
     """Whether the registry did not tell that, and the candidates are addresses at which it was seen before."""
+    is_offline: bool = False
+    """Whether it is offline according to the registry; the candidates are such addresses, too."""
 
     @property
     def has_ipv4(self) -> bool:
@@ -139,6 +141,10 @@ def about_path(
             f"Without a registry, only peers in the same network reach each other. Check that {name} is in this one,"
             " and that the firewall at its end allows TCP or UDP to its port."
         )
+        return
+    if other.is_offline:
+        if carrier is None:
+            yield f"{name} is offline: nothing at this end helps before its owner starts its peer."
         return
     if other.is_remembered:
         yield (

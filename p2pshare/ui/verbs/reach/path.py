@@ -164,7 +164,10 @@ def _show(invocation: Invocation, facts: NetworkFacts, found: FoundPeer, outcome
     """Write all that is known about the way to a peer."""
     output, used = invocation.output, outcome.path
     takes_calls, is_remembered = found.target.takes_calls, found.problem is not None
-    other = OtherEnd(found.name, found.candidates, found.mapping, takes_calls, is_remembered)
+    is_offline = found.seen is not None and not is_remembered
+    other = OtherEnd(
+        found.name, found.candidates, found.mapping, takes_calls, is_remembered, is_offline
+    )
     carrier = None if used is None else used.carrier
     settings = invocation.settings
     via = Via.RELAY if settings.private else settings.via

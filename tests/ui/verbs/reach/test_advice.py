@@ -157,6 +157,11 @@ class PathAdviceTests(SynchronousTestCase):
         (said,) = self.said(other=replace(THERE, is_remembered=True), carrier=None).splitlines()
         self.assertIn("did not say where alice is", said)
 
+    def test_offline(self) -> None:
+        """No port is opened for a peer that does not run."""
+        (said,) = self.said(other=replace(THERE, is_offline=True), carrier=None).splitlines()
+        self.assertIn("alice is offline", said)
+
     def test_relay_wanted(self) -> None:
         """If the user allows the relay only, that is why the path is not direct."""
         said = self.said(via=Via.RELAY)
