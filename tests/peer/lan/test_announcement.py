@@ -115,7 +115,7 @@ class AnnouncementTests(SynchronousTestCase):
             f"up to {ADDRESSES_MAX} addresses",
             f"every {REPEAT:g} s,",
             f"not heard for {LIFETIME:g} s",
-            f"p2pshare {FIRST_CONTACT:g} s",
+            f"p2pshare: {FIRST_CONTACT:g} s",
             f"every {COME_AGAIN:g} s, for up to {ACCEPT_PATIENCE / 60:g} minutes",
         ):
             self.assertIn(part, words)
