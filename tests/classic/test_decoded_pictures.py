@@ -31,6 +31,8 @@ class DecodedPicturesTests(SynchronousTestCase):
         Image.fromarray(self.content).save(self.path)
         self.reactor = ThreadlessReactor()
         self.pictures = DecodedPictures(cast(Any, self.reactor))
+        self.transfers: list[Deferred[None]] = []
+        """When they end; kept, because a transfer without an end in sight would be collected."""
 
     def opened(self) -> OpenedFile:
         opened = ClassicShare([self.path]).open(Kind.PICTURE, lambda *_: None)
@@ -41,6 +43,7 @@ class DecodedPicturesTests(SynchronousTestCase):
     def use(self, done: Deferred[None], width_max: int = WIDE) -> Deferred[Pixels]:
         """Use the picture until `done` fires; return its pixels."""
         used: Deferred[Pixels] = Deferred()
+        self.transfers.append(done)
 
         async def transfer() -> None:
             async with self.pictures.pixels(self.opened(), width_max) as pixels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
@@ -22,6 +23,7 @@ from p2pshare.errors import (
     OtherKeyThere,
     P2pshareError,
     PeerUnreachable,
+    PortUnusable,
     SessionRefused,
 )
 from p2pshare.net.session import dialling
@@ -50,6 +52,8 @@ from tests.net.session_pairs import ALICE, BOB, EVE
 
 reactor: Any = global_reactor
 HOST = "127.0.0.1"
+QUIET_PORTS = range(20_000, 30_000)
+"""Numbers that no system gives to a socket by itself, so that a test that opens one again finds it free."""
 OVER_IP = Via.AUTO, Via.UDP, Via.TCP
 
 
@@ -76,13 +80,13 @@ class CarriersTests(TestCase):
 
     async def listen(self, *, udp: bool = True, tcp: bool = True) -> PeerAddress:
         """Return an address with an acceptor on both ports, or on one of them."""
-        for _ in range(50):
+        for number in random.Random().sample(QUIET_PORTS, 50):
             datagrams = DatagramSessions(reactor, os.urandom, self)
-            number = datagrams.port.listen(0, HOST)
             try:
+                datagrams.port.listen(number, HOST)
                 if tcp:
                     await self.listen_tcp(number)
-            except CannotListenError:
+            except (CannotListenError, PortUnusable):
                 await datagrams.stop()
                 continue
             if udp:
