@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 warnings.simplefilter("error")  # also in the processes among which trial divides them
 
 IS_THOROUGH = "P2PSHARE_THOROUGH" in os.environ
-"""Whether each property is tried with all its examples, as `make check` does; otherwise with a third of them."""
+"""Whether each property is tried with all its examples, as `make check` does; otherwise with an eighth of them."""
 
 
 def examples(count: int) -> int:
@@ -18,7 +18,7 @@ def examples(count: int) -> int:
 
     Each run draws others, so many short runs find what one long run finds.
     """
-    return count if IS_THOROUGH else -(-count // 3)
+    return count if IS_THOROUGH else -(-count // 8)
 
 
 # How fast a machine is just now is no property of the code.
