@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -37,7 +38,10 @@ def links(pid: int) -> int:
     """Return how many Unix sockets a process has open."""
     lines = Path("/proc/net/unix").read_text().splitlines()
     unix = {line.split()[6] for line in lines[1:]}
-    held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    held = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            held.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
     return sum(each.removeprefix("socket:[").removesuffix("]") in unix for each in held)
 
 
