@@ -6,8 +6,8 @@ table of all bytes that are here, and decides about each piece: only bytes that 
 on before, and its pieces are repetitions.
 
 **Two halves.** A block is handed on when its bytes and its digest are both here. Digests come as messages, pieces may
-take another way, and neither waits for the other. Even the offer may be late: if the carrier tells the size of the
-file, that suffices to place pieces. Whether they were wanted is decided when the offer comes.
+take another way, and neither waits for the other. Even the header may be late: if the carrier tells the size of the
+file, that suffices to place pieces. Whether they were wanted is decided when the header comes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from p2pshare.core.ranges import Range, RangeSet
 from p2pshare.core.wanted_blocks import byte_ranges, named_blocks
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, FILE_SIZE_MAX, block_length
-from p2pshare.wire.transfer_messages import Digests, End, Fault, Get, Listing, Offer
+from p2pshare.wire.transfer_messages import Digests, End, Fault, FileHeader, Get, Listing
 
 DIGESTS_AHEAD_MAX = 4096  # digests of a transfer that wait for their blocks and were not asked for
 BUFFERS_KEPT_MAX = 20  # buffers of a block's size that wait for their next use
@@ -94,10 +94,10 @@ OnDigests = Callable[[int, Sequence[bytes]], object]
 class Receiver(Protocol):
     """The requester of a file. Its methods must not raise."""
 
-    def offered(self, offer: Offer) -> None:
+    def announced(self, header: FileHeader) -> None:
         """Handle that the file is about to come."""
 
-    def outgrown(self, offer: Offer) -> None:
+    def outgrown(self, header: FileHeader) -> None:
         """Handle the end of the transfer: the file is larger than was expected, and nothing of it comes."""
 
     def block_arrived(self, block: ArrivedBlock) -> None:
@@ -139,8 +139,8 @@ class IncomingTransfer:
         self.most = most
         """Bytes; a larger file is not wanted."""
         self.size: int | None = None
-        """Bytes of the file, once the carrier or the offer has told it."""
-        self.offer: Offer | None = None
+        """Bytes of the file, once the carrier or the header has told it."""
+        self.header: FileHeader | None = None
         self.end: End | None = None
         """The last message, if it came before the last piece."""
         self.arrived = RangeSet()
@@ -149,9 +149,9 @@ class IncomingTransfer:
         self.handed_on = 0
         """Bytes of the blocks that were handed on."""
         self.wanted_bytes = 0
-        """Bytes that are to come in all, once the file is offered."""
+        """Bytes that are to come in all, once the file is announced."""
         self._request = request
-        self._wanted = RangeSet()  # blocks, once the file is offered
+        self._wanted = RangeSet()  # blocks, once the file is announced
         self._expected = RangeSet()  # blocks whose digests come
         self._digested = RangeSet()  # those that have come
         self._digests: dict[int, bytes] = {}  # of wanted blocks that are not handed on
@@ -165,7 +165,7 @@ class IncomingTransfer:
     @property
     def skipped(self) -> int:
         """Return the bytes of the file that do not come, but may be hashed by the other side."""
-        return 0 if self.offer is None else self.offer.size - self.wanted_bytes
+        return 0 if self.header is None else self.header.size - self.wanted_bytes
 
     @property
     def is_complete(self) -> bool:
@@ -184,17 +184,17 @@ class IncomingTransfer:
             )
         self.size = size
 
-    def begin(self, offer: Offer) -> None:
-        """Take the offer.
+    def begin(self, header: FileHeader) -> None:
+        """Take the header.
 
         Raises:
             RemoteProtocolError: it is the second one, or pieces came that it does not allow.
         """
-        if self.offer is not None:
-            raise RemoteProtocolError(reason="it offered a file twice")
-        self.know_size(offer.size)
-        self.offer = offer
-        self._wanted, ahead = named_blocks(self._request, offer)
+        if self.header is not None:
+            raise RemoteProtocolError(reason="it announced a file twice")
+        self.know_size(header.size)
+        self.header = header
+        self._wanted, ahead = named_blocks(self._request, header)
         self._expected = RangeSet([*self._wanted, *ahead])
         self._digests_max += ahead.total
         if not ahead:
@@ -214,7 +214,7 @@ class IncomingTransfer:
         if index * BLOCK_SIZE in self.arrived:
             return 0
         length = block_length(self.size, index)
-        if length <= 0 or (self.offer is not None and index not in self._wanted):
+        if length <= 0 or (self.header is not None and index not in self._wanted):
             raise RemoteProtocolError(reason="it sent a block that was not wanted")
         return length
 
@@ -241,7 +241,7 @@ class IncomingTransfer:
         Raises:
             RemoteProtocolError: it comes too early, or contradicts what was sent.
         """
-        if self.offer is None or self.end is not None:
+        if self.header is None or self.end is not None:
             raise RemoteProtocolError(reason="a file ended at the wrong time")
         if self._digested.total < self._expected.total:
             raise RemoteProtocolError(reason="a file ended with digests missing")
@@ -264,10 +264,10 @@ class IncomingTransfer:
     def missing(self) -> Iterator[Range]:
         """Yield the ranges of bytes that were wanted and have not arrived, ascending.
 
-        Before the offer, it is not known what comes, so all bytes count as wanted.
+        Before the header, it is not known what comes, so all bytes count as wanted.
         """
         size = FILE_SIZE_MAX if self.size is None else self.size
-        for first, end in ((0, size),) if self.offer is None else self._wanted_ranges():
+        for first, end in ((0, size),) if self.header is None else self._wanted_ranges():
             yield from self.arrived.missing(first, end)
 
     def _wanted_ranges(self) -> Iterator[Range]:

@@ -10,8 +10,8 @@ and thousands of files are requested.
 share the bandwidth and a small file passes a large one. Digests that the receiver asked for go out as soon as they are
 known. The digest of any other block goes out directly before its first piece, and only if there is credit for that.
 Otherwise a block could be announced that must wait, while its transfer blocks the others. A transfer that needs no
-credit (`Offer`, `End`) goes out even when credit is exhausted; without that an empty file would wait for credit that
-never comes.
+credit (`FileHeader`, `End`) goes out even when credit is exhausted; without that an empty file would wait for credit
+that never comes.
 
 **Memory.** A block counts as held from the moment it is read until its last byte is handed over. The counts of large
 and small files are separate, since `SharerLimits` bounds them separately: read-ahead of large files must not keep
@@ -122,9 +122,9 @@ class Outflow:
 
     def _message_of(self, transfer: Transfer) -> Message | None:
         """Return the message of a transfer that goes out before its next bytes."""
-        if not transfer.is_offered:
-            transfer.is_offered = True
-            return transfer.offer
+        if not transfer.is_header_sent:
+            transfer.is_header_sent = True
+            return transfer.header
         if transfer.digests is not None:
             digests, transfer.digests = transfer.digests, None
             return digests

@@ -3,13 +3,13 @@
 A transfer has these states; `IncomingTransfer` has the table of its bytes. Anything else violates the protocol and ends
 the session::
 
-    ASKED      --Offer-->              OFFERED   Digests and pieces, in any order
-    OFFERED    --End-->                ENDING    pieces only, unless all are here
+    ASKED      --FileHeader-->         ANNOUNCED Digests and pieces, in any order
+    ANNOUNCED  --End-->                ENDING    pieces only, unless all are here
     ENDING     --the last piece-->     over
     any        --Failed-->             over
     any        --cancelled here-->     UNSETTLED --End, Failed or Stopped--> over
 
-Pieces may also come before `Offer`, if the carrier has told the size of the file.
+Pieces may also come before `FileHeader`, if the carrier has told the size of the file.
 
 **Credit is counted twice, and must agree.** The sharer counts bytes when it sends them, this side when they arrive, and
 repetitions not at all. On a carrier that loses and repeats, the two numbers may differ for good once a transfer ends
@@ -57,10 +57,10 @@ from p2pshare.wire.transfer_messages import (
     End,
     Failed,
     Fault,
+    FileHeader,
     Get,
     List,
     Listing,
-    Offer,
     Runs,
     Stopped,
 )
@@ -115,7 +115,7 @@ class ReceiverCore:
         Args:
             receiver: is told what comes.
             path: of the file.
-            version: the version, from an earlier offer, that `want` and `digests` are about; all blocks of another
+            version: the version, from an earlier header, that `want` and `digests` are about; all blocks of another
                 version come.
             want: at most `RUNS_MAX` runs of the blocks that are to come; None for all.
             digests: as many runs of blocks whose digests are to come ahead, wanted or not.
@@ -196,9 +196,9 @@ class ReceiverCore:
             case Digests():
                 if (transfer := self._transfer(message.id)) is not None:
                     self._digests_received(transfer, message)
-            case Offer():
+            case FileHeader():
                 if (transfer := self._transfer(message.id)) is not None:
-                    return self._offered(transfer, message)
+                    return self._announced(transfer, message)
             case End():
                 if (transfer := self._transfer(message.id)) is not None:
                     self._end(transfer, message)
@@ -218,7 +218,7 @@ class ReceiverCore:
         """Take the size of a file, in bytes, from a carrier that tells it before the pieces.
 
         Raises:
-            RemoteProtocolError: it contradicts the offer, or nobody asked for the file.
+            RemoteProtocolError: it contradicts the header, or nobody asked for the file.
         """
         if (transfer := self._transfer(number)) is not None:
             transfer.know_size(size)
@@ -283,13 +283,13 @@ class ReceiverCore:
         if not self.is_own(number) or number in self._lists:
             raise RemoteProtocolError(reason="it answered a request that does not exist")
 
-    def _offered(self, transfer: IncomingTransfer, offer: Offer) -> int | None:
-        if transfer.most is not None and offer.size > transfer.most:
-            self.forget(offer.id)
-            transfer.receiver.outgrown(offer)
-            return offer.id
-        transfer.begin(offer)
-        transfer.receiver.offered(offer)
+    def _announced(self, transfer: IncomingTransfer, header: FileHeader) -> int | None:
+        if transfer.most is not None and header.size > transfer.most:
+            self.forget(header.id)
+            transfer.receiver.outgrown(header)
+            return header.id
+        transfer.begin(header)
+        transfer.receiver.announced(header)
         return None
 
     def _digests_received(self, transfer: IncomingTransfer, message: Digests) -> None:

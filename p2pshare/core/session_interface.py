@@ -47,8 +47,8 @@ class SessionUser(Protocol):
         """
 
     def size_received(self, transfer: int, size: int) -> None:
-        """Handle that bytes of a file of `size` bytes are about to come, perhaps before its `Offer`. Only carriers that
-        lose the order of what they carry tell that.
+        """Handle that bytes of a file of `size` bytes are about to come, perhaps before its `FileHeader`. Only carriers
+        that lose the order of what they carry tell that.
         """
 
     def fin_received(self, transfer: int) -> Sequence[Range]:

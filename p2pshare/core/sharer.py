@@ -2,7 +2,7 @@
 
 ::
 
-    Get -> waiting -> (opened in a batch) -> Offer -> Digests, pieces, Digests, pieces ... -> End -> Done
+    Get -> waiting -> (opened in a batch) -> FileHeader -> Digests, pieces, Digests, pieces ... -> End -> Done
 
 **Work and results.** Everything that may block is work: the owner asks for it with `next_work`, does it in a thread,
 and reports with `listed`, `opened`, `blocks_read` and so on. So this core has no threads, and tests can finish work in
@@ -61,11 +61,11 @@ from p2pshare.wire.transfer_messages import (
     Entry,
     Failed,
     Fault,
+    FileHeader,
     Get,
     Job,
     List,
     Listing,
-    Offer,
     Omission,
     Stopped,
 )
@@ -176,36 +176,36 @@ class SharerCore:
         del self._lists[request.id]
         self._answer(Failed(request.id, why))
 
-    def opened(self, transfer: Transfer, offer: Offer) -> None:
+    def opened(self, transfer: Transfer, header: FileHeader) -> None:
         """Take a file that was opened and stays open."""
         transfer.is_open = True
         self._open_files += 1
         if not self._is_free(transfer):
             return
-        wanted, transfer.announced = named_blocks(transfer.request, offer)
+        wanted, transfer.announced = named_blocks(transfer.request, header)
         named = RangeSet([*wanted, *transfer.announced])
         transfer.unread.extend(wanted)
         transfer.ahead.extend(transfer.announced)
-        transfer.unhashed.extend(named.missing(0, block_count(offer.size)))
-        transfer.to_send = sum(end - first for first, end in byte_ranges(wanted, offer.size))
+        transfer.unhashed.extend(named.missing(0, block_count(header.size)))
+        transfer.to_send = sum(end - first for first, end in byte_ranges(wanted, header.size))
         self._readers.append(transfer)
-        self._offer(transfer, offer)
+        self._start(transfer, header)
 
     def opened_whole(
-        self, transfer: Transfer, offer: Offer, block: ReadBlock | None, root: bytes
+        self, transfer: Transfer, header: FileHeader, block: ReadBlock | None, root: bytes
     ) -> None:
         """Take a file of at most one block that was opened, read, finished and closed; an empty one has no block."""
         if not self._is_free(transfer):
             return
         transfer.is_whole = True
         transfer.root = root
-        wanted, transfer.announced = named_blocks(transfer.request, offer)
+        wanted, transfer.announced = named_blocks(transfer.request, header)
         if block is not None and transfer.announced:
             transfer.digests = Digests(transfer.id, block.index, (block.digest,))
         if block is not None and wanted:
-            transfer.to_send = offer.size
+            transfer.to_send = header.size
             self._outflow.hold(transfer, block)
-        self._offer(transfer, offer)
+        self._start(transfer, header)
 
     def too_large(self, transfer: Transfer) -> None:
         """Take a file that was closed again, since there is no room for another large one."""
@@ -386,8 +386,8 @@ class SharerCore:
 
     # Transfers
 
-    def _offer(self, transfer: Transfer, offer: Offer) -> None:
-        transfer.offer = offer
+    def _start(self, transfer: Transfer, header: FileHeader) -> None:
+        transfer.header = header
         self._events.append(TransferStarted(transfer))
         self._outflow.take_turn(transfer)
 

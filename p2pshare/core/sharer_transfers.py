@@ -12,10 +12,10 @@ from p2pshare.wire.transfer_messages import (
     Cancelled,
     Digests,
     Fault,
+    FileHeader,
     Get,
     Job,
     List,
-    Offer,
     Run,
 )
 
@@ -79,8 +79,8 @@ class Transfer:
     """A file on its way. The fields below `why` belong to the core alone."""
 
     request: Get
-    offer: Offer | None = None
-    """The offer, after the file was opened."""
+    header: FileHeader | None = None
+    """The header, after the file was opened."""
     sent: int = 0
     """Bytes that went out."""
     to_send: int = 0
@@ -93,7 +93,7 @@ class Transfer:
     is_open: bool = False
     is_busy: bool = False  # work with the file is under way
     is_whole: bool = False  # was read in one go
-    is_offered: bool = False
+    is_header_sent: bool = False
     has_turn: bool = False
     unread: deque[Run] = field(default_factory=deque)
     ahead: deque[Run] = field(default_factory=deque)  # blocks to be hashed, and announced
@@ -184,7 +184,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class TransferStarted:
-    """A file was offered."""
+    """A file was announced."""
 
     transfer: Transfer
 

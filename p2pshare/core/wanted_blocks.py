@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator
 
 from p2pshare.core.ranges import Range, RangeSet
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
-from p2pshare.wire.transfer_messages import Get, Offer, Run
+from p2pshare.wire.transfer_messages import FileHeader, Get, Run
 
 
-def named_blocks(request: Get, offer: Offer) -> tuple[RangeSet, RangeSet]:
+def named_blocks(request: Get, header: FileHeader) -> tuple[RangeSet, RangeSet]:
     """Return the blocks that are to be sent, and those whose digests are to be sent ahead.
 
     Runs behind the end of the file mean nothing. If the file has another version than the request, all of it is sent.
     """
-    count = block_count(offer.size)
-    if request.version not in ("", offer.version):
+    count = block_count(header.size)
+    if request.version not in ("", header.version):
         return RangeSet([(0, count)]), RangeSet()
     want = [(0, count)] if request.want is None else request.want
     return RangeSet(_within(want, count)), RangeSet(_within(request.digests, count))

@@ -106,7 +106,7 @@ class PeerService(Service):
             reactor: what it runs on.
             rng: draws the port and the jitter of waits.
             settings: with a name. The data folder is made if need be, and locked as long as the peer runs.
-            shares: what it offers, and to whom, as `shares_of` returns it.
+            shares: what it shares, and with whom, as `shares_of` returns it.
             wall: the Unix time in s.
             patient: wait for a registry that does not answer at the start; otherwise that is an error.
             on_notice: called with a sentence after each classic transfer, and with others that the user should read.
@@ -467,7 +467,7 @@ class PeerService(Service):
 
 
 def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:
-    """Return what the settings offer: by default the `my_file.*` in `cwd`, as they are now.
+    """Return what the settings share: by default the `my_file.*` in `cwd`, as they are now.
 
     Raises:
         WrongUsage: a share does not exist, or is neither a folder nor a file, or an option needs a registry, or none.

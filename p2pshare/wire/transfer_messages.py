@@ -114,7 +114,7 @@ class Entry:
     mtime_ns: int
     """Time of the last change, in nanoseconds since 1970."""
     version: str = ""
-    """As `Offer.version`; empty for a folder."""
+    """As `FileHeader.version`; empty for a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +302,8 @@ class Listing(Message):
 class Get(Message):
     """A request for blocks of a file.
 
-    The answer is `Offer`, then `Digests` and the pieces of the wanted blocks, and `End`. `Failed` may come instead at
-    any moment.
+    The answer is `FileHeader`, then `Digests` and the pieces of the wanted blocks, and `End`. `Failed` may come instead
+    at any moment.
     """
 
     WORD = "get"
@@ -311,8 +311,8 @@ class Get(Message):
     id: _Id
     path: _Path
     version: Annotated[str, omittable(Codec(_read_version), "")] = ""
-    """The version, from an earlier `Offer` or `Entry`, that `want` and `digests` are about. If the file has another
-    one, all blocks are wanted. Without it, they are about any version.
+    """The version, from an earlier `FileHeader` or `Entry`, that `want` and `digests` are about. If the file has
+    another one, all blocks are wanted. Without it, they are about any version.
     """
     want: Annotated[tuple[Run, ...] | None, omittable(_RUNS, None)] = None
     """The blocks that are to be sent; None for all."""
@@ -323,10 +323,10 @@ class Get(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class Offer(Message):
+class FileHeader(Message):
     """The announcement of a file that is about to be sent."""
 
-    WORD = "offer"
+    WORD = "file"
 
     id: _Id
     size: Annotated[int, whole(0, FILE_SIZE_MAX)]
@@ -426,7 +426,7 @@ ANY_TIME: tuple[type[Message], ...] = (Ping, Pong, Bye)
 """Messages of both ends, before the session is open and after."""
 REQUESTS: tuple[type[Message], ...] = (List, Get, Credit, Done, Cancel, Job)
 """Messages of a requester."""
-ANSWERS: tuple[type[Message], ...] = (Listing, Offer, Digests, End, Failed, Stopped)
+ANSWERS: tuple[type[Message], ...] = (Listing, FileHeader, Digests, End, Failed, Stopped)
 """Messages of a sharer."""
 
 _KINDS = {each.WORD: each for each in (*GREETINGS, *ANY_TIME, *REQUESTS, *ANSWERS)}

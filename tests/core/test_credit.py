@@ -20,7 +20,15 @@ from p2pshare.core.receiver import ReceiverCore
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.session_messages import Credit, Message
-from p2pshare.wire.transfer_messages import Cancel, Cancelled, Done, Failed, Fault, Offer, Stopped
+from p2pshare.wire.transfer_messages import (
+    Cancel,
+    Cancelled,
+    Done,
+    Failed,
+    Fault,
+    FileHeader,
+    Stopped,
+)
 from tests.core.test_sharer import Sharer
 
 MIB = BLOCK_SIZE
@@ -39,7 +47,7 @@ class Fetched:
         self.blocks: list[ArrivedBlock] = []
         self.is_over = False
 
-    def offered(self, offer: Offer) -> None: ...
+    def announced(self, header: FileHeader) -> None: ...
 
     def block_arrived(self, block: ArrivedBlock) -> None:
         self.blocks.append(block)
@@ -47,7 +55,7 @@ class Fetched:
     def ended(self, root: bytes) -> None:
         self.is_over = True
 
-    def outgrown(self, offer: Offer) -> None:
+    def outgrown(self, header: FileHeader) -> None:
         self.is_over = True
 
     def failed(self, why: Fault) -> None:

@@ -30,7 +30,7 @@ class MessageBudgetTests(SynchronousTestCase):
         """Requests that are answered are free: 100 000 small files in a second cost nothing."""
         for _ in range(100):
             self.budget.spend(1000 + 20, 0.0)  # `get` for each file; `done` and `credit` for many
-            for _ in range(3 * 1000):  # `offer`, `block` and `end`
+            for _ in range(3 * 1000):  # `file`, `block` and `end`
                 self.budget.earn(1, 0.0)
             self.assertEqual(self.budget.wait(0.0), 0.0)
 

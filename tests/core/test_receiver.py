@@ -34,8 +34,8 @@ from p2pshare.wire.transfer_messages import (
     EntryKind,
     Failed,
     Fault,
+    FileHeader,
     Listing,
-    Offer,
     Stopped,
 )
 from tests import examples
@@ -53,11 +53,11 @@ class Told:
         self.events: list[Any] = []
         self.blocks: list[ArrivedBlock] = []
 
-    def offered(self, offer: Offer) -> None:
-        self.events.append(offer)
+    def announced(self, header: FileHeader) -> None:
+        self.events.append(header)
 
-    def outgrown(self, offer: Offer) -> None:
-        self.events.append(("outgrown", offer.size))
+    def outgrown(self, header: FileHeader) -> None:
+        self.events.append(("outgrown", header.size))
 
     def block_arrived(self, block: ArrivedBlock) -> None:
         self.blocks.append(block)
@@ -80,8 +80,8 @@ def make_receiver(window: int = CREDIT_WINDOW, first_id: int = 1) -> ReceiverCor
     return ReceiverCore(CreditControl(RateLimit(None, 0.0), 0.0, window), first_id=first_id)
 
 
-def offer(size: int = SIZE, version: str = "v1", number: int = 1) -> Offer:
-    return Offer(number, size, 5, False, version)
+def header(size: int = SIZE, version: str = "v1", number: int = 1) -> FileHeader:
+    return FileHeader(number, size, 5, False, version)
 
 
 def digests(*indexes: int, number: int = 1) -> Digests:
@@ -126,7 +126,7 @@ class TransferTests(ReceiverTestCase):
     def test_whole_file(self) -> None:
         """Pieces become blocks, each with its bytes where they belong, and the file ends with its root."""
         self.ask()
-        self.say(offer(), digests(0))
+        self.say(header(), digests(0))
         self.send(0, BLOCK_SIZE // 2, fill=1)
         self.assertEqual(self.receiver.filled(1), BLOCK_SIZE // 2)
         self.send(BLOCK_SIZE // 2, BLOCK_SIZE // 2, fill=2)
@@ -135,7 +135,7 @@ class TransferTests(ReceiverTestCase):
         self.say(digests(2))
         self.send(2 * BLOCK_SIZE, 100, fill=4)
         self.say(End(1, ROOT, SIZE))
-        self.assertEqual(self.told.events, [offer(), 0, 1, 2, ROOT])
+        self.assertEqual(self.told.events, [header(), 0, 1, 2, ROOT])
         first, _, last = self.told.blocks
         half = BLOCK_SIZE // 2
         self.assertEqual(bytes(first.data), b"\1" * half + b"\2" * half)
@@ -145,11 +145,11 @@ class TransferTests(ReceiverTestCase):
     def test_backwards(self) -> None:
         """Blocks are handed on as they are complete, also if the end and the pieces come in the opposite order."""
         self.ask()
-        self.say(offer(), digests(1, 2), digests(0), End(1, ROOT, SIZE))
+        self.say(header(), digests(1, 2), digests(0), End(1, ROOT, SIZE))
         for index in (2, 1, 0):
             self.send(index * BLOCK_SIZE + 50, 50 if index == 2 else BLOCK_SIZE - 50, fill=index)
             self.send(index * BLOCK_SIZE, 50, fill=index)
-        self.assertEqual(self.told.events, [offer(), 2, 1, 0, ROOT])
+        self.assertEqual(self.told.events, [header(), 2, 1, 0, ROOT])
         self.assertEqual([bytes(each.data[:51]) for each in self.told.blocks],
                          [b"\2" * 51, b"\1" * 51, b"\0" * 51])  # fmt: skip
         self.assertEqual(self.outstanding(), CREDIT_WINDOW - SIZE)
@@ -157,7 +157,7 @@ class TransferTests(ReceiverTestCase):
     def test_digest_after_its_block(self) -> None:
         """A block that is complete waits for its digest."""
         self.ask()
-        self.say(offer())
+        self.say(header())
         self.send(BLOCK_SIZE, BLOCK_SIZE)
         self.assertEqual(self.told.blocks, [])
         self.say(digests(0, 1, 2))
@@ -166,7 +166,7 @@ class TransferTests(ReceiverTestCase):
     def test_repeated(self) -> None:
         """Bytes that are here already are ignored and not counted, before and after their block is handed on."""
         self.ask()
-        self.say(offer(), digests(0, 1, 2))
+        self.say(header(), digests(0, 1, 2))
         for start in (0, 100, 50, 0):
             self.send(start, 100)
         self.assertEqual(self.outstanding(), CREDIT_WINDOW - 200)
@@ -179,13 +179,13 @@ class TransferTests(ReceiverTestCase):
     def test_empty_file(self) -> None:
         """A file without bytes has no block."""
         self.ask()
-        self.say(offer(0), End(1, ROOT))
-        self.assertEqual(self.told.events, [offer(0), ROOT])
+        self.say(header(0), End(1, ROOT))
+        self.assertEqual(self.told.events, [header(0), ROOT])
 
     def test_some_wanted(self) -> None:
         """Only wanted blocks of the version may come, and the file ends when they are here."""
         self.ask(version="v1", want=((0, 1), (2, 9)))
-        self.say(offer())
+        self.say(header())
         self.refused(digests(1))
         self.refused_piece(BLOCK_SIZE, 1)
         self.say(digests(0), digests(2))
@@ -199,7 +199,7 @@ class TransferTests(ReceiverTestCase):
         """A file of which no block is wanted needs only its end."""
         message = self.receiver.get(self.told, ("a",), "v1", ())
         self.assertEqual((message.version, message.want), ("v1", ()))
-        self.say(offer())
+        self.say(header())
         self.assertEqual(self.receiver.skipped, SIZE)
         self.say(End(1, ROOT))
         self.assertEqual(self.told.events[-1], ROOT)
@@ -207,7 +207,7 @@ class TransferTests(ReceiverTestCase):
     def test_version_changed(self) -> None:
         """What was wanted of another version does not count: the whole file comes."""
         self.ask(version="v1", want=((2, 3),), digests=((0, 1),), on_digests=self.fail)
-        self.say(offer(version="v2"), digests(0, 1, 2))
+        self.say(header(version="v2"), digests(0, 1, 2))
         for index in range(3):
             self.send(index * BLOCK_SIZE, BLOCK_SIZE if index < 2 else 100)
         self.say(End(1, ROOT, SIZE))
@@ -219,7 +219,7 @@ class TransferTests(ReceiverTestCase):
         self.ask(
             want=((2, 3),), digests=((0, 2),), on_digests=lambda *each: came.append((each[0], len(each[1])))
         )  # fmt: skip
-        self.say(offer(), digests(1), digests(2), digests(0))
+        self.say(header(), digests(1), digests(2), digests(0))
         self.send(2 * BLOCK_SIZE, 100)
         self.say(End(1, ROOT, 100))
         self.assertEqual((came, self.told.events[1:]), ([(1, 1), (2, 1), (0, 1)], [2, ROOT]))
@@ -238,8 +238,8 @@ class TransferTests(ReceiverTestCase):
             sources, (((0, 1), (2, 3)), ((1, 2),)), (ahead, {}), strict=True
         ):
             request = source.get(self.told, ("a",), "v1", want, **options)
-            source.message_received(offer())
-            wanted, digests_ahead = named_blocks(request, offer())
+            source.message_received(header())
+            wanted, digests_ahead = named_blocks(request, header())
             for first, end in RangeSet([*wanted, *digests_ahead]):
                 said = tuple(digest_of(block) for block in cut[first:end])
                 source.message_received(Digests(1, first, said))
@@ -252,7 +252,7 @@ class TransferTests(ReceiverTestCase):
     def test_outgrown(self) -> None:
         """A file that is larger than expected is reported, to be cancelled, and the rest of it is ignored."""
         self.ask(most=10)
-        self.assertEqual(self.receiver.message_received(offer(11)), 1)
+        self.assertEqual(self.receiver.message_received(header(11)), 1)
         self.say(digests(0))
         self.send(0, 11)
         self.say(Stopped(1, 11))
@@ -260,19 +260,19 @@ class TransferTests(ReceiverTestCase):
         self.assertEqual(self.outstanding(), CREDIT_WINDOW - 11)
 
     def test_out_of_turn(self) -> None:
-        """Threat 6: messages in the wrong state are rejected: nothing before the offer, one offer, each digest once,
+        """Threat 6: messages in the wrong state are rejected: nothing before the header, one header, each digest once,
         no end while digests are missing, no answer to a cancel that was not sent, nothing after the end.
         """
         self.ask()
         self.refused(digests(0))
         self.refused(End(1, ROOT, SIZE))
         self.refused(Stopped(1, 0))
-        self.say(offer())
-        self.refused(offer())
+        self.say(header())
+        self.refused(header())
         self.say(digests(1))
         self.refused(digests(0, 1))
         self.ask()
-        self.say(offer(number=2))
+        self.say(header(number=2))
         self.refused(End(2, ROOT, SIZE))
         self.say(digests(0, 1, 2, number=2))
         for sent in (0, SIZE - 1, SIZE + 1):
@@ -284,7 +284,7 @@ class TransferTests(ReceiverTestCase):
     def test_block_behind_the_end(self) -> None:
         """Threat 7: no memory is taken for a block that the file, by its size, has not."""
         self.ask()
-        self.say(offer(0))
+        self.say(header(0))
         self.refused(digests(0))
         for offset in (0, BLOCK_SIZE, 2**55):
             self.refused_piece(offset, 1)
@@ -293,7 +293,7 @@ class TransferTests(ReceiverTestCase):
         """Threat 7: bytes come after the size of their file, and lie in one of its blocks, or end the session."""
         self.ask()
         self.refused_piece(0, 1)
-        self.say(offer(), digests(0))
+        self.say(header(), digests(0))
         for offset in (3 * BLOCK_SIZE, 2**40):
             self.refused_piece(offset, 1)
         self.refused_piece(BLOCK_SIZE - 5, 6)
@@ -301,7 +301,7 @@ class TransferTests(ReceiverTestCase):
     def test_more_than_the_last_block(self) -> None:
         """Threat 10: a sharer that sends more than it announced is refused."""
         self.ask()
-        self.say(offer(100), digests(0))
+        self.say(header(100), digests(0))
         self.refused_piece(0, 101)
         self.refused_piece(95, 6)
 
@@ -311,7 +311,7 @@ class TransferTests(ReceiverTestCase):
             self.receiver = make_receiver(window=4 * BLOCK_SIZE)
             for number in (1, 2):
                 self.ask()
-                self.say(offer(2**50, number=number))
+                self.say(header(2**50, number=number))
             if is_cancelled:
                 self.send(0, 1)
                 self.receiver.forget(1)
@@ -324,7 +324,7 @@ class TransferTests(ReceiverTestCase):
         self.patch(receiver, "RUNS_OF_BYTES_MAX", 10)
         for number in (1, 2):
             self.ask()
-            self.say(offer(number=number))
+            self.say(header(number=number))
         for at in range(10):
             self.send(2 * at, 1, number=1 + at % 2)
         self.refused_piece(100, 1)
@@ -336,7 +336,7 @@ class TransferTests(ReceiverTestCase):
         blocks = DIGESTS_AHEAD_MAX + 20
         for number, named in ((1, ()), (2, ((0, 15),))):
             self.ask(digests=named)
-            self.say(offer(blocks * BLOCK_SIZE, number=number))
+            self.say(header(blocks * BLOCK_SIZE, number=number))
             self.say(digests(*range(DIGESTS_AHEAD_MAX), number=number))
             index, spare = DIGESTS_AHEAD_MAX, 15 if named else 0
             for _ in range(spare):
@@ -349,7 +349,7 @@ class TransferTests(ReceiverTestCase):
         self.receiver = make_receiver(window=1000)
         self.ask()
         self.ask()
-        self.say(offer(), offer(number=2))
+        self.say(header(), header(number=2))
         self.send(0, 900)
         self.refused_piece(0, 101, number=2)
         for message in (Failed(1, Fault.BUSY, 1001), Stopped(1, 1001), End(1, ROOT, 1001)):
@@ -364,7 +364,7 @@ class TransferTests(ReceiverTestCase):
         for last in (Stopped(1, 60), Failed(1, Fault.CHANGED, 60), End(1, ROOT, 60)):
             self.setUp()
             self.ask()
-            self.say(offer(), digests(0))
+            self.say(header(), digests(0))
             self.send(0, 10)
             self.assertTrue(self.receiver.forget(1))
             self.assertFalse(self.receiver.forget(1))
@@ -378,26 +378,26 @@ class TransferTests(ReceiverTestCase):
             self.send(30, 30)
             self.assertEqual(self.outstanding(), CREDIT_WINDOW - 60)
             self.assertEqual(self.receiver.crediting.due(0.0), None)
-            self.assertEqual(self.told.events, [offer()])
+            self.assertEqual(self.told.events, [header()])
 
     def test_sent_less(self) -> None:
         """Threat 7: a sharer cannot say that it sent less than what came."""
         for message in (Stopped(1, 9), Failed(1, Fault.CHANGED, 9)):
             self.setUp()
             self.ask()
-            self.say(offer(), digests(0))
+            self.say(header(), digests(0))
             self.send(0, 10)
             if isinstance(message, Stopped):
                 self.receiver.forget(1)
             self.refused(message)
             self.receiver.interrupt()
             heard = ["interrupted"] if isinstance(message, Failed) else []
-            self.assertEqual(self.told.events, [offer(), *heard])
+            self.assertEqual(self.told.events, [header(), *heard])
 
     def test_cancelled_after_the_end(self) -> None:
         """A transfer may be cancelled between its end and its last piece; its credit is settled then."""
         self.ask()
-        self.say(offer(), digests(0, 1, 2), End(1, ROOT, SIZE))
+        self.say(header(), digests(0, 1, 2), End(1, ROOT, SIZE))
         self.send(0, BLOCK_SIZE)
         self.assertEqual(self.outstanding(), CREDIT_WINDOW - SIZE)
         self.receiver.forget(1)
@@ -411,7 +411,7 @@ class TransferTests(ReceiverTestCase):
         self.ask()
         self.receiver.list(self.told, (), (), 10, False)
         for message in (
-            offer(number=3), digests(0, number=3), End(0, ROOT), Failed(9, Fault.BUSY), Stopped(9, 0),
+            header(number=3), digests(0, number=3), End(0, ROOT), Failed(9, Fault.BUSY), Stopped(9, 0),
             Stopped(2, 0), End(2, ROOT), Listing(1, (), False), Listing(3, (), False),
         ):  # fmt: skip
             self.refused(message)
@@ -422,18 +422,18 @@ class TransferTests(ReceiverTestCase):
     def test_failed(self) -> None:
         """A transfer may fail at any moment, also in the midst of a block, and what was lost on the way is counted."""
         self.ask()
-        self.say(offer(), digests(0))
+        self.say(header(), digests(0))
         self.send(0, 10)
         self.say(Failed(1, Fault.CHANGED, 30))
         self.send(10, 20)
-        self.assertEqual(self.told.events, [offer(), Fault.CHANGED])
+        self.assertEqual(self.told.events, [header(), Fault.CHANGED])
         self.assertEqual(self.outstanding(), CREDIT_WINDOW - 30)
 
     def test_interrupted(self) -> None:
         """All requests end when the session is lost."""
         self.ask()
         self.receiver.list(self.told, (), (), 10, False)
-        self.say(offer(), digests(0))
+        self.say(header(), digests(0))
         self.send(0, 10)
         self.receiver.interrupt()
         self.assertEqual(self.told.events[1:], ["interrupted", "interrupted"])
@@ -449,11 +449,11 @@ class TransferTests(ReceiverTestCase):
 
         told = Loser()
         self.receiver.get(told, ("a",))
-        self.say(offer())
+        self.say(header())
         for index in range(2):
             self.send(index * BLOCK_SIZE, BLOCK_SIZE)
         self.say(digests(0, 1, 2))
-        self.assertEqual(told.events, [offer(), 0, "interrupted"])
+        self.assertEqual(told.events, [header(), 0, "interrupted"])
         self.assertEqual((self.receiver._begun, self.receiver._runs), (0, 0))
         self.assertEqual(len(told.blocks[0].data), BLOCK_SIZE)
 
@@ -466,13 +466,13 @@ class TransferTests(ReceiverTestCase):
     def test_achieved(self) -> None:
         """A block of a large file, an end and a final answer count as achieved; other messages do not."""
         self.ask()
-        self.say(offer(), digests(0))
+        self.say(header(), digests(0))
         self.send(0, BLOCK_SIZE - 1)
         self.assertEqual(self.receiver.achieved, 0)
         self.send(BLOCK_SIZE - 1, 1)
         self.assertEqual(self.receiver.achieved, 1)
         self.ask()
-        self.say(offer(5, number=2), digests(0, number=2))
+        self.say(header(5, number=2), digests(0, number=2))
         self.send(0, 5, number=2)
         self.assertEqual(self.receiver.achieved, 1)
         self.say(End(2, ROOT, 5))
@@ -491,7 +491,7 @@ class TransferTests(ReceiverTestCase):
         calls: list[int] = []
         self.receiver.on_release = lambda: calls.append(1)
         self.ask()
-        self.say(offer(100), digests(0))
+        self.say(header(100), digests(0))
         self.send(0, 100)
         (block,) = self.told.blocks
         block.release()
@@ -508,54 +508,54 @@ class TransferTests(ReceiverTestCase):
 
         told = Quitter()
         self.receiver.get(told, ("a",))
-        self.say(offer())
+        self.say(header())
         for index in range(2):
             self.send(index * BLOCK_SIZE, BLOCK_SIZE)
         self.say(digests(0, 1, 2), End(1, ROOT, SIZE))
-        self.assertEqual(told.events, [offer(), 0])
+        self.assertEqual(told.events, [header(), 0])
         told.blocks[0].release()
         self.assertEqual(self.receiver.crediting.due(0.0), CREDIT_WINDOW + SIZE)
 
 
-class BeforeTheOfferTests(ReceiverTestCase):
+class BeforeTheHeaderTests(ReceiverTestCase):
     """Pieces of a file whose size the carrier has told."""
 
     def test_early(self) -> None:
-        """Pieces come before the offer, and their block is handed on with its digest."""
+        """Pieces come before the header, and their block is handed on with its digest."""
         self.ask()
         self.receiver.size_received(1, SIZE)
         self.receiver.size_received(1, SIZE)
         self.send(2 * BLOCK_SIZE, 100)
-        self.say(offer(), digests(0, 1, 2))
-        self.assertEqual(self.told.events, [offer(), 2])
+        self.say(header(), digests(0, 1, 2))
+        self.assertEqual(self.told.events, [header(), 2])
 
     def test_other_size(self) -> None:
-        """Threat 7: the sizes that the carrier and the offer tell must agree."""
+        """Threat 7: the sizes that the carrier and the header tell must agree."""
         self.ask()
         self.receiver.size_received(1, SIZE)
         for size in (SIZE + 1, 2**50 + 1):
             self.assertRaises(RemoteProtocolError, self.receiver.size_received, 1, size)
-        self.refused(offer(SIZE - 1))
+        self.refused(header(SIZE - 1))
         self.ask()
-        self.say(offer(number=2))
+        self.say(header(number=2))
         self.assertRaises(RemoteProtocolError, self.receiver.size_received, 2, SIZE + 1)
         self.ask()
         self.assertRaises(RemoteProtocolError, self.receiver.size_received, 3, 2**50 + 1)
 
     def test_not_wanted(self) -> None:
-        """An early piece of a block that was not wanted is refused with the offer."""
+        """An early piece of a block that was not wanted is refused with the header."""
         self.ask(want=((0, 1),))
         self.receiver.size_received(1, SIZE)
         self.refused_piece(3 * BLOCK_SIZE, 1)
         self.send(BLOCK_SIZE, 1)
-        self.refused(offer())
+        self.refused(header())
 
     def test_outgrown_later(self) -> None:
         """Early pieces of a file that turns out to be too large are forgotten, and settled."""
         self.ask(most=10)
         self.receiver.size_received(1, SIZE)
         self.send(0, 10)
-        self.assertEqual(self.receiver.message_received(offer()), 1)
+        self.assertEqual(self.receiver.message_received(header()), 1)
         self.say(Stopped(1, 10))
         self.assertEqual(self.receiver.crediting.due(0.0), None)
         self.assertEqual(self.outstanding(), CREDIT_WINDOW - 10)
@@ -567,7 +567,7 @@ class MissingTests(ReceiverTestCase):
     def test_missing(self) -> None:
         """Missing are the bytes that were wanted and have not come, by their position in the file."""
         self.ask(want=((0, 1), (2, 3)))
-        self.say(offer(), digests(0), digests(2), End(1, ROOT, BLOCK_SIZE + 100))
+        self.say(header(), digests(0), digests(2), End(1, ROOT, BLOCK_SIZE + 100))
         self.assertEqual(self.receiver.missing(1), ((0, BLOCK_SIZE), (2 * BLOCK_SIZE, SIZE)))
         self.send(10, 10)
         self.send(2 * BLOCK_SIZE, 100)
@@ -575,8 +575,8 @@ class MissingTests(ReceiverTestCase):
         self.send(0, BLOCK_SIZE)
         self.assertEqual(self.receiver.missing(1), ())
 
-    def test_before_the_offer(self) -> None:
-        """Until the offer is here, all bytes are missing that have not come: it is unknown which were wanted."""
+    def test_before_the_header(self) -> None:
+        """Until the header is here, all bytes are missing that have not come: it is unknown which were wanted."""
         self.ask(want=((0, 1),))
         self.assertEqual(self.receiver.missing(1), ((0, 2**50),))
         self.receiver.size_received(1, SIZE)
@@ -594,7 +594,7 @@ class MissingTests(ReceiverTestCase):
     def test_bounded(self) -> None:
         """Of many ranges the first are named."""
         self.ask()
-        self.say(offer())
+        self.say(header())
         for at in range(2 * MISSING_RANGES_MAX):
             self.send(2 * at + 1, 1)
         expected = tuple((2 * n, 2 * n + 1) for n in range(MISSING_RANGES_MAX))
@@ -653,7 +653,7 @@ class ListingTests(SynchronousTestCase):
 SENT = st.sampled_from([0, 1, 100, BLOCK_SIZE, SIZE])
 WORDS = st.one_of(
     st.builds(
-        Offer,
+        FileHeader,
         st.integers(0, 4),
         st.sampled_from([0, 1, 100, BLOCK_SIZE, SIZE, 2**50]),
         st.just(0),
@@ -710,9 +710,9 @@ class LyingSharerTests(SynchronousTestCase):
         self.assertLessEqual(sum(len(b.data) for each in told for b in each.blocks), MIB)
         for each in told:
             if ROOT in each.events:
-                offered = next(event for event in each.events if isinstance(event, Offer))
-                had = 1 if each is told[1] and offered.version == "v1" and offered.size else 0
-                self.assertEqual(len(each.blocks), block_count(offered.size) - had)
+                announced = next(event for event in each.events if isinstance(event, FileHeader))
+                had = 1 if each is told[1] and announced.version == "v1" and announced.size else 0
+                self.assertEqual(len(each.blocks), block_count(announced.size) - had)
                 self.assertFalse(each is told[0] and is_cancelled)
 
 
@@ -732,7 +732,7 @@ class AnyOrderTests(SynchronousTestCase):
         """However pieces are cut, repeated and reordered among the messages, blocks and credit are the same."""
         receiver, told = make_receiver(3 * MIB), Told()
         request = receiver.get(told, ("a",), "v1", want)
-        wanted, _ = named_blocks(request, offer())
+        wanted, _ = named_blocks(request, header())
         pieces: list[tuple[int, int]] = []
         sent = 0
         for first, end in byte_ranges(wanted, SIZE):
@@ -744,7 +744,7 @@ class AnyOrderTests(SynchronousTestCase):
             sent += end - first
         said = [digests(index) for run in wanted for index in range(*run)]
         rng.shuffle(said)
-        messages: list[Message] = [offer(), *said, End(1, ROOT, sent)]
+        messages: list[Message] = [header(), *said, End(1, ROOT, sent)]
         pieces += rng.choices(pieces, k=rng.randrange(8))
         rng.shuffle(pieces)
         receiver.size_received(1, SIZE)

@@ -41,11 +41,11 @@ from p2pshare.wire.transfer_messages import (
     EntryKind,
     Failed,
     Fault,
+    FileHeader,
     Get,
     Job,
     List,
     Listing,
-    Offer,
     Stopped,
 )
 from tests import examples
@@ -98,7 +98,7 @@ class Sharer:
                 case JobTold(job):
                     self.jobs.append(job)
                 case TransferStarted(transfer):
-                    assert transfer.offer is not None
+                    assert transfer.header is not None
 
     def work(self, work: Work) -> None:
         """Do the work that was handed out."""
@@ -109,14 +109,14 @@ class Sharer:
                 if fault := self.broken.get(transfer.request.path):
                     self.core.failed(transfer, fault)
                     return
-                offer = Offer(transfer.id, transfer.request.preview, 0, False, "v1")
-                block = ReadBlock(0, _ZEROS[: offer.size], digest(0))
-                self.core.opened_whole(transfer, offer, block, b"r" * 32)
+                header = FileHeader(transfer.id, transfer.request.preview, 0, False, "v1")
+                block = ReadBlock(0, _ZEROS[: header.size], digest(0))
+                self.core.opened_whole(transfer, header, block, b"r" * 32)
             case ReadWork(transfer, indexes):
                 if fault := self.broken.get(("read", *transfer.request.path)):
                     self.core.failed(transfer, fault)
                     return
-                size = transfer.offer.size if transfer.offer else 0
+                size = transfer.header.size if transfer.header else 0
                 blocks = [ReadBlock(i, _ZEROS[: block_length(size, i)], digest(i)) for i in indexes]
                 self.core.blocks_read(transfer, blocks)
             case DigestWork(_, indexes):
@@ -142,18 +142,18 @@ class Sharer:
                 self.core.failed(transfer, fault)
                 continue
             size = int(path[0])
-            offer = Offer(transfer.id, size, 0, False, "v1")
+            header = FileHeader(transfer.id, size, 0, False, "v1")
             if size > BLOCK_SIZE:
                 if large:
                     large -= 1
                     self.opened.add(transfer)
-                    self.core.opened(transfer, offer)
+                    self.core.opened(transfer, header)
                 else:
                     self.core.too_large(transfer)
             elif size <= small:
                 small -= size
                 block = ReadBlock(0, _ZEROS[:size], digest(0)) if size else None
-                self.core.opened_whole(transfer, offer, block, b"r" * 32)
+                self.core.opened_whole(transfer, header, block, b"r" * 32)
         self.core.batch_done(work)
 
     def send(self, pieces: int = 10**9, piece_max: int = PIECE_MAX) -> None:
@@ -230,10 +230,10 @@ class TransferTests(SynchronousTestCase):
         self.sharer = Sharer()
 
     def test_small(self) -> None:
-        """A small file is an offer, a block, its bytes and an end; then the opener confirms it."""
+        """A small file is a header, a block, its bytes and an end; then the opener confirms it."""
         self.sharer.say(RICH, get(1, 5))
         self.sharer.run()
-        self.assertEqual(self.sharer.words(), ["offer 1", "digests 1", "1+5", "end 1"])
+        self.assertEqual(self.sharer.words(), ["file 1", "digests 1", "1+5", "end 1"])
         self.assertEqual(self.sharer.outcomes(), {})
         self.sharer.say(Done((1,)))
         self.sharer.run()
@@ -244,7 +244,7 @@ class TransferTests(SynchronousTestCase):
         """An empty file has no block, and needs no credit."""
         self.sharer.say(get(1, 0))
         self.sharer.run()
-        self.assertEqual(self.sharer.words(), ["offer 1", "end 1"])
+        self.assertEqual(self.sharer.words(), ["file 1", "end 1"])
 
     def test_large(self) -> None:
         """A large file goes out block by block in ascending order, in pieces that lie in one block each."""
@@ -269,7 +269,7 @@ class TransferTests(SynchronousTestCase):
         self.sharer.run()
         self.assertEqual(
             self.sharer.words(),
-            ["offer 1", "digests 1", "1+64", "end 1", "offer 2", "digests 2", "2+512", "end 2"],
+            ["file 1", "digests 1", "1+64", "end 1", "file 2", "digests 2", "2+512", "end 2"],
         )
 
     def test_no_preview(self) -> None:
@@ -389,10 +389,10 @@ class CreditTests(SynchronousTestCase):
         return sum(each[2] for each in self.sharer.out if isinstance(each, tuple))
 
     def test_within(self) -> None:
-        """No more goes out than there is credit for, over all transfers together; offers go out without it."""
+        """No more goes out than there is credit for, over all transfers together; headers go out without it."""
         self.sharer.say(get(1, 2 * MIB), get(2, 10))
         self.sharer.run()
-        self.assertEqual(self.sharer.words(), ["offer 1", "offer 2"])
+        self.assertEqual(self.sharer.words(), ["file 1", "file 2"])
         self.sharer.say(Credit(300_000))
         self.sharer.run()
         self.assertEqual(self.sent(), 300_000)

@@ -28,7 +28,7 @@ from p2pshare.wire.transfer_messages import (
     Cancelled,
     End,
     Failed,
-    Offer,
+    FileHeader,
     Runs,
     Stopped,
     parse_message,
@@ -86,7 +86,7 @@ class Sharing(Party):
             if (message := core.next_message()) is not None:
                 self.say(message)
                 match message:
-                    case Offer(number, size):
+                    case FileHeader(number, size):
                         self.up.begin(number, size)
                     case End(number):
                         self.up.finish(number)

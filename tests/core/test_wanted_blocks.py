@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.wanted_blocks import byte_ranges, named_blocks
 from p2pshare.wire.blocks import BLOCK_SIZE
-from p2pshare.wire.transfer_messages import Get, Offer, Run
+from p2pshare.wire.transfer_messages import FileHeader, Get, Run
 
 RUNS = st.lists(st.integers(0, 30), unique=True, max_size=12).map(
     lambda ends: tuple(zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False))
@@ -28,8 +28,8 @@ class NamedBlocksTests(SynchronousTestCase):
     ) -> None:
         """Blocks are named within the file, and for its version; of another version, all blocks are wanted."""
         size = max(0, count * BLOCK_SIZE - 7)
-        offer = Offer(1, size, 0, False, "v1")
-        wanted, ahead = named_blocks(Get(1, ("a",), version, want, digests), offer)
+        header = FileHeader(1, size, 0, False, "v1")
+        wanted, ahead = named_blocks(Get(1, ("a",), version, want, digests), header)
         whole = set(range(count))
         if want is None or version == "v2":
             want = ((0, count),)

@@ -32,10 +32,10 @@ from p2pshare.wire.transfer_messages import (
     EntryKind,
     Failed,
     Fault,
+    FileHeader,
     Get,
     List,
     Listing,
-    Offer,
     Omission,
     Omitted,
 )
@@ -252,15 +252,15 @@ class MemorySharer:
         return [get for get in self.heard_of(Get) if get.path not in self.folders]
 
 
-def offer_of(session: MemorySession, get: Get) -> Offer:
-    """Return the offer of an honest sharer for a file."""
+def header_of(session: MemorySession, get: Get) -> FileHeader:
+    """Return the header of an honest sharer for a file."""
     sharer = session.sharer
     size = len(sharer.files[get.path])
-    return Offer(get.id, size, MTIME, get.path in sharer.executable, sharer.version(get.path))
+    return FileHeader(get.id, size, MTIME, get.path in sharer.executable, sharer.version(get.path))
 
 
 def give(session: MemorySession, get: Get, until: int | None = None) -> None:
-    """Send an offer, then the blocks before `until`; after the last one, the end."""
+    """Send a header, then the blocks before `until`; after the last one, the end."""
     sharer = session.sharer
     data = sharer.files.get(get.path)
     if data is None:
@@ -268,10 +268,10 @@ def give(session: MemorySession, get: Get, until: int | None = None) -> None:
             Failed(get.id, Fault.IS_FOLDER if get.path in sharer.folders else Fault.NOT_FOUND)
         )
         return
-    offer = offer_of(session, get)
-    session.say(offer)
+    header = header_of(session, get)
+    session.say(header)
     blocks = [data[at : at + BLOCK_SIZE] for at in range(0, len(data), BLOCK_SIZE)]
-    wanted, _ = named_blocks(get, offer)
+    wanted, _ = named_blocks(get, header)
     sent = 0
     for index, block in enumerate(blocks[:until]):
         if index in wanted:

@@ -36,7 +36,7 @@ from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import parse_path
 from p2pshare.wire.session_messages import VERSION, Hello
-from p2pshare.wire.transfer_messages import Fault, Listing, Offer
+from p2pshare.wire.transfer_messages import Fault, FileHeader, Listing
 from tests.net.session_pairs import ALICE, BOB
 from tests.storage.share_case import a_bit_later
 
@@ -56,10 +56,10 @@ class Fetched:
         self.faults: list[Fault] = []
         self.interruptions = 0
 
-    def offered(self, offer: Offer) -> None:
-        """Any offer is wanted."""
+    def announced(self, header: FileHeader) -> None:
+        """Any header is wanted."""
 
-    def outgrown(self, offer: Offer) -> None:
+    def outgrown(self, header: FileHeader) -> None:
         raise AssertionError("any size is wanted")
 
     def block_arrived(self, block: ArrivedBlock) -> None:

@@ -15,7 +15,7 @@ from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.storage.settings import Via
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.paths import parse_path
-from p2pshare.wire.transfer_messages import Fault, Offer
+from p2pshare.wire.transfer_messages import Fault, FileHeader
 from tests.peer.loopback import Datagrams
 from tests.peer.sharers import AliceShares, SharersTestCase, reactor
 
@@ -31,10 +31,10 @@ class Fetched:
         self.data = b""
         self.done: Deferred[str] = Deferred()
 
-    def offered(self, offer: Offer) -> None:
-        """Any offer is wanted."""
+    def announced(self, header: FileHeader) -> None:
+        """Any header is wanted."""
 
-    def outgrown(self, offer: Offer) -> None:
+    def outgrown(self, header: FileHeader) -> None:
         raise AssertionError("any size is wanted")
 
     def block_arrived(self, block: ArrivedBlock) -> None:

@@ -81,7 +81,7 @@ class Visitor:
         self.data += data
 
     def size_received(self, transfer: int, size: int) -> None:
-        """Ignore it: the offer tells it, too."""
+        """Ignore it: the header tells it, too."""
 
     def fin_received(self, transfer: int) -> Sequence[Range]:
         """Miss nothing."""

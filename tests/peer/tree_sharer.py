@@ -11,7 +11,7 @@ from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire import blocks
-from p2pshare.wire.transfer_messages import Digests, End, Failed, Get, List, Listing, Offer
+from p2pshare.wire.transfer_messages import Digests, End, Failed, FileHeader, Get, List, Listing
 from tests.peer.memory_sharer import MemorySession, MemorySharer
 from tests.storage.share_case import a_bit_later, opened
 
@@ -52,9 +52,9 @@ class TreeSharer(MemorySharer):
             file.close()
 
     def _send(self, session: MemorySession, get: Get, file: Any) -> None:
-        offer = Offer(get.id, file.size, file.mtime_ns, file.executable, file.version)
-        session.say(offer)
-        wanted, _ = named_blocks(get, offer)
+        header = FileHeader(get.id, file.size, file.mtime_ns, file.executable, file.version)
+        session.say(header)
+        wanted, _ = named_blocks(get, header)
         sent = 0
         for first, end in wanted:
             for index in range(first, end):

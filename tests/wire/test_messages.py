@@ -30,7 +30,7 @@ from tests.wire.sessions import MESSAGES
 
 VECTORS = json.loads((Path(__file__).parent / "session_vectors.json").read_text())
 
-OFFER = {"m": "offer", "id": 1, "size": 1, "mtime": [0, 0], "executable": False, "version": "v"}
+HEADER = {"m": "file", "id": 1, "size": 1, "mtime": [0, 0], "executable": False, "version": "v"}
 WRONG: tuple[dict[str, Any], ...] = (
     {"m": "hello", "v": 0, "agent": "a", "credit": 1},
     {"m": "hello", "v": 1, "agent": "a", "credit": -1},
@@ -109,16 +109,16 @@ WRONG: tuple[dict[str, Any], ...] = (
     {"m": "get", "id": 1, "path": "a", "want": [[False, 2]]},
     {"m": "get", "id": 1, "path": "a", "want": [[2 * n, 2 * n + 1] for n in range(RUNS_MAX + 1)]},
     {"m": "get", "id": 1, "path": "a", "digests": [[1, 2], [1, 2]]},
-    {**OFFER, "size": 2**50 + 1},
-    {**OFFER, "size": -1},
-    {**OFFER, "size": 1.5},
-    {**OFFER, "mtime": 0},
-    {**OFFER, "mtime": [2**53, 0]},
-    {**OFFER, "mtime": [-(2**53), 0]},
-    {**OFFER, "mtime": [0, 10**9]},
-    {**OFFER, "mtime": [0.5, 0]},
-    {**OFFER, "mtime": [0, 0, 0]},
-    {**OFFER, "version": ""},
+    {**HEADER, "size": 2**50 + 1},
+    {**HEADER, "size": -1},
+    {**HEADER, "size": 1.5},
+    {**HEADER, "mtime": 0},
+    {**HEADER, "mtime": [2**53, 0]},
+    {**HEADER, "mtime": [-(2**53), 0]},
+    {**HEADER, "mtime": [0, 10**9]},
+    {**HEADER, "mtime": [0.5, 0]},
+    {**HEADER, "mtime": [0, 0, 0]},
+    {**HEADER, "version": ""},
     {"m": "digests", "id": 1, "first": 2**30, "digests": "00" * 32},
     {"m": "digests", "id": 1, "first": 0, "digests": ""},
     {"m": "digests", "id": 1, "first": 0, "digests": "00" * 31},

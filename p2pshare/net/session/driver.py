@@ -47,7 +47,7 @@ from p2pshare.net.session.interfaces import Channel, SessionOwner
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.keys import KEY_SIZE, PublicKey
 from p2pshare.wire.session_messages import Credit, Hello, Message, Refusal, Welcome
-from p2pshare.wire.transfer_messages import Cancel, End, Failed, Fault, Get, Offer
+from p2pshare.wire.transfer_messages import Cancel, End, Failed, Fault, FileHeader, Get
 
 READ_SIZE = 256 * 1024  # bytes read at once, where no intake allows less
 CLOSE_WAIT = 3.0  # seconds for the other end to take what was sent and to hang up
@@ -144,7 +144,7 @@ class SessionDriver:
         if self._intake is not None:
             self._intake.earn(_earned(message))
         match message:
-            case Offer():
+            case FileHeader():
                 self._channel.begin(message.id, message.size)
             case End():
                 self._channel.finish(message.id)

@@ -1,6 +1,6 @@
 """One request for a large file: its blocks on their way from the session to the disk.
 
-Theory of operation. A transfer stands between two sides that do not wait for each other. The session delivers an offer,
+Theory of operation. A transfer stands between two sides that do not wait for each other. The session delivers a header,
 blocks and an end, or breaks. The disk prepares the part, writes blocks and syncs them, in threads. `_TRANSITIONS` says
 what each event means in each state.
 
@@ -33,7 +33,7 @@ from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.job_parts import JobContext
 from p2pshare.storage.incoming.partial_file import Incoming
 from p2pshare.wire.paths import RemotePath
-from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer, Runs
+from p2pshare.wire.transfer_messages import Cancelled, Fault, FileHeader, Runs
 
 CHECKPOINT_BYTES = 32 * 1024 * 1024  # bytes written since the last checkpoint that start another
 CHECKPOINT_TIME = 0.5  # seconds from one checkpoint to the next while blocks arrive
@@ -43,7 +43,7 @@ class TransferState(enum.Enum):
     """The state of a transfer."""
 
     ASKED = "nothing has arrived"
-    PREPARING = "the file is offered, and the part is being opened or its room reserved"
+    PREPARING = "the file is announced, and the part is being opened or its room reserved"
     WRITING = "blocks are written as they arrive"
     ENDING = "the session has said its last word before the part is prepared"
     DRAINING = "the session has said its last word, and the last blocks are being written"
@@ -54,7 +54,7 @@ class TransferState(enum.Enum):
 class TransferEvent(enum.Enum):
     """Something that may change the state."""
 
-    OFFERED = "the file is offered"
+    ANNOUNCED = "the file is announced"
     PREPARED = "the part is ready for blocks"
     ENDED = "the session has said its last word"
     ABORTED = "this side gives up"
@@ -63,7 +63,7 @@ class TransferEvent(enum.Enum):
 
 _S, _E = TransferState, TransferEvent
 _TRANSITIONS: dict[TransferState, dict[TransferEvent, TransferState]] = {
-    _S.ASKED: {_E.OFFERED: _S.PREPARING, _E.ENDED: _S.DRAINING, _E.ABORTED: _S.ABORTING},
+    _S.ASKED: {_E.ANNOUNCED: _S.PREPARING, _E.ENDED: _S.DRAINING, _E.ABORTED: _S.ABORTING},
     _S.PREPARING: {_E.PREPARED: _S.WRITING, _E.ENDED: _S.ENDING, _E.ABORTED: _S.ABORTING},
     _S.WRITING: {_E.ENDED: _S.DRAINING, _E.ABORTED: _S.ABORTING},
     _S.ENDING: {_E.PREPARED: _S.DRAINING, _E.ABORTED: _S.ABORTING},
@@ -80,18 +80,18 @@ class BlockTransfer:
     def __init__(
         self,
         context: JobContext,
-        on_offer: Callable[[Offer], object],
+        on_header: Callable[[FileHeader], object],
         on_written: Callable[[int], object],
         on_end: Callable[[], object] = lambda: None,
     ) -> None:
         """Args:
         context: of the job.
-        on_offer: called with the offer; calls `prepare`, or `refuse` if the offer is of no use.
+        on_header: called with the header; calls `prepare`, or `refuse` if the header is of no use.
         on_written: called with the bytes of each block that is written.
         on_end: called when the whole file has arrived.
         """
         self._context = context
-        self._on_offer = on_offer
+        self._on_header = on_header
         self._on_written = on_written
         self._on_end = on_end
         self._incoming: Incoming | None = None  # once it is prepared
@@ -104,7 +104,7 @@ class BlockTransfer:
         self.state = TransferState.ASKED
         self.number: int | None = None
         """Until the transfer is cancelled, has failed, or its end was reported to the sharer."""
-        self.offer: Offer | None = None
+        self.header: FileHeader | None = None
         self.held = 0
         """Bytes of whole blocks that are in memory."""
         self.outcome: Deferred[bytes | Fault | None] = Deferred()
@@ -120,13 +120,13 @@ class BlockTransfer:
         first.take_over(self)
 
     def prepare(self, opening: Coroutine[Any, Any, Incoming]) -> None:
-        """Open the part for the blocks of the offer."""
-        self._move(TransferEvent.OFFERED)
+        """Open the part for the blocks of the header."""
+        self._move(TransferEvent.ANNOUNCED)
         self._threads += 1
         Deferred.fromCoroutine(opening).addCallbacks(self._prepared, self._thread_failed)
 
     def refuse(self, why: Fault) -> None:
-        """End the transfer since its offer is of no use."""
+        """End the transfer since its header is of no use."""
         self.cancel(Cancelled.BY_USER)
         self._end(why)
 
@@ -160,12 +160,12 @@ class BlockTransfer:
             syncing = self._context.disk.run(incoming.sync)
             syncing.addBoth(self._synced).addErrback(self._context.stop)
 
-    def offered(self, offer: Offer) -> None:
-        """Let the owner judge the offer."""
-        self.offer = offer
-        self._on_offer(offer)
+    def announced(self, header: FileHeader) -> None:
+        """Let the owner judge the header."""
+        self.header = header
+        self._on_header(header)
 
-    def outgrown(self, offer: Offer) -> None:
+    def outgrown(self, header: FileHeader) -> None:
         """Nothing: any size was asked for."""
 
     def block_arrived(self, block: ArrivedBlock) -> None:

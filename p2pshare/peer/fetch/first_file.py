@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from p2pshare.core.incoming_transfer import ArrivedBlock, Receiver
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath
-from p2pshare.wire.transfer_messages import Fault, Offer
+from p2pshare.wire.transfer_messages import Fault, FileHeader
 
 
 class FirstFile:
@@ -33,7 +33,7 @@ class FirstFile:
         self.is_wanted = is_wanted
         self.number: int | None = None
         """The number of the transfer, until it is taken over or over."""
-        self.answer: Deferred[Offer | Fault | None] = Deferred()
+        self.answer: Deferred[FileHeader | Fault | None] = Deferred()
         """The first answer; None if the file was not requested, or the session was lost."""
         self.is_dropped = False
         """Whether nobody wants it any more."""
@@ -63,12 +63,12 @@ class FirstFile:
         """Let the item be looked up in a listing."""
         self._answer(None)
 
-    def offered(self, offer: Offer) -> None:
+    def announced(self, header: FileHeader) -> None:
         """See `Receiver`."""
-        self._pass_on(lambda receiver: receiver.offered(offer))
-        self._answer(offer)
+        self._pass_on(lambda receiver: receiver.announced(header))
+        self._answer(header)
 
-    def outgrown(self, offer: Offer) -> None:
+    def outgrown(self, header: FileHeader) -> None:
         """Nothing: any size was asked for."""
 
     def block_arrived(self, block: ArrivedBlock) -> None:
@@ -100,6 +100,6 @@ class FirstFile:
         else:
             event(self._receiver)
 
-    def _answer(self, answer: Offer | Fault | None) -> None:
+    def _answer(self, answer: FileHeader | Fault | None) -> None:
         if not self.answer.called:
             self.answer.callback(answer)

@@ -18,7 +18,7 @@ from p2pshare.storage.incoming.present_files import Absent, Present, Sought
 from p2pshare.storage.incoming.publishing import numbered
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath, format_path
-from p2pshare.wire.transfer_messages import Cancelled, Offer
+from p2pshare.wire.transfer_messages import Cancelled, FileHeader
 
 IN_USE_PATIENCE = 180.0  # seconds without progress in another process; a lost session costs it 120
 IN_USE_REMARK = 2.0  # seconds of waiting for another process after which the user is told
@@ -89,8 +89,8 @@ def sought(key: PublicKey, wanted: WantedFile, size: int, version: str) -> Sough
     Args:
         key: the sharer's key.
         wanted: the file.
-        size: its bytes, as listed or offered.
-        version: its version, as listed or offered.
+        size: its bytes, as listed or announced.
+        version: its version, as listed or announced.
     """
     origin = Origin(key, wanted.path)
     return Sought(wanted.place, origin, size, version, wanted.overwrite, wanted.is_claimed)
@@ -104,6 +104,6 @@ def found_file(wanted: WantedFile, present: Present) -> SavedFile:
     return SavedFile(wanted.path, path, size, 0, 0.0, True, root=root, is_renamed=is_renamed)
 
 
-def announced_by(offer: Offer) -> Announced:
-    """Return what an offer says of a file, for the disk."""
-    return Announced(offer.size, offer.mtime_ns, offer.executable, offer.version)
+def announced_by(header: FileHeader) -> Announced:
+    """Return what a header says of a file, for the disk."""
+    return Announced(header.size, header.mtime_ns, header.executable, header.version)

@@ -14,7 +14,7 @@ Theory of operation. A fetch is a sequence, so it is a coroutine: its position i
 
 * Events that do not come in sequence (messages, blocks, threads, the end of a session) are `BlockTransfer`'s, one for
   each request. A new request begins with a new transfer, so nothing of the last one needs to be reset.
-* Three errors lead back: `_Candidates` to the comparison (the offered version may be here), `InUse` to a wait for the
+* Three errors lead back: `_Candidates` to the comparison (the announced version may be here), `InUse` to a wait for the
   other process, `TooManyOpenFiles` to a pause. The part is suspended first where it is open. All others end the fetch.
 * `stop` aborts the transfer, ends the wait, and lets threads that hash ask `_is_stopping`. Then the coroutine ends by
   `Stopped`, and the part is suspended: what is verified is kept.
@@ -58,7 +58,7 @@ from p2pshare.storage.incoming.partial_file import Incoming
 from p2pshare.storage.incoming.present_files import Present, Sought, Stopped
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
 from p2pshare.wire.paths import format_path
-from p2pshare.wire.transfer_messages import RUNS_MAX, Cancelled, Fault, Offer, Runs
+from p2pshare.wire.transfer_messages import RUNS_MAX, Cancelled, Fault, FileHeader, Runs
 
 IN_USE_DELAY = 0.5  # seconds between two looks at a file that another process fetches
 READING_TICKS = 3  # ticks without an end, all blocks being here, after which the user is told
@@ -75,7 +75,7 @@ class _AlreadyHere(Exception):  # noqa: N818 - not an error
 
 
 class _Candidates(Exception):  # noqa: N818 - not an error
-    """Local files may have the content of the offered version."""
+    """Local files may have the content of the announced version."""
 
 
 class LargeFetch:
@@ -173,10 +173,10 @@ class LargeFetch:
         transfer.checkpoint(even_if_durable=True)
         if transfer.number is None:
             return
-        name, offer = self._context.remote.name, transfer.offer
+        name, header = self._context.remote.name, transfer.header
         if self.wanted.candidates:
             sentence = f"is here by name; {name} still reads its file, to compare."
-        elif offer is not None and self._had and self.bytes_here >= offer.size:
+        elif header is not None and self._had and self.bytes_here >= header.size:
             sentence = f"is all here; {name} still reads what was fetched earlier, to compare."
         else:
             return
@@ -196,7 +196,7 @@ class LargeFetch:
         while True:
             version, want, rest = _missing_of(self._incoming)
             try:
-                root = await self._request(version, want, self._offered, self._free_slot)
+                root = await self._request(version, want, self._announced, self._free_slot)
             except _Candidates:
                 tries = await self._compare(tries)
                 continue
@@ -227,7 +227,7 @@ class LargeFetch:
         self,
         version: str,
         want: Runs | None,
-        on_offer: Callable[[Offer], object],
+        on_header: Callable[[FileHeader], object],
         on_end: Callable[[], object] = lambda: None,
     ) -> bytes | Fault | None:
         """Request the file once; return as `BlockTransfer.outcome` does."""
@@ -239,7 +239,7 @@ class LargeFetch:
             except P2pshareError as error:
                 context.stop(error)
                 raise Stopped from error
-        self._transfer = BlockTransfer(context, on_offer, self._block_written, on_end)
+        self._transfer = BlockTransfer(context, on_header, self._block_written, on_end)
         first, self.wanted = self.wanted.first, replace(self.wanted, first=None)
         if first is None:
             self._transfer.begin(self.wanted.path, version, want)
@@ -247,22 +247,22 @@ class LargeFetch:
             self._transfer.take_over(first)
         return await self._transfer.outcome
 
-    def _offered(self, offer: Offer) -> None:
-        self._know_size(offer)
+    def _announced(self, header: FileHeader) -> None:
+        self._know_size(header)
         assert self._transfer is not None
-        self._transfer.prepare(self._open_part(offer))
+        self._transfer.prepare(self._open_part(header))
 
-    async def _open_part(self, offer: Offer) -> Incoming:
+    async def _open_part(self, header: FileHeader) -> Incoming:
         """Continue the part that is open, or begin a new one.
 
         Raises:
-            _AlreadyHere: the offered version is here.
+            _AlreadyHere: the announced version is here.
             _Candidates: it may be here.
             P2pshareError: it cannot be saved.
         """
-        disk, part, announced = self._context.disk, self._incoming, announced_by(offer)
+        disk, part, announced = self._context.disk, self._incoming, announced_by(header)
         if part is not None:
-            if announced == replace(part.announced, executable=offer.executable):
+            if announced == replace(part.announced, executable=header.executable):
                 part.announced = announced
                 await disk.run(part.reserve)
                 return part
@@ -273,7 +273,7 @@ class LargeFetch:
             self._had = self._written = 0
             await self._close_part(Incoming.discard)
         if not self.wanted.is_claimed:
-            await self._look_up(offer.size, offer.version)
+            await self._look_up(header.size, header.version)
             if self.wanted.candidates:
                 raise _Candidates
         wanted = self.wanted
@@ -318,11 +318,11 @@ class LargeFetch:
                 root = await self._request(wanted.version, (), self._judge)
             if root is None:
                 continue
-            if root is Fault.CHANGED and self._transfer and (offer := self._transfer.offer):
+            if root is Fault.CHANGED and self._transfer and (header := self._transfer.header):
                 changes += 1
                 if changes < CHANGES_MAX:
                     await self._wait(deferLater(self._context.reactor, CHANGED_DELAY))
-                    await self._look_up(offer.size, offer.version)
+                    await self._look_up(header.size, header.version)
                 else:  # it is fetched as it is by then
                     await self._settle((), b"")
             elif isinstance(root, Fault):
@@ -332,10 +332,10 @@ class LargeFetch:
                 await self._settle(wanted.candidates, root)
         return tries
 
-    def _judge(self, offer: Offer) -> None:
+    def _judge(self, header: FileHeader) -> None:
         """Let a comparison end if the file has changed since it was listed."""
-        self._know_size(offer)
-        if (offer.size, offer.version) != (self.wanted.size, self.wanted.version):
+        self._know_size(header)
+        if (header.size, header.version) != (self.wanted.size, self.wanted.version):
             assert self._transfer is not None
             self._transfer.refuse(Fault.CHANGED)
 
@@ -374,10 +374,10 @@ class LargeFetch:
     def _sought(self, size: int, version: str) -> Sought:
         return sought(self._context.remote.key, self.wanted, size, version)
 
-    def _know_size(self, offer: Offer) -> None:
-        if self._size != offer.size:
-            self._context.tally.known_better(self._size, offer.size)
-            self._size = offer.size
+    def _know_size(self, header: FileHeader) -> None:
+        if self._size != header.size:
+            self._context.tally.known_better(self._size, header.size)
+            self._size = header.size
 
     async def _wait_for_other(self, error: InUse) -> None:
         """Wait while another process fetches the file and makes progress.

@@ -32,8 +32,8 @@ from p2pshare.wire.transfer_messages import (
     Entry,
     EntryKind,
     Fault,
+    FileHeader,
     Listing,
-    Offer,
     parse_message,
 )
 
@@ -75,7 +75,7 @@ class WantedFile:
     place: Place
     """With its own names; once it is looked up, with its local names."""
     size: int | None
-    """Bytes as listed; None if unknown before the offer."""
+    """Bytes as listed; None if unknown before the header."""
     version: str
     """As listed; empty if unknown."""
     overwrite: bool
@@ -281,7 +281,7 @@ class JobPlan:
         """Yield a file, or a folder with everything in it, of exactly this name."""
         first, self._first = self._first, None
         answer = None if first is None else await first.answer
-        if isinstance(answer, Offer):
+        if isinstance(answer, FileHeader):
             yield _file_page(item, path, name, answer.size, answer.version, first)
             return
         is_folder = answer is Fault.IS_FOLDER

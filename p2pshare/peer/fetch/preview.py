@@ -14,7 +14,7 @@ from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.remote_faults import error_of
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.paths import RemotePath, format_path
-from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
+from p2pshare.wire.transfer_messages import Cancelled, Fault, FileHeader
 
 PREVIEW_MAX = 64 * 1024  # bytes
 
@@ -45,11 +45,11 @@ class _Request:
         self._data = b""
         self._digests: tuple[bytes, ...] = ()
 
-    def offered(self, offer: Offer) -> None:
+    def announced(self, header: FileHeader) -> None:
         """See `Receiver`."""
-        self._size = offer.size
+        self._size = header.size
 
-    def outgrown(self, offer: Offer) -> None:
+    def outgrown(self, header: FileHeader) -> None:
         """See `Receiver`; nothing larger is a preview."""
         self._fail()
 

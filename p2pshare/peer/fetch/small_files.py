@@ -53,7 +53,7 @@ from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.present_files import Absent, Present
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import format_path
-from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
+from p2pshare.wire.transfer_messages import Cancelled, Fault, FileHeader
 
 STORE_MAX = 128  # files that are stored in one batch
 HELD_DELAY = 0.1  # seconds before a file that cannot be stored yet is tried again
@@ -68,7 +68,7 @@ class SmallFetch:
     """One such file; a `Receiver`."""
 
     __slots__ = (
-        "_all", "block", "held_at", "number", "offer", "root", "size", "started", "tries", "wanted",
+        "_all", "block", "header", "held_at", "number", "root", "size", "started", "tries", "wanted",
     )  # fmt: skip
 
     def __init__(self, fetches: SmallFetches, wanted: WantedFile) -> None:
@@ -79,13 +79,13 @@ class SmallFetch:
         self.number = 0
         self.started = 0.0
         self.held_at: float | None = None  # when storing was put off for the first time
-        self.offer: Offer | None = None
+        self.header: FileHeader | None = None
         self.block: ArrivedBlock | None = None
         self.root = b""
 
-    def offered(self, offer: Offer) -> None:
-        """Take the offer."""
-        self.offer = offer
+    def announced(self, header: FileHeader) -> None:
+        """Take the header."""
+        self.header = header
 
     def block_arrived(self, block: ArrivedBlock) -> None:
         """Take the content."""
@@ -96,9 +96,9 @@ class SmallFetch:
         self.root = root
         self._all.arrived(self)
 
-    def outgrown(self, offer: Offer) -> None:
+    def outgrown(self, header: FileHeader) -> None:
         """Request the file as a large one."""
-        self._all.outgrown(self, offer)
+        self._all.outgrown(self, header)
 
     def failed(self, why: Fault) -> None:
         """Take the reason why the sharer does not send it."""
@@ -116,14 +116,14 @@ class SmallFetch:
 
     def whole(self, origin: Origin, place: Place) -> WholeFile | None:
         """Return what is to be stored; None if the content was not requested."""
-        assert self.offer is not None
+        assert self.header is not None
         block = self.block
-        if block is None and self.offer.size:
+        if block is None and self.header.size:
             return None
         return WholeFile(
             place,
             origin,
-            announced_by(self.offer),
+            announced_by(self.header),
             b"" if block is None else block.data,
             () if block is None else (block.digest,),
             self.root,
@@ -182,7 +182,7 @@ class SmallFetches:
 
     @property
     def _held(self) -> list[SmallFetch]:
-        return [each for each in self._delayed if each.offer is not None]
+        return [each for each in self._delayed if each.header is not None]
 
     @property
     def bytes_coming(self) -> int:
@@ -252,13 +252,13 @@ class SmallFetches:
         self._arrived.append(fetch)
         self._soon()
 
-    def outgrown(self, fetch: SmallFetch, offer: Offer) -> None:
+    def outgrown(self, fetch: SmallFetch, header: FileHeader) -> None:
         """Request a file that has grown since it was listed as what it is now."""
         self._gone(fetch)
         wanted = fetch.wanted
         fetch.tries += 1
-        # Without a claimed name, it has to be looked up again with the size that it has when it is offered.
-        size, version = (offer.size, offer.version) if wanted.is_claimed else (None, "")
+        # Without a claimed name, it has to be looked up again with the size that it has when it is announced.
+        size, version = (header.size, header.version) if wanted.is_claimed else (None, "")
         self._context.tally.known_better(wanted.size, size or 0)
         fetch.wanted = replace(wanted, size=size, version=version, candidates=(), tries=fetch.tries)
         if fetch.tries >= TRIES_MAX:
@@ -311,7 +311,7 @@ class SmallFetches:
 
     def _leave(self, fetch: SmallFetch) -> None:
         fetch.release()
-        fetch.offer = None
+        fetch.header = None
         self._context.remote.in_flight.small_left(fetch.size)
 
     def _fail(self, fetch: SmallFetch, why: Fault) -> None:
@@ -328,14 +328,14 @@ class SmallFetches:
         )
         done: list[int] = []
         for fetch, absent, outcome in outcomes:
-            offer = fetch.offer
-            assert offer is not None
+            header = fetch.header
+            assert header is not None
             if absent is not None:
                 fetch.wanted = context.placed(fetch.wanted, absent)
             if isinstance(outcome, InUse | TooManyOpenFiles) and self._may_wait(fetch, outcome):
                 continue
             self._leave(fetch)
-            wanted, size = fetch.wanted, offer.size
+            wanted, size = fetch.wanted, header.size
             if outcome is None:  # no local file has its content, which was not requested
                 context.remote.cancel(fetch.number, Cancelled.BY_USER)
                 self._queue.appendleft(fetch)
@@ -391,11 +391,11 @@ def _store(key: PublicKey, rows: list[tuple[IncomingFolder, list[SmallFetch]]]) 
         absents: dict[SmallFetch, Absent] = {}
         whole: dict[SmallFetch, WholeFile] = {}
         for fetch in row:
-            wanted, offer = fetch.wanted, fetch.offer
-            assert offer is not None
+            wanted, header = fetch.wanted, fetch.header
+            assert header is not None
             place, absent = wanted.place, None
             if wanted.candidates:
-                wants = sought(key, wanted, offer.size, offer.version)
+                wants = sought(key, wanted, header.size, header.version)
                 try:
                     found = folder.settle(wants, wanted.candidates, fetch.root)
                 except P2pshareError as error:

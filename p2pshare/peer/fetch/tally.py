@@ -78,7 +78,7 @@ class JobTally:
         self.bytes_listed += size
 
     def known_better(self, listed: int | None, size: int) -> None:
-        """Correct the listed size of a file to the offered one."""
+        """Correct the listed size of a file to the announced one."""
         self.bytes_listed += size - (listed or 0)
 
     def saved(self, size: int) -> None:

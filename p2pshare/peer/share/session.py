@@ -39,7 +39,7 @@ from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
 from p2pshare.wire.session_messages import Message
-from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
+from p2pshare.wire.transfer_messages import Cancelled, Fault, FileHeader
 
 OPEN_AT_ONCE = 16  # files that are opened before the remaining memory is looked at again
 LIMITED_TIME = 0.05  # seconds of a limited rate that go in one piece
@@ -141,7 +141,7 @@ class ServedSession:
 
     def _distrust(self, transfer: Transfer) -> None:
         """Forget the cached digests of a large file that its receiver calls corrupt."""
-        if transfer.why is not Cancelled.CORRUPT or transfer.offer is None or transfer.is_whole:
+        if transfer.why is not Cancelled.CORRUPT or transfer.header is None or transfer.is_whole:
             return
         tree, viewer, path = self._tree, self._session.name, transfer.request.path
         forgetting = run_in_thread(self._reactor, tree.distrust, viewer, path)
@@ -272,7 +272,7 @@ class ServedSession:
                 case _ if large_files > 0:
                     large_files -= 1
                     self._files[transfer] = each
-                    core.opened(transfer, _offer(transfer, each))
+                    core.opened(transfer, _header(transfer, each))
                 case _:
                     self._close(each)
                     core.too_large(transfer)
@@ -286,7 +286,7 @@ class ServedSession:
 
     def _opened_whole(self, transfer: Transfer, file: WholeOutgoing) -> None:
         block = None if file.digest is None else ReadBlock(0, file.data, file.digest)
-        self._core.opened_whole(transfer, _offer(transfer, file), block, file.root)
+        self._core.opened_whole(transfer, _header(transfer, file), block, file.root)
 
     def _may_wait(self) -> bool:
         """Whether files are tried again that could not be opened because too many are open."""
@@ -352,8 +352,8 @@ class _Pace:
         self._on_allowed()
 
 
-def _offer(transfer: Transfer, file: OutgoingFile | WholeOutgoing) -> Offer:
-    return Offer(transfer.id, file.size, file.mtime_ns, file.executable, file.version)
+def _header(transfer: Transfer, file: OutgoingFile | WholeOutgoing) -> FileHeader:
+    return FileHeader(transfer.id, file.size, file.mtime_ns, file.executable, file.version)
 
 
 def _open(tree: ShareTree, viewer: str, work: OpenWork) -> list[Opened]:

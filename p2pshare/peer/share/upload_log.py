@@ -134,7 +134,7 @@ class SessionUploads:
         self._announced, self._since = job, _Sent()
 
     def started(self, transfer: Transfer) -> None:
-        """Add a transfer that was offered."""
+        """Add a transfer whose file was announced."""
         if self._is_over:
             return
         self._log_beginning()
@@ -265,7 +265,7 @@ class _NameLog:
     def add(self, transfer: Transfer, seconds: float) -> None:
         """Log or count a transfer that took so long."""
         assert transfer.outcome is not None
-        size = 0 if transfer.offer is None else transfer.offer.size
+        size = 0 if transfer.header is None else transfer.header.size
         if size >= LARGE and self._lines < LINES_MAX:
             self._lines += 1
             _log.info(

@@ -42,7 +42,7 @@ class Stopped(Exception):  # noqa: N818 - it is named after what happened
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """A remote file, as listed or offered."""
+    """A remote file, as listed or announced."""
 
     place: Place
     """Its local place."""

@@ -1,1 +1,1 @@
-"""Files that are offered: trees, listings, open files, cached digests."""
+"""Files that are shared: trees, listings, open files, cached digests."""

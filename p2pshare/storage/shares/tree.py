@@ -55,7 +55,7 @@ class ShareTree:
         index: FolderIndex,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Offer some shares.
+        """Prepare some shares for their listings and files.
 
         Args:
             shares: with different names.

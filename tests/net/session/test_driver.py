@@ -32,10 +32,10 @@ from p2pshare.wire.transfer_messages import (
     EntryKind,
     Failed,
     Fault,
+    FileHeader,
     Get,
     List,
     Listing,
-    Offer,
 )
 from tests.net.session_pairs import ALICE, BOB, HELLO, CountingClock, session_pair
 
@@ -596,9 +596,9 @@ class FloodTests(StreamTestCase):
         """An acceptor reads all answers that it asked for without a limit, however long they are."""
         pair = self.opened()
         entries = tuple(Entry((f"{n:0200}",), EntryKind.FOLDER, 0, 0) for n in range(500))
-        listing, offer = Listing(1, entries, more=False), Offer(1, 2**40, 0, False, "v")
+        listing, header = Listing(1, entries, more=False), FileHeader(1, 2**40, 0, False, "v")
         pair.opener_user.on_message = lambda message: pair.opener.send(
-            listing if isinstance(message, List) else offer
+            listing if isinstance(message, List) else header
         )
         for _ in range(2 * MESSAGES_BURST // 100):
             for _ in range(100):

@@ -12,7 +12,7 @@ from p2pshare.storage.incoming.journal import PartJournal
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
 from p2pshare.wire.transfer_messages import Cancel, Cancelled, Digests, End, Get, Runs
 from tests.peer.fetch.test_job import LARGE, JobTestCase
-from tests.peer.memory_sharer import MemorySession, give, offer_of
+from tests.peer.memory_sharer import MemorySession, give, header_of
 
 BLOCKS = [LARGE[at : at + BLOCK_SIZE] for at in range(0, len(LARGE), BLOCK_SIZE)]
 
@@ -36,7 +36,7 @@ class AnyOrderTests(JobTestCase):
         """Let alice send only these blocks, in this order, and no end."""
 
         def some(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get))
+            session.say(header_of(session, get))
             for index in indexes:
                 give_block(session, get, index)
 
@@ -47,7 +47,7 @@ class AnyOrderTests(JobTestCase):
         rng = random.Random(7)
 
         def shuffled(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get))
+            session.say(header_of(session, get))
             cut = [
                 (index * BLOCK_SIZE + at, block[at : at + 99_999])
                 for index, block in enumerate(BLOCKS)
@@ -110,7 +110,7 @@ class AnyOrderTests(JobTestCase):
         """Threat 10: no block is journalled that lacks bytes or its digest, or does not match it."""
 
         def lying(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get))
+            session.say(header_of(session, get))
             give_block(session, get, 3)
             session.data(get.id, 0, BLOCKS[0])
             session.data(get.id, BLOCK_SIZE, BLOCKS[1][:-1])
@@ -144,6 +144,6 @@ class AnyOrderTests(JobTestCase):
         self.alice.lose()
         self.alice.pass_time(3)
         self.successResultOf(running)
-        offer = offer_of(self.alice.sessions[-1], get := self.alice.gets()[-1])
-        self.assertEqual([*named_blocks(get, offer)[0]], [(0, 6)])
+        header = header_of(self.alice.sessions[-1], get := self.alice.gets()[-1])
+        self.assertEqual([*named_blocks(get, header)[0]], [(0, 6)])
         self.assertEqual((self.came(), len(self.remarks)), ({"large": LARGE}, 1))

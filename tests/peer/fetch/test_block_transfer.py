@@ -22,12 +22,12 @@ from p2pshare.peer.fetch.block_transfer import (
 )
 from p2pshare.peer.fetch.disk_work import MOMENT, DiskWork
 from p2pshare.testing.network import ThreadlessReactor
-from p2pshare.wire.transfer_messages import Cancelled, Fault, Offer
+from p2pshare.wire.transfer_messages import Cancelled, Fault, FileHeader
 from tests import examples
 from tests.peer.fetch.test_disk_work import Block, File
 
-OFFER = Offer(7, 1000, 1, False, "v1")
-STEPS = ["offer", "prepared", "block", "bad block", "end", "fault", "loss", "stop", "tick", "time"]
+HEADER = FileHeader(7, 1000, 1, False, "v1")
+STEPS = ["header", "prepared", "block", "bad block", "end", "fault", "loss", "stop", "tick", "time"]
 
 
 class Part(File):
@@ -57,10 +57,10 @@ class TransferTests(SynchronousTestCase):
             reactor=self.reactor,
             stop=self.fail,
         )
-        self.transfer = BlockTransfer(cast(Any, context), self.offered, lambda _: None)
+        self.transfer = BlockTransfer(cast(Any, context), self.announced, lambda _: None)
         self.transfer.begin(("x",), "", ())
 
-    def offered(self, _: Offer) -> None:
+    def announced(self, _: FileHeader) -> None:
         async def opening() -> Part:
             return await self.opening
 
@@ -81,11 +81,11 @@ class TransferTests(SynchronousTestCase):
         let_go = self.reactor.hold_threads() if is_slow else lambda: None
         is_open, transfer = True, self.transfer
         for step in [*steps, "stop"]:
-            if step == "offer" and is_open and transfer.offer is None:
-                transfer.offered(OFFER)
-            elif step == "prepared" and transfer.offer is not None and not self.opening.called:
+            if step == "header" and is_open and transfer.header is None:
+                transfer.announced(HEADER)
+            elif step == "prepared" and transfer.header is not None and not self.opening.called:
                 self.opening.callback(self.part)
-            elif "block" in step and is_open and transfer.offer is not None:
+            elif "block" in step and is_open and transfer.header is not None:
                 self.part._bad = 0 if step == "bad block" else None
                 self.blocks.append(Block(0))
                 transfer.block_arrived(cast(Any, self.blocks[-1]))
@@ -106,7 +106,7 @@ class TransferTests(SynchronousTestCase):
             is_open &= transfer.state not in (TransferState.ABORTING, TransferState.OVER)
             self.assertEqual(transfer.outcome.called, transfer.state is TransferState.OVER)
         let_go()
-        if transfer.offer is not None and not self.opening.called:
+        if transfer.header is not None and not self.opening.called:
             self.assertFalse(transfer.outcome.called)
             self.opening.callback(self.part)
         self.reactor.advance(MOMENT)

@@ -74,10 +74,10 @@ from p2pshare.wire.transfer_messages import (
     EntryKind,
     Failed,
     Fault,
+    FileHeader,
     Get,
     Job,
     Listing,
-    Offer,
     Omitted,
 )
 from tests import examples
@@ -89,7 +89,7 @@ from tests.peer.memory_sharer import (
     MemorySharer,
     give,
     give_listing,
-    offer_of,
+    header_of,
 )
 
 LARGE = b"".join(bytes([index]) * BLOCK_SIZE for index in range(1, 6)) + b"end"
@@ -554,12 +554,12 @@ class SmallTests(JobTestCase):
         self.assertEqual(progress.bytes_total, len(LARGE))
 
     def test_grows_for_ever(self) -> None:
-        """Threat 10: a file that has grown at each offer is given up after a few requests."""
+        """Threat 10: a file that has grown at each header is given up after a few requests."""
         path = self.alice.put("s/log", b"x")
 
         def grow(session: MemorySession, get: Get) -> None:
             self.alice.files[path] += b"x"
-            session.say(offer_of(session, get))
+            session.say(header_of(session, get))
 
         self.alice.answers[path] = grow
         progress = self.fetch("s")
@@ -580,7 +580,9 @@ class SmallTests(JobTestCase):
             digest, root = digest_of(data), root_of(len(data), [digest_of(data)])
             wrong = bytes(32)
             is_root = get.path[-1] == "root"
-            session.say(offer_of(session, get), Digests(get.id, 0, (digest if is_root else wrong,)))
+            session.say(
+                header_of(session, get), Digests(get.id, 0, (digest if is_root else wrong,))
+            )
             session.data(get.id, 0, data)
             session.say(End(get.id, wrong if is_root else root, len(data)))
 
@@ -754,12 +756,12 @@ class LargeTests(JobTestCase):
         """Bytes count as they come, before their block is whole: over a slow link that is all there is to see."""
 
         def slow(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get))
+            session.say(header_of(session, get))
             session.after_data(Digests(get.id, 0, (digest_of(LARGE[:BLOCK_SIZE]),)))
             session.data(get.id, 0, LARGE[:1000])
 
         def slow_small(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get), Digests(get.id, 0, (bytes(32),)))
+            session.say(header_of(session, get), Digests(get.id, 0, (bytes(32),)))
             session.data(get.id, 0, b"sm")
 
         small = self.alice.put("s/small", b"small")
@@ -773,7 +775,7 @@ class LargeTests(JobTestCase):
 
     def test_not_idle(self) -> None:
         """While nothing comes, the sharer hears of the job now and then: it would end a session that seems idle."""
-        self.alice.answers[self.path] = lambda session, get: session.say(offer_of(session, get))
+        self.alice.answers[self.path] = lambda session, get: session.say(header_of(session, get))
         _, running = self.begin("s/large")
         self.alice.pass_time(2)
         before = len(self.alice.heard_of(Job))
@@ -816,7 +818,7 @@ class LargeTests(JobTestCase):
         self.alice.put("s/other", LARGE)
 
         def corrupt(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get), Digests(get.id, 0, (bytes(32),)))
+            session.say(header_of(session, get), Digests(get.id, 0, (bytes(32),)))
             session.data(get.id, 0, LARGE[:BLOCK_SIZE])
 
         self.alice.answers[self.path] = corrupt
@@ -829,7 +831,7 @@ class LargeTests(JobTestCase):
         """Threat 10: a file whose root is not that of its blocks is not published."""
 
         def lying(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get))
+            session.say(header_of(session, get))
             for at in range(0, len(LARGE), BLOCK_SIZE):
                 block = LARGE[at : at + BLOCK_SIZE]
                 session.say(Digests(get.id, at // BLOCK_SIZE, (digest_of(block),)))
@@ -992,7 +994,7 @@ class LargeTests(JobTestCase):
         self.alice.put("s/large", data)
 
         def paced(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get))
+            session.say(header_of(session, get))
             for index in range(40):
                 at = index * 0.1
                 self.alice.reactor.callLater(at, session.say, Digests(get.id, index, (digest,)))
@@ -1019,21 +1021,21 @@ class LargeTests(JobTestCase):
         """A file without a verified block leaves nothing, however it ends, and its reserved room is free again."""
 
         def false(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get), Digests(get.id, 0, (bytes(32),)))
+            session.say(header_of(session, get), Digests(get.id, 0, (bytes(32),)))
             session.data(get.id, 0, LARGE[:BLOCK_SIZE])
 
         def withdrawn(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get), Failed(get.id, Fault.NOT_FOUND))
+            session.say(header_of(session, get), Failed(get.id, Fault.NOT_FOUND))
 
         def changing(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get), Failed(get.id, Fault.CHANGED))
+            session.say(header_of(session, get), Failed(get.id, Fault.CHANGED))
 
         for answer in (false, withdrawn, changing):
             self.alice.answers[self.path] = answer
             self.fetch("s/large")
             self.assertIn("s/large", self.failed)
             self.assertEqual(self.hidden(), [])
-        self.alice.answers[self.path] = lambda session, get: session.say(offer_of(session, get))
+        self.alice.answers[self.path] = lambda session, get: session.say(header_of(session, get))
         _, running = self.begin("s/large")
         self.alice.pass_time(0.5)
         self.assertEqual(len(self.hidden()), 1)
@@ -1215,7 +1217,7 @@ class ContentTests(JobTestCase):
         path = self.alice.put("s", LARGE)
         self.fetch("s")
         self.records.close()
-        self.alice.answers[path] = lambda session, get: session.say(offer_of(session, get))
+        self.alice.answers[path] = lambda session, get: session.say(header_of(session, get))
         _, running = self.begin("s")
         self.alice.pass_time(20)
         self.assertEqual(len(self.remarks), 1)
@@ -1274,7 +1276,7 @@ class ToldTests(JobTestCase):
         digests = [digest_of(LARGE[at : at + BLOCK_SIZE]) for at in offsets]
 
         def slow(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get))
+            session.say(header_of(session, get))
             for index, at in enumerate(offsets):
                 block = LARGE[at : at + BLOCK_SIZE]
                 head = Digests(get.id, index, (digests[index],))
@@ -1322,7 +1324,9 @@ class ToldTests(JobTestCase):
         self.alice.answers["s", "gone"] = lambda session, get: session.say(
             Failed(get.id, Fault.UNREADABLE)
         )
-        self.alice.answers["s", "large2"] = lambda session, get: session.say(offer_of(session, get))
+        self.alice.answers["s", "large2"] = lambda session, get: session.say(
+            header_of(session, get)
+        )
         _, running = self.begin("s", "nothing")
         self.alice.pass_time(1.5)
         self.assertEqual(self.told()[-1], (1, len(LARGE)))
@@ -1592,8 +1596,8 @@ class EndTests(JobTestCase):
         """A job without items is done once there is a session."""
         self.assertEqual(self.fetch().files_total, 0)
 
-    def test_any_offer(self) -> None:
-        """Threat 6: an offer of any size and time is taken or is an error; nothing is left open."""
+    def test_any_header(self) -> None:
+        """Threat 6: a header of any size and time is taken or is an error; nothing is left open."""
         self.alice.put("s/a", b"x")
 
         def lists(session: MemorySession, question: Any) -> None:
@@ -1605,7 +1609,7 @@ class EndTests(JobTestCase):
 
         self.alice.list_answer = lists
         self.alice.answers["s", "a"] = lambda session, get: session.say(
-            Offer(get.id, 2**50, -(2**52), True, "v" * 64)
+            FileHeader(get.id, 2**50, -(2**52), True, "v" * 64)
         )
         self.alice.folders.add(("s",))
         _, running = self.begin("s")

@@ -18,8 +18,8 @@ from p2pshare.wire.transfer_messages import (
     End,
     Failed,
     Fault,
+    FileHeader,
     Get,
-    Offer,
 )
 from tests.peer.memory_sharer import MTIME, MemorySession, MemorySharer
 
@@ -33,7 +33,7 @@ def give_preview(
 
     def give(session: MemorySession, get: Get) -> None:
         known = digest or digest_of(data)
-        session.say(Offer(get.id, len(data), MTIME, False, "v1"), Digests(get.id, 0, (known,)))
+        session.say(FileHeader(get.id, len(data), MTIME, False, "v1"), Digests(get.id, 0, (known,)))
         session.data(get.id, 0, data)
         session.after_data(End(get.id, root or root_of(len(data), (known,)), len(data)))
 

@@ -57,10 +57,10 @@ from p2pshare.wire.transfer_messages import (
     EntryKind,
     Failed,
     Fault,
+    FileHeader,
     Get,
     List,
     Listing,
-    Offer,
 )
 from tests import examples
 from tests.core.test_receiver import DIGEST, Told
@@ -72,7 +72,7 @@ from tests.peer.memory_sharer import (
     MemorySession,
     MemorySharer,
     give,
-    offer_of,
+    header_of,
 )
 
 UNREACHABLE = PeerUnreachable(name="alice", address=ADDRESS)
@@ -399,7 +399,7 @@ class AgainTests(RemoteTestCase):
         path = self.alice.put("photos/large", bytes(2 * BLOCK_SIZE))
 
         def half_a_block(session: MemorySession, get: Get) -> None:
-            session.say(offer_of(session, get), Digests(get.id, 0, (DIGEST,)))
+            session.say(header_of(session, get), Digests(get.id, 0, (DIGEST,)))
             session.data(get.id, 0, bytes(BLOCK_SIZE // 2))
 
         self.alice.answers[path] = half_a_block
@@ -451,7 +451,7 @@ class AgainTests(RemoteTestCase):
         asked.addErrback(lambda _: None)
         path = self.alice.put("photos/large", bytes(2 * BLOCK_SIZE))
         self.alice.answers[path] = lambda session, get: session.say(
-            offer_of(session, get),
+            header_of(session, get),
             Digests(get.id, 0, (DIGEST, DIGEST)),
             End(get.id, DIGEST, 2 * BLOCK_SIZE),
         )
@@ -469,7 +469,7 @@ class AgainTests(RemoteTestCase):
         self.alice.pass_time(1)
         path = ("large",)
         self.alice.answers[path] = lambda session, get: session.say(
-            Offer(get.id, 60 * SLOWEST_READ, MTIME, False, "v1")
+            FileHeader(get.id, 60 * SLOWEST_READ, MTIME, False, "v1")
         )
         told = Told()
         remote.get(told, path, "v1", ())

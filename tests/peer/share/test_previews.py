@@ -15,7 +15,7 @@ from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.tree import Unavailable
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.session_messages import Credit
-from p2pshare.wire.transfer_messages import Digests, End, Failed, Fault, Get, Offer
+from p2pshare.wire.transfer_messages import Digests, End, Failed, Fault, FileHeader, Get
 from tests.peer.share.test_session import ServingTestCase
 from tests.storage.share_case import ShareTestCase
 
@@ -86,7 +86,7 @@ class PreviewsTests(ShareTestCase):
                 self.assertEqual(made.call_count, 4)
 
     def test_no_picture(self) -> None:
-        """Threat 8: other files, and sizes that are not offered, have none; that is remembered, too."""
+        """Threat 8: other files, and other sizes, have none; that is remembered, too."""
         self.write("note.jpg", b"no picture")
         self.write("empty.jpg", b"")
         with self.made() as made:
@@ -122,9 +122,11 @@ class ServedTests(ServingTestCase):
         request = Get(1, ("stuff", "cat.jpg"), preview=64)
         session, _ = self.serve(RICH, request, listing=FairLimit(1, 1))
         data = bytes(session.data[1])
-        offer, digests, end = session.said
-        assert isinstance(offer, Offer) and isinstance(digests, Digests) and isinstance(end, End)
-        self.assertEqual(offer.size, len(data))
+        header, digests, end = session.said
+        assert (
+            isinstance(header, FileHeader) and isinstance(digests, Digests) and isinstance(end, End)
+        )
+        self.assertEqual(header.size, len(data))
         self.assertLess(len(data), path.stat().st_size)
         self.assertEqual(digests.digests, (digest_of(data),))
         self.assertEqual(end.root, root_of(len(data), digests.digests))

@@ -43,10 +43,10 @@ from p2pshare.wire.transfer_messages import (
     End,
     Failed,
     Fault,
+    FileHeader,
     Get,
     List,
     Listing,
-    Offer,
 )
 from tests.storage.share_case import a_bit_later
 
@@ -168,10 +168,10 @@ class FileTests(ServingTestCase):
         )
         for number, data in datas.items():
             self.assertEqual(session.data.get(number, b""), data)
-            offer, *blocks, end = [e for e in session.said if getattr(e, "id", None) == number]
-            assert isinstance(offer, Offer) and isinstance(end, End)
-            self.assertEqual((offer.size, offer.executable), (len(data), number > 0))
-            self.assertEqual(offer.mtime_ns, 1_500_000_000_250_000_000)
+            header, *blocks, end = [e for e in session.said if getattr(e, "id", None) == number]
+            assert isinstance(header, FileHeader) and isinstance(end, End)
+            self.assertEqual((header.size, header.executable), (len(data), number > 0))
+            self.assertEqual(header.mtime_ns, 1_500_000_000_250_000_000)
             cut = [data[at : at + BLOCK_SIZE] for at in range(0, len(data), BLOCK_SIZE)]
             expected = [Digests(number, i, (digest_of(each),)) for i, each in enumerate(cut)]
             self.assertEqual(blocks, expected)
@@ -184,7 +184,7 @@ class FileTests(ServingTestCase):
         data = os.urandom(3 * BLOCK_SIZE)
         self.share("big", data)
         session, serving = self.serve(RICH, Get(1, ("stuff", "big")))
-        (version,) = [e.version for e in session.said if isinstance(e, Offer)]
+        (version,) = [e.version for e in session.said if isinstance(e, FileHeader)]
         session.data.clear()
         serving.message_received(Get(2, ("stuff", "big"), version, ((1, 2),)))
         self.assertEqual(session.data, {2: data[BLOCK_SIZE : 2 * BLOCK_SIZE]})

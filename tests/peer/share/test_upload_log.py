@@ -27,7 +27,7 @@ from p2pshare.peer.share.upload_log import (
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.strict_json import INTEGER_MAX
-from p2pshare.wire.transfer_messages import Fault, Get, Job, Offer
+from p2pshare.wire.transfer_messages import Fault, FileHeader, Get, Job
 
 MIB = 1024 * 1024
 PATH = SessionPath("udp", PeerAddress("192.0.2.7", 50000))
@@ -35,7 +35,7 @@ PATH = SessionPath("udp", PeerAddress("192.0.2.7", 50000))
 
 def transfer(size: int, *path: str, to_send: int | None = None) -> Transfer:
     """A transfer of a file that was opened."""
-    made = Transfer(Get(1, path or ("photos", "cat.jpg")), Offer(1, size, 0, False, "v"))
+    made = Transfer(Get(1, path or ("photos", "cat.jpg")), FileHeader(1, size, 0, False, "v"))
     made.to_send = size if to_send is None else to_send
     return made
 

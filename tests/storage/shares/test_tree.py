@@ -129,7 +129,7 @@ class PathTests(ShareTestCase):
             self.assertEqual(entry.mtime_ns, mtime_ns)
 
     def test_version_listed(self) -> None:
-        """A listing has the version of the later offer, also through a link and for a shared file."""
+        """A listing has the version of the later header, also through a link and for a shared file."""
         self.write("d/a")
         (self.root / "d/link").symlink_to("a")
         self.tree = self.share(SharedPath("s", self.root), SharedPath("one", self.root / "d/a"))
