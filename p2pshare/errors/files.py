@@ -1,0 +1,45 @@
+"""Errors of files and folders on this machine."""
+
+from __future__ import annotations
+
+from p2pshare.errors.base import P2pshareError, TransferFailed
+
+
+class PictureUnreadable(P2pshareError):
+    """{path} cannot be shared as a picture: {reason}"""
+
+
+class CannotSave(TransferFailed):
+    """{path} cannot be written: {reason}"""
+
+
+class DiskFull(CannotSave):
+    """{path} needs {needed}, but its disk has {free} left. Make room, and run the same command again to continue.
+    `p2pshare get --clean FOLDER` removes what stopped transfers left.
+    """
+
+
+class DestinationGone(CannotSave):
+    """The folder {path} was removed, or its disk was unmounted, during the transfer. Choose a folder that exists, and
+    run the command again.
+    """
+
+
+class TooManyOpenFiles(CannotSave):
+    """{path} cannot be written: {reason}. Raise the limit with `ulimit -n 1024`, and run the command again."""
+
+
+class InUse(CannotSave):
+    """{path} is being fetched by another process. Wait until that is done, or stop it."""
+
+
+class BlockCorrupt(TransferFailed):
+    """{path} does not match its checksums: {reason}. Try again."""
+
+
+class CannotRead(P2pshareError):
+    """{path} cannot be read: {reason}"""
+
+
+class FolderUnusable(P2pshareError):
+    """The folder {path} cannot be used: {reason}"""
