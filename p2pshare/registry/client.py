@@ -325,7 +325,7 @@ class RegistryClient:
 
         Args:
             names: of the peers; none for all.
-            on_event: called with each change.
+            on_event: called with each change; with names, also with the present state of each after every reset.
             on_reset: called when the stream begins, and whenever changes may have been missed. A caller that looks
                 everything up after it, not before, misses nothing.
             on_link: called with whether the registry is connected, at each change and each try.

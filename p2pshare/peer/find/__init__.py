@@ -11,6 +11,8 @@ The path of a `get`, from top to bottom; every step only calls the one below it:
     target          what of it an opener needs: a `Target`
     peer/fetch/remote, peer/reach/dialler           a session on the first way on which that key is proven
 
+`presence` tells when it is worth taking that path: whether the peers that somebody waits for are online.
+
 `browsing` takes the same path for completion in the running peer. `peer/share/admission` takes it in the other
 direction, from the key of an opener to its name, with the same pin check.
 

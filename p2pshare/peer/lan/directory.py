@@ -254,7 +254,7 @@ class LanDirectory:
         on_link: Callable[[bool], object] = lambda _: None,
         rng: random.Random | None = None,
     ) -> None:
-        """Report peers that come and go until cancelled, as `RegistryClient.watch`.
+        """Report peers that come and go until cancelled, as `RegistryClient.watch`. Who is not here is not reported.
 
         Raises:
             LanUnusable: this machine is on no network.
@@ -266,13 +266,19 @@ class LanDirectory:
         wanted, watcher = frozenset(names), object()
 
         def changed(announcement: Announcement, presence: Presence) -> None:
-            if not wanted or announcement.name in wanted:
+            if not wanted:
                 on_event(self._summary(announcement, presence))
+            elif announcement.name in wanted:  # of two peers with one name, the other may be left
+                present = self._present(announcement.name)
+                on_event(present or self._summary(announcement, presence))
 
         self._watchers[watcher] = changed
         try:
             on_link(True)
             on_reset()
+            for name in sorted(wanted):
+                if present := self._present(name):
+                    on_event(present)
             await Deferred[None]()
         finally:
             del self._watchers[watcher]
@@ -367,6 +373,13 @@ class LanDirectory:
         is_meant = known == key or (known is None and self._services.count(name) <= 1)
         mark = "" if is_meant else f"another key: {key.grouped[:SHOWN_KEY]}..."
         return PeerSummary(name, NameKind.OWNED, presence, int(self._wall()), mark)
+
+    def _present(self, name: str) -> PeerSummary | None:
+        """Return the peer that is meant by a name, if it is here."""
+        found = (
+            self._summary(each.announcement, Presence.ONLINE) for each in self._services.named(name)
+        )
+        return next((each for each in found if not each.mark), None)
 
     def _view(self, service: Service) -> PeerView:
         """Return what a registry would answer; the record in it has no signature, since nobody vouches for it."""
