@@ -7,7 +7,12 @@ Requests and replies are lines of JSON::
     {"ok": false, "error": "NameTaken", "message": "The name ...", "exit_code": 3}
 
 A connection carries one request at a time. A second request before the reply, a line that is too long, or none at all
-for `REQUEST_TIMEOUT` ends the connection.
+for `REQUEST_TIMEOUT` ends the connection. After the request `follow` a connection carries events, until either end
+closes it; `docs/control.md` describes all of that for other programs.
+
+A follower that reads slowly must not make the peer keep events without end. Each has a queue of `QUEUE_EVENTS` events
+and `QUEUE_BYTES` bytes beyond what the system holds. When it is full, it is dropped, and the last event is `overrun`:
+the follower connects again, and asks for the present state.
 """
 
 from __future__ import annotations
@@ -15,20 +20,23 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.internet.error import CannotListenError, ConnectionClosed, ConnectionDone
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from p2pshare import __version__
 from p2pshare.errors import (
     ControlRefused,
     FolderUnusable,
@@ -37,15 +45,32 @@ from p2pshare.errors import (
     PeerNotAnswering,
     RemoteProtocolError,
 )
+from p2pshare.peer.events import EventHub
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.socket_paths import CONTROL_NAME, socket_address
 from p2pshare.wire.strict_json import integer, parse_object, text
 
 LINE_MAX = 64 * 1024  # bytes of a request
 REPLY_MAX = 1024 * 1024  # bytes of a reply
-CONNECTIONS_MAX = 16
+PAGE_MAX = REPLY_MAX // 2  # bytes of a page of a long list, beyond its first row
+CONNECTIONS_MAX = 64
+FOLLOWERS_MAX = 48  # connections that follow; the others are left for requests
+QUEUE_EVENTS = 1024  # events that wait for a follower which reads slowly
+QUEUE_BYTES = 1024 * 1024  # bytes of these events
+AHEAD_MAX = 64  # events that a client takes before its user wants them
 REQUEST_TIMEOUT = 10.0  # seconds that a connection may be open without a request
 ANSWER_TIMEOUT = 40.0  # seconds that a request may take, since a registry may be slow
+OVERRUN_TIMEOUT = 10.0  # seconds in which a follower that was too slow may read the rest
+
+CONTROL_VERSION = 1
+"""The version of the protocol of this socket. Fields, actions and events are added without a new version."""
+VERSION, FOLLOW = "version", "follow"
+"""The two actions of the socket itself."""
+OVERRUN = "overrun"
+"""The kind of the last event of a follower that was too slow."""
+ID_TEXT_MAX = 64  # characters of an ID, or of the beginning of one, in a request
+
+T = TypeVar("T")
 
 Fields = Mapping[str, Any]
 Action = Callable[[Fields], Awaitable[Fields]]
@@ -57,13 +82,21 @@ class ControlServer(Factory):
 
     noisy = False
 
-    def __init__(self, reactor: Any, folder: Path, actions: Mapping[str, Action]) -> None:
-        """Perform `actions`, by the value of `do` in a request."""
+    def __init__(
+        self,
+        reactor: Any,
+        folder: Path,
+        actions: Mapping[str, Action],
+        events: EventHub | None = None,
+    ) -> None:
+        """Perform `actions`, by the value of `do` in a request, and pass `events` to followers."""
         self.reactor = reactor
         self.connections: set[_ServerProtocol] = set()
         self.performing: set[Deferred[Any]] = set()
         self._path = folder / CONTROL_NAME
-        self._actions = actions
+        self._actions = {VERSION: self._version, FOLLOW: self._version, **actions}
+        self._events = EventHub() if events is None else events
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._port: Any = None
         self._short_path = ExitStack()
 
@@ -83,6 +116,7 @@ class ControlServer(Factory):
                 )
             finally:
                 os.umask(mask)
+            self._unsubscribe = self._events.subscribe(self._published)
         except (OSError, CannotListenError) as error:
             self._short_path.close()
             failed = error.socketError if isinstance(error, CannotListenError) else error
@@ -94,10 +128,11 @@ class ControlServer(Factory):
         if self._port is None:
             return
         port, self._port = self._port, None
+        self._unsubscribe()
         for performing in list(self.performing):
             performing.cancel()
         for each in list(self.connections):
-            each.transport.loseConnection()
+            each.end()
         with suppress(OSError):
             self._path.touch()  # Twisted removes the socket, and fails if somebody else has
             await port.stopListening()
@@ -116,9 +151,27 @@ class ControlServer(Factory):
         """
         if do not in self._actions:
             raise ControlRefused(reason=f"it knows no {do!r}")
+        if do == FOLLOW and sum(each.is_following for each in self.connections) > FOLLOWERS_MAX:
+            raise ControlRefused(reason="too many programs follow it")
         return {"ok": True, **await self._actions[do](request)}
 
+    async def _version(self, _request: Fields) -> Fields:
+        """Return what a client needs to know before it asks for something that is new."""
+        return {
+            "control": CONTROL_VERSION,
+            "program": __version__,
+            "actions": sorted(self._actions),
+        }
 
+    def _published(self, kind: str, fields: Fields) -> None:
+        """Pass an event to all followers; one that is too long becomes `overrun`, since a follower must ask then."""
+        line = _line({"event": kind, **fields})
+        for each in list(self.connections):
+            if each.is_following:
+                each.tell(line)
+
+
+@implementer(IPushProducer)
 class _ServerProtocol(LineOnlyReceiver, TimeoutMixin):
     """The peer's end of a connection."""
 
@@ -130,6 +183,12 @@ class _ServerProtocol(LineOnlyReceiver, TimeoutMixin):
     def __init__(self, server: ControlServer) -> None:
         self._server = server
         self._busy = False
+        self._queue: deque[bytes] = deque()
+        self._queued = 0  # bytes in it
+        self._is_paused = False
+        self._dropping: IDelayedCall | None = None
+        self.is_following = False
+        """Whether it wants events."""
 
     def connectionMade(self) -> None:
         self._server.connections.add(self)
@@ -138,7 +197,57 @@ class _ServerProtocol(LineOnlyReceiver, TimeoutMixin):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection; a running action goes on."""
         self._server.connections.discard(self)
+        self.is_following = False
+        self._queue.clear()
+        if self._dropping is not None and self._dropping.active():
+            self._dropping.cancel()
         self.setTimeout(None)
+
+    def end(self) -> None:
+        """Close the connection: of a follower that reads slowly at once, else after what was sent."""
+        if self._is_paused:
+            self.transport.abortConnection()
+        else:
+            self._close()
+
+    def tell(self, line: bytes) -> None:
+        """Send an event, or keep it until the follower reads again."""
+        if len(line) > REPLY_MAX:
+            self._overrun()
+        elif not self._is_paused:
+            self.sendLine(line)
+        elif len(self._queue) < QUEUE_EVENTS and self._queued + len(line) <= QUEUE_BYTES:
+            self._queue.append(line)
+            self._queued += len(line)
+        else:
+            self._overrun()
+
+    def pauseProducing(self) -> None:
+        """Keep events from now on: the follower does not read as fast as they come."""
+        self._is_paused = True
+
+    def resumeProducing(self) -> None:
+        """Send the events that were kept, until the follower is too slow again."""
+        self._is_paused = False
+        while self._queue and not self._is_paused:
+            line = self._queue.popleft()
+            self._queued -= len(line)
+            self.sendLine(line)
+
+    def stopProducing(self) -> None:
+        """Do nothing: the connection is lost."""
+
+    def _overrun(self) -> None:
+        """Drop the follower, which has missed events; it is told so if it reads in time."""
+        self.is_following = False
+        self._queue.clear()
+        self.sendLine(_line({"event": OVERRUN}))
+        self._close()
+        self._dropping = self.callLater(OVERRUN_TIMEOUT, self.transport.abortConnection)
+
+    def _close(self) -> None:
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
     def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
         """Start a timer for `TimeoutMixin`."""
@@ -147,7 +256,7 @@ class _ServerProtocol(LineOnlyReceiver, TimeoutMixin):
 
     def lineReceived(self, line: bytes) -> None:
         """Perform a request."""
-        if self._busy:
+        if self._busy or self.transport.disconnecting:
             self.transport.abortConnection()
             return
         try:
@@ -159,6 +268,7 @@ class _ServerProtocol(LineOnlyReceiver, TimeoutMixin):
             self.transport.loseConnection()
             return
         self._busy = True
+        self.is_following = do == FOLLOW
         self.setTimeout(None)
         performing = Deferred.fromCoroutine(self._server.perform(do, request))
         self._server.performing.add(performing)
@@ -178,13 +288,18 @@ class _ServerProtocol(LineOnlyReceiver, TimeoutMixin):
 
     def _reply(self, fields: Fields, performing: Deferred[Fields]) -> None:
         self._server.performing.discard(performing)
-        self._busy = False
-        if self in self._server.connections:
+        self.is_following = self.is_following and fields["ok"]
+        self._busy = self.is_following
+        if self not in self._server.connections:
+            return
+        line = _line(fields)
+        if len(line) > REPLY_MAX:
+            line = _line(self._failed(Failure(ControlRefused(reason="the reply is too long"))))
+        self.sendLine(line)
+        if self.is_following:
+            self.transport.registerProducer(self, True)
+        else:
             self.setTimeout(REQUEST_TIMEOUT)
-            line = _line(fields)
-            if len(line) > REPLY_MAX:
-                line = _line(self._failed(Failure(ControlRefused(reason="the reply is too long"))))
-            self.sendLine(line)
 
 
 class ControlClient(LineOnlyReceiver):
@@ -200,6 +315,9 @@ class ControlClient(LineOnlyReceiver):
         self._clock = clock
         self._folder = folder
         self._reply: Deferred[bytes] | None = None
+        self._events: deque[bytes] = deque()
+        self._awaited: Deferred[None] | None = None  # fires when there is an event, or the end
+        self._is_following = False
 
     async def ask(self, do: str, **fields: Any) -> dict[str, Any]:
         """Let the peer perform an action, and return the fields of its reply.
@@ -226,16 +344,51 @@ class ControlClient(LineOnlyReceiver):
         except RemoteProtocolError as error:
             raise self._not_answering("its reply is not valid") from error
 
+    async def follow(self) -> AsyncGenerator[dict[str, Any]]:
+        """Yield the events of the peer, each with its kind as `event`; the connection carries nothing else afterwards.
+
+        `overrun` is the last event of a follower that was too slow. The caller then follows again, over another
+        connection, and asks for the present state.
+
+        Raises:
+            P2pshareError: as for `ask`.
+            PeerNotAnswering: the peer has ended.
+        """
+        self._is_following = True
+        await self.ask(FOLLOW)
+        try:
+            while True:
+                if self._events:
+                    event = parse_object(self._events.popleft())
+                    yield event
+                    if event.get("event") == OVERRUN:
+                        return
+                elif not self.connected:
+                    raise self._not_answering("it has ended")
+                else:
+                    self._awaited = Deferred()
+                    self.transport.resumeProducing()
+                    await self._awaited
+        except RemoteProtocolError as error:
+            raise self._not_answering("its event is not valid") from error
+        finally:
+            self.close()
+
     def close(self) -> None:
         """Close the connection. May be called again."""
         if self.connected:
             self.transport.abortConnection()
 
     def lineReceived(self, line: bytes) -> None:
-        """Take a reply; one that nobody has asked for is ignored."""
+        """Take a reply or an event; a reply that nobody has asked for is ignored."""
         reply, self._reply = self._reply, None
         if reply is not None and not reply.called:
             reply.callback(line)
+        elif self._is_following:
+            self._events.append(line)
+            if len(self._events) >= AHEAD_MAX:
+                self.transport.pauseProducing()
+            self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Fail the request that waits for a reply."""
@@ -243,6 +396,12 @@ class ControlClient(LineOnlyReceiver):
         reply, self._reply = self._reply, None
         if reply is not None and not reply.called:
             reply.errback(reason)
+        self._wake()
+
+    def _wake(self) -> None:
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None and not awaited.called:
+            awaited.callback(None)
 
     def _ask(self, line: bytes) -> Deferred[bytes]:
         assert self._reply is None, "one request at a time"
@@ -278,6 +437,39 @@ async def running_peer(reactor: Any, folder: Path) -> ControlClient | None:
         except OSError as error:
             raise PeerNotAnswering(path=folder, reason=plain_reason(error)) from error
     return client
+
+
+def page(
+    request: Fields, key: str, rows: Iterable[tuple[str, T]], shown: Callable[[T], Fields]
+) -> Fields:
+    """Return a part of a long list as a reply: `{key: [row, ...], "more": bool}`.
+
+    The rows are ordered by their IDs. A request for the next part has the ID of the last row as `after`, which works
+    whatever was added or removed meanwhile.
+
+    Args:
+        request: the request, with or without `after`.
+        key: the name of the list in the reply.
+        rows: the IDs, and what they belong to.
+        shown: returns the fields of a row.
+
+    Raises:
+        RemoteProtocolError: `after` is not the text of an ID.
+    """
+    after = text({"after": "", **request}, "after", ID_TEXT_MAX)
+    told: list[Fields] = []
+    size = 0
+    for _, row in sorted((pair for pair in rows if pair[0] > after), key=_first):
+        fields = shown(row)
+        size += len(_line(fields))
+        if told and size > PAGE_MAX:
+            return {key: told, "more": True}
+        told.append(fields)
+    return {key: told, "more": False}
+
+
+def _first(pair: tuple[str, Any]) -> str:
+    return pair[0]
 
 
 def _line(fields: Fields) -> bytes:

@@ -49,6 +49,7 @@ from p2pshare.net.sockets import (
 )
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, ControlServer, Fields
+from p2pshare.peer.events import EventHub
 from p2pshare.peer.find.browsing import Browsing
 from p2pshare.peer.find.directory import greeting_name, open_directory
 from p2pshare.peer.find.lookup import PeerFinder
@@ -147,6 +148,8 @@ class PeerService(Service):
         self._mapping: PortMapping | None = None  # in the router
         self._calls: CallListener | None = None
         self._control: ControlServer | None = None
+        self.events = EventHub()
+        """What others follow over the control socket."""
         self.ready: Deferred[PeerAddress] = Deferred()
         """Fires when the peer is registered and serves; fails with the `P2pshareError` that prevents it."""
         self.lost: Deferred[None] = Deferred()
@@ -294,7 +297,7 @@ class PeerService(Service):
         return await (self._retries.run(work, Unreachable) if self._patient else work())
 
     def _listen_to_verbs(self, folder: DataFolder, actions: Mapping[str, Action]) -> None:
-        self._control = ControlServer(self._reactor, folder.path, actions)
+        self._control = ControlServer(self._reactor, folder.path, actions, self.events)
         self._control.listen()
 
     def _started(self, address: PeerAddress) -> None:

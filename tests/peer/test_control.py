@@ -8,12 +8,13 @@ import os
 import socket
 import stat
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from p2pshare.errors import (
     ControlRefused,
@@ -24,16 +25,33 @@ from p2pshare.errors import (
     PeerNotAnswering,
 )
 from p2pshare.peer.control import (
+    AHEAD_MAX,
     CONNECTIONS_MAX,
+    CONTROL_VERSION,
+    FOLLOWERS_MAX,
     LINE_MAX,
+    OVERRUN_TIMEOUT,
+    PAGE_MAX,
+    QUEUE_EVENTS,
     REPLY_MAX,
     REQUEST_TIMEOUT,
     ControlClient,
     ControlServer,
+    page,
     running_peer,
 )
+from p2pshare.peer.events import EventHub
 from p2pshare.storage.socket_paths import CONTROL_NAME
 from tests.peer.loopback import HurriedReactor
+
+
+def next_of(events: AsyncIterator[dict[str, Any]]) -> Deferred[dict[str, Any]]:
+    """Return the next event, awaited from now on."""
+
+    async def wait() -> dict[str, Any]:
+        return await anext(events)
+
+    return Deferred.fromCoroutine(wait())
 
 
 class ControlTests(TestCase):
@@ -65,7 +83,8 @@ class ControlTests(TestCase):
             return await self.never
 
         deeds = {"status": status, "release": release, "fail": fail, "hang": hang, "talk": talk}
-        self.server = ControlServer(self.reactor, self.folder, deeds)
+        self.hub = EventHub()
+        self.server = ControlServer(self.reactor, self.folder, deeds, self.hub)
         self.server.listen()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.server.stop()))
         return self.server
@@ -254,3 +273,136 @@ class ControlTests(TestCase):
         strangers = [self.connect() for _ in range(CONNECTIONS_MAX)]
         self.assertEqual(await self.hung_up(strangers[-1]), b"")
         self.assertEqual((await client.ask("status"))["name"], "bob")
+
+    async def following(self, stranger: socket.socket) -> socket.socket:
+        """Let a raw connection follow, and await the reply."""
+        stranger.sendall(b'{"do": "follow"}\n')
+        reply = await self.arrived(stranger)
+        self.assertEqual(json.loads(reply)["control"], CONTROL_VERSION)
+        return stranger
+
+    async def arrived(self, stranger: socket.socket) -> bytes:
+        while True:
+            try:
+                return stranger.recv(65536)
+            except BlockingIOError:
+                await self.pass_(0.005)
+
+    async def test_version(self) -> None:
+        """A client can ask which protocol the peer speaks, and which actions it has."""
+        await self.serve()
+        told = await (await self.client()).ask("version")
+        self.assertEqual(told["control"], CONTROL_VERSION)
+        self.assertIn("status", told["actions"])
+
+    async def test_follow(self) -> None:
+        """A follower gets the events in order, while others ask; the end of the peer is an error."""
+        await self.serve()
+        events = (await self.client()).follow()
+        first = next_of(events)
+        await self.pass_(0.02)
+        for number in range(3 * AHEAD_MAX):
+            self.hub.publish("offer", number=number)
+        self.assertEqual((await (await self.client()).ask("status"))["name"], "bob")
+        self.assertEqual(await first, {"event": "offer", "number": 0})
+        for number in range(1, 3 * AHEAD_MAX):
+            self.assertEqual((await anext(events))["number"], number)
+        await self.server.stop()
+        with self.assertRaises(PeerNotAnswering):
+            await anext(events)
+        self.hub.publish("offer", number=0)  # nobody is left
+
+    async def test_slow_follower(self) -> None:
+        """A follower that does not read costs a bounded queue. It is told that it was too slow, and closed (threat
+        31).
+        """
+        await self.serve()
+        slow, deaf = await self.following(self.connect()), await self.following(self.connect())
+        quick = (await self.client()).follow()
+        awaited = next_of(quick)
+        await self.pass_(0.02)
+        count, started = 0, self.reactor.seconds()
+        while sum(each.is_following for each in self.server.connections) > 1:
+            self.hub.publish("offer", number=count, text="x" * 1000)
+            self.assertEqual((await awaited)["number"], count)
+            awaited, count = Deferred.fromCoroutine(anext(quick)), count + 1
+        self.assertGreater(count, QUEUE_EVENTS // 2)
+        said = (await self.hung_up(slow)).splitlines()
+        self.assertEqual(json.loads(said[-1]), {"event": "overrun"})
+        numbers = [json.loads(line)["number"] for line in said[:-1]]
+        self.assertEqual(numbers, list(range(len(numbers))))
+        while len(self.server.connections) > 1:  # the deaf one reads nothing, and is not waited for
+            await self.pass_(0.05)
+        self.assertLess(self.reactor.seconds() - started, OVERRUN_TIMEOUT + 15)
+        deaf.close()
+        self.hub.publish("offer", number=count)
+        self.assertEqual((await awaited)["number"], count)
+
+    async def test_too_long_event(self) -> None:
+        """An event that no client reads ends as `overrun`, since the follower must ask for the state then."""
+        await self.serve()
+        events = (await self.client()).follow()
+        awaited = next_of(events)
+        await self.pass_(0.02)
+        self.hub.publish("offer", note="x" * REPLY_MAX)
+        self.assertEqual(await awaited, {"event": "overrun"})
+        self.assertEqual([each async for each in events], [])
+
+    async def test_talking_follower(self) -> None:
+        """A follower that sends another request is closed (threat 30)."""
+        await self.serve()
+        stranger = await self.following(self.connect())
+        stranger.sendall(b'{"do": "status"}\n')
+        self.assertEqual(await self.hung_up(stranger), b"")
+
+    async def test_too_many_followers(self) -> None:
+        """Followers beyond the maximum are refused, and connections remain for requests (threat 30)."""
+        await self.serve()
+        for _ in range(FOLLOWERS_MAX):
+            await self.following(self.connect())
+        client = await self.client()
+        with self.assertRaises(ControlRefused):
+            await anext(client.follow())
+        self.assertEqual((await (await self.client()).ask("status"))["name"], "bob")
+
+
+class PageTests(SynchronousTestCase):
+    """Lists that are longer than a reply may be."""
+
+    def test_pages(self) -> None:
+        """Pages that are read one after the other have each row once, and none is longer than a reply may be."""
+        rows = [(f"{number:03}", "x" * (PAGE_MAX // 5)) for number in reversed(range(17))]
+        got, after, count = [], "", 0
+        while True:
+            told = page(
+                {"do": "inbox", "after": after}, "items", iter(rows), lambda row: {"x": row}
+            )
+            self.assertLess(len(json.dumps(told)), REPLY_MAX)
+            got += told["items"]
+            if not told["more"]:
+                break
+            count += len(told["items"])
+            after = f"{count - 1:03}"
+        self.assertEqual(len(got), 17)
+
+    def test_one_long_row(self) -> None:
+        """A page has at least one row."""
+        told = page({}, "items", [("a", 1), ("b", 2)], lambda _: {"x": "x" * PAGE_MAX})
+        self.assertEqual((len(told["items"]), told["more"]), (1, True))
+        self.assertEqual(page({}, "items", [], dict), {"items": [], "more": False})
+
+
+class EventHubTests(SynchronousTestCase):
+    """Events within a process."""
+
+    def test_subscribers(self) -> None:
+        """Each subscriber gets what is published until it leaves; one that fails does not disturb the others."""
+        hub, got = EventHub(), list[tuple[str, dict[str, Any]]]()
+        hub.subscribe(lambda kind, fields: 1 / 0)
+        leave = hub.subscribe(lambda *event: got.append(event))
+        hub.publish("offer", id="a")
+        leave()
+        leave()
+        hub.publish("offer", id="b")
+        self.assertEqual(got, [("offer", {"id": "a"})])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
