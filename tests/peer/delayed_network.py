@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError, TimeoutError
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -26,7 +26,8 @@ class DelayedNetwork:
     def __init__(self, delay: float) -> None:
         """Begin with `delay` seconds from each machine to each other one."""
         self.clock = Clock()
-        self.ports: dict[tuple[str, int], Any] = {}
+        self.ports: dict[tuple[str, int], tuple[Machine, Any]] = {}
+        """The machine and the factory that listen at an address and port."""
         self.connections: list[tuple[str, str, int]] = []
         """The machine, and the address and port, of each connection that was wanted."""
         self._delay = delay
@@ -87,12 +88,16 @@ class Machine(ThreadlessReactor):
     def callLater(self, delay: float, callable: Any, *args: Any, **kw: Any) -> Any:
         return self.network.clock.callLater(delay, callable, *args, **kw)
 
+    def end(self, host: IPv4Address, peer: IPv4Address) -> _End:
+        """Return this machine's end of a new connection."""
+        return _End(self, host, peer)
+
     def listenTCP(  # noqa: N802 - reactors have it
         self, port: int, factory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
         factory.doStart()
         port = port or 30_000 + len(self.network.ports)
-        self.network.ports[self.ip, port] = factory
+        self.network.ports[self.ip, port] = self, factory
         return _Port(self.network, self.ip, port)
 
     def connectTCP(  # noqa: N802 - reactors have it
@@ -109,16 +114,23 @@ class Machine(ThreadlessReactor):
         factory.startedConnecting(connector)
         delay = self.network.delay(self.ip, host)
 
+        def timed_out() -> None:
+            if not connector.is_stopped:
+                factory.clientConnectionFailed(connector, Failure(TimeoutError()))
+
         def answered() -> None:
-            server = self.network.ports.get((host, port))
-            if connector.is_stopped or not self.network.answers(self.ip, host):
+            if connector.is_stopped:
                 return
-            if server is None:
+            if not self.network.answers(self.ip, host):
+                self.callLater(timeout, timed_out)
+                return
+            if (host, port) not in self.network.ports:
                 factory.clientConnectionFailed(connector, Failure(ConnectionRefusedError()))
                 return
+            machine, server = self.network.ports[host, port]
             here = IPv4Address("TCP", self.ip, 40000 + len(self.network.connections))
             there = IPv4Address("TCP", host, port)
-            near, far = _End(self, here, there), _End(self, there, here)
+            near, far = self.end(here, there), machine.end(there, here)
             near.other, far.other = far, near
             self.callLater(delay, far.begin, server.buildProtocol(here))
             near.begin(factory.buildProtocol(there))

@@ -1,0 +1,1 @@
+"""Tests of offers between whole peers."""
