@@ -27,6 +27,7 @@ from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import EntryKind
 from tests.peer.tree_sharer import TreeSharer
+from tests.storage.share_case import viewer_of
 from tests.storage.small_disk import made_disk, small_disk
 
 EXAMPLES = int(os.environ.get("P2PSHARE_EXAMPLES", "12"))
@@ -103,7 +104,7 @@ class World:
         after: RemotePath = ()
         more = True
         while more:
-            page = self.alice.tree.list("bob", ("s",), after, 1000, recursive=True)
+            page = self.alice.tree.list(viewer_of("bob"), ("s",), after, 1000, recursive=True)
             self.is_whole &= not (page.omitted or page.unnamed)
             for entry in page.entries:
                 if entry.kind is EntryKind.FILE:

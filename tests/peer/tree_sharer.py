@@ -13,7 +13,7 @@ from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire import blocks
 from p2pshare.wire.transfer_messages import Digests, End, Failed, FileHeader, Get, List, Listing
 from tests.peer.memory_sharer import MemorySession, MemorySharer
-from tests.storage.share_case import a_bit_later, opened
+from tests.storage.share_case import a_bit_later, opened, viewer_of
 
 
 class TreeSharer(MemorySharer):
@@ -32,7 +32,9 @@ class TreeSharer(MemorySharer):
     def _list(self, session: MemorySession, question: List) -> None:
         limit = min(question.limit, self._page_max)
         try:
-            page = self.tree.list("bob", question.path, question.after, limit, question.recursive)
+            page = self.tree.list(
+                viewer_of("bob"), question.path, question.after, limit, question.recursive
+            )
         except Unavailable as error:
             session.say(Failed(question.id, error.why))
             return

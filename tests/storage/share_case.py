@@ -10,11 +10,12 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.storage.file_times import TICK
-from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.storage.shares.arguments import SharedPath, Viewer
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.outgoing_files import OutgoingFile
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
+from p2pshare.wire.keys import KEY_SIZE, PublicKey
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import PAGE_MAX, Entry, Fault, Omitted
 
@@ -26,9 +27,14 @@ def a_bit_later() -> int:
     return time.time_ns() + 2 * TICK
 
 
-def opened(tree: ShareTree, viewer: str, path: RemotePath) -> OutgoingFile:
+def viewer_of(name: str) -> Viewer:
+    """Return the viewer of a name, with a key of its own."""
+    return Viewer(name, PublicKey(name.encode().ljust(KEY_SIZE, b"-")))
+
+
+def opened(tree: ShareTree, name: str, path: RemotePath) -> OutgoingFile:
     """Open one file, however small, to be read block by block."""
-    (found,) = tree.open_many(viewer, [path], bytes_max=-1)
+    (found,) = tree.open_many(viewer_of(name), [path], bytes_max=-1)
     if isinstance(found, Unavailable):
         raise found
     assert isinstance(found, OutgoingFile)
@@ -50,9 +56,9 @@ class ShareTestCase(SynchronousTestCase):
     def share(self, *shares: SharedPath) -> ShareTree:
         return ShareTree(shares, self.cache, self.index, a_bit_later)
 
-    def open(self, viewer: str, path: RemotePath) -> OutgoingFile:
+    def open(self, name: str, path: RemotePath) -> OutgoingFile:
         """Open one file, however small, to be read block by block."""
-        return opened(self.tree, viewer, path)
+        return opened(self.tree, name, path)
 
     def write(self, path: str, data: bytes = b"public", mtime_ns: int = OLD) -> Path:
         """A file beneath the share's root, or beside it by `../`."""
@@ -64,21 +70,21 @@ class ShareTestCase(SynchronousTestCase):
 
     def listed(
         self,
-        viewer: str,
+        name: str,
         path: RemotePath,
         after: RemotePath = (),
         limit: int = PAGE_MAX,
         recursive: bool = False,
     ) -> tuple[tuple[Entry, ...], bool]:
         """Return the entries of a page, and whether there is another one."""
-        page = self.tree.list(viewer, path, after, limit, recursive)
+        page = self.tree.list(viewer_of(name), path, after, limit, recursive)
         return page.entries, page.more
 
     def omitted(
         self, *path: str, viewer: str = "bob", recursive: bool = True
     ) -> dict[str, Omitted]:
         """Return what a listing of one page leaves out, and why."""
-        page = self.tree.list(viewer, path, recursive=recursive)
+        page = self.tree.list(viewer_of(viewer), path, recursive=recursive)
         self.assertEqual((page.more, page.unnamed), (False, 0))
         return {"/".join(each.path): each.why for each in page.omitted}
 
@@ -104,7 +110,7 @@ class ShareTestCase(SynchronousTestCase):
         opened = self.open(viewer, path)
         self.addCleanup(opened.close)
         data = b"".join(opened.read_block(index)[0] for index in range(-(-opened.size // 2**20)))
-        (whole,) = self.tree.open_many(viewer, [path])
+        (whole,) = self.tree.open_many(viewer_of(viewer), [path])
         assert not isinstance(whole, Unavailable)
         if isinstance(whole, OutgoingFile):
             whole.close()
@@ -123,7 +129,7 @@ class ShareTestCase(SynchronousTestCase):
 
     def open_fault(self, *path: str, viewer: str = "bob") -> Fault:
         """Return why a path cannot be opened, which is the same for reading it at once or block by block."""
-        (found,) = self.tree.open_many(viewer, [path])
+        (found,) = self.tree.open_many(viewer_of(viewer), [path])
         assert isinstance(found, Unavailable)
         self.assertEqual(self.fault(self.open, viewer, path), found.why)
         return found.why

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 
 from p2pshare.errors import PictureUnreadable
+from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.storage.shares.outgoing_files import OutgoingFile, WholeOutgoing
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import digest_of, root_of
@@ -43,11 +44,11 @@ class Previews:
         self._lock = threading.Lock()  # of the cache
         self._decoding = threading.Lock()
 
-    def open(self, viewer: str, path: RemotePath, edge: int) -> WholeOutgoing:
+    def open(self, viewer: Viewer, path: RemotePath, edge: int) -> WholeOutgoing:
         """Return a preview as a file, with the time and the version of the picture.
 
         Args:
-            viewer: the name of the opener.
+            viewer: the opener.
             path: of the picture.
             edge: the longest edge in pixels.
 

@@ -34,6 +34,7 @@ from p2pshare.net.threads import FairLimit, run_in_thread
 from p2pshare.peer.share.previews import Previews
 from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.storage.open_file_limit import share_of_files
+from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.storage.shares.outgoing_files import OutgoingFile, WholeOutgoing
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE
@@ -77,6 +78,7 @@ class ServedSession:
         self._reactor = reactor
         self._session = session
         self._tree = tree
+        self._viewer = Viewer(session.name, session.key)
         self._previews = previews or Previews(tree)
         self._core = SharerCore(limits)
         self._files: dict[Transfer, OutgoingFile] = {}
@@ -143,7 +145,7 @@ class ServedSession:
         """Forget the cached digests of a large file that its receiver calls corrupt."""
         if transfer.why is not Cancelled.CORRUPT or transfer.header is None or transfer.is_whole:
             return
-        tree, viewer, path = self._tree, self._session.name, transfer.request.path
+        tree, viewer, path = self._tree, self._viewer, transfer.request.path
         forgetting = run_in_thread(self._reactor, tree.distrust, viewer, path)
         forgetting.addErrback(lambda failure: failure.trap(Unavailable))
         forgetting.addErrback(lambda failure: self._log.failure("digests not dropped", failure))
@@ -173,7 +175,7 @@ class ServedSession:
 
     def _do(self, work: Work) -> None:
         """Do work in a thread, and give the result to the core."""
-        core, tree, viewer = self._core, self._tree, self._session.name
+        core, tree, viewer = self._core, self._tree, self._viewer
         match work:
             case OpenWork():
                 self._in_thread(
@@ -356,7 +358,7 @@ def _header(transfer: Transfer, file: OutgoingFile | WholeOutgoing) -> FileHeade
     return FileHeader(transfer.id, file.size, file.mtime_ns, file.executable, file.version)
 
 
-def _open(tree: ShareTree, viewer: str, work: OpenWork) -> list[Opened]:
+def _open(tree: ShareTree, viewer: Viewer, work: OpenWork) -> list[Opened]:
     """Open files until no more fit, in a thread. A file of one block or less that does not fit is left out."""
     opened: list[Opened] = []
     small_bytes, left = work.small_bytes, work.transfers

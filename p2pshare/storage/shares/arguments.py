@@ -11,6 +11,7 @@ from pathlib import Path
 from p2pshare.errors import WrongUsage
 from p2pshare.names import ON_NETWORK, read_viewer
 from p2pshare.storage.os_errors import plain_reason
+from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import component_fault
 
 SHARES_MAX = 1000
@@ -24,6 +25,22 @@ EVERYONE_ACCEPTED = "everyone whose key you have accepted"
 """The same without a registry."""
 EVERYONE_HERE = "everyone on this network"
 """Viewers by `--allow @lan`."""
+OFFER_MARK = "@"
+"""Begins the top-level names of offers, which are kept apart from shares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The other side of a session: what it may see depends on its name or its key."""
+
+    name: str
+    """A name that its key has proven, or one that it only calls itself, with `ON_NETWORK` behind it."""
+    key: PublicKey
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether its key owns its name."""
+        return not self.name.endswith(ON_NETWORK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +57,12 @@ class SharedPath:
     may_be_link: bool = True
     """Whether `path` itself is followed if it is a link."""
 
-    def is_for(self, viewer: str) -> bool:
-        """Whether a viewer may see it: a name that a key has proven, or one with `ON_NETWORK` behind it."""
+    def is_for(self, viewer: Viewer) -> bool:
+        """Whether a viewer may see it."""
         is_open = self.allow is not None and ON_NETWORK in self.allow
-        if viewer.endswith(ON_NETWORK):
+        if not viewer.is_proven:
             return is_open
-        return self.allow is None or is_open or viewer in self.allow
+        return self.allow is None or is_open or viewer.name in self.allow
 
 
 def allowed_text(allow: Iterable[str] | None, *, is_lan: bool) -> str:
@@ -76,7 +93,7 @@ def shared_paths(
     if len(found) > SHARES_MAX:
         raise WrongUsage(reason=f"At most {SHARES_MAX} files and folders can be shared.")
     for shared in found:
-        _check(shared, private)
+        check_shareable(shared, private)
     _check_names(found)
     default, of_share = _read_allow(allow, {shared.name for shared in found})
     return tuple(
@@ -117,8 +134,13 @@ def _snapshot(cwd: Path) -> list[SharedPath]:
     ]
 
 
-def _check(shared: SharedPath, private: Sequence[Path]) -> None:
-    said = str(shared.path)
+def check_shareable(shared: SharedPath, private: Sequence[Path], *, to_send: bool = False) -> None:
+    """Check that a path can be shared, or sent, now.
+
+    Raises:
+        WrongUsage: it does not exist, is neither a file nor a folder, may not be read, or lies in a private folder.
+    """
+    said, share, done = str(shared.path), *(("send", "sent") if to_send else ("share", "shared"))
     try:
         status = os.stat(shared.path)
         kind = stat.S_IFMT(status.st_mode)
@@ -127,17 +149,22 @@ def _check(shared: SharedPath, private: Sequence[Path]) -> None:
         if not os.access(shared.path, os.R_OK | (os.X_OK if kind == stat.S_IFDIR else 0)):
             raise OSError("you do not have the permission")
     except FileNotFoundError:
-        raise WrongUsage(reason=f"There is nothing to share at {said!r}.") from None
+        raise WrongUsage(reason=f"There is nothing to {share} at {said!r}.") from None
     except OSError as error:
-        raise WrongUsage(reason=f"{said!r} cannot be shared: {plain_reason(error)}.") from error
+        raise WrongUsage(reason=f"{said!r} cannot be {done}: {plain_reason(error)}.") from error
     real = Path(os.path.realpath(shared.path))
     if any(real.is_relative_to(os.path.realpath(each)) for each in private):
-        raise WrongUsage(reason=f"{said!r} cannot be shared: it contains keys of p2pshare.")
+        raise WrongUsage(reason=f"{said!r} cannot be {done}: it contains keys of p2pshare.")
 
 
 def _check_names(found: Iterable[SharedPath]) -> None:
     taken: dict[str, Path] = {}
     for shared in found:
+        if shared.name.startswith(OFFER_MARK):
+            raise WrongUsage(
+                reason=f"No share may be named {shared.name!r}: names with {OFFER_MARK!r} in front are those of offers."
+                f" Give it another name: NAME={shared.path}"
+            )
         if (first := taken.setdefault(shared.name, shared.path)) is not shared.path:
             raise WrongUsage(
                 reason=f"Both {str(first)!r} and {str(shared.path)!r} would be shared as {shared.name!r}. "

@@ -350,7 +350,10 @@ class _Omissions:
 def prefixed(name: str, found: Iterable[Listed]) -> Generator[Listed, None, None]:
     """Yield the same results, seen from one folder above."""
     for each in found:
-        yield each if isinstance(each, LeftOut) else replace(each, path=(name, *each.path))
+        if isinstance(each, LeftOut):
+            yield replace(each, hidden_names=[f"{name}/{hidden}" for hidden in each.hidden_names])
+        else:
+            yield replace(each, path=(name, *each.path))
 
 
 def _written_size(path: RemotePath) -> int:

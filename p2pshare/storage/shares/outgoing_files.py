@@ -58,7 +58,7 @@ class OutgoingFile:
         """Own an open file.
 
         Args:
-            path: as it was requested.
+            path: from the name of the share, or of the offered file or folder, on.
             opened: the file.
             cache: the digests of files that were sent before.
             local: the path on this machine, for the cache.
@@ -205,7 +205,7 @@ def read_whole(path: RemotePath, opened: Opened, now_ns: int) -> WholeOutgoing:
     """Read a file of at most one block; it stays open.
 
     Args:
-        path: as it was requested.
+        path: from the name of the share, or of the offered file or folder, on.
         opened: the file.
         now_ns: as for `OutgoingFile`.
 

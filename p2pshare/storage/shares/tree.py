@@ -2,6 +2,9 @@
 
 A share is not found by viewers that it is not for: that is decided before anything is looked up, so neither the answer
 nor its time reveals what exists.
+
+An offer is mounted at the top-level name `@ID`, which no listing has: its recipients are told. Its files and folders
+lie anywhere on this machine; below `@ID` each has its own name.
 """
 
 from __future__ import annotations
@@ -9,10 +12,11 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
-from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.storage.shares.arguments import OFFER_MARK, SharedPath, Viewer
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.listing import (
@@ -25,6 +29,7 @@ from p2pshare.storage.shares.listing import (
     page_of,
     prefixed,
 )
+from p2pshare.storage.shares.offer_roots import OfferCount, OfferSurvey
 from p2pshare.storage.shares.outgoing_files import OutgoingFile, WholeOutgoing, read_whole
 from p2pshare.storage.shares.paths import (
     Opened,
@@ -43,6 +48,17 @@ __all__ = ["BATCH_BYTES_MAX", "ShareTree", "Unavailable"]
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024  # of small files that a batch reads
 FOLDERS_MAX = 8  # that a batch keeps open
+
+Roots = Mapping[str, SharedPath]
+"""Files and folders by the name under which they are listed, in the order of the names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    """An offer."""
+
+    roots: Roots
+    is_for: Callable[[Viewer], bool]
 
 
 class ShareTree:
@@ -63,16 +79,35 @@ class ShareTree:
             index: reads large folders.
             wall_ns: nanoseconds since 1970, as the times of files have them.
         """
-        self._shares = {
-            shared.name: shared for shared in sorted(shares, key=lambda each: each.name)
-        }
+        self._shares = _by_name(shares)
+        self._mounts: dict[str, _Mount] = {}
         self._cache = cache
         self._index = index
         self._wall_ns = wall_ns
 
+    def replace(self, shares: Iterable[SharedPath]) -> None:
+        """Offer other shares from now on. Files that are open stay open."""
+        self._shares = _by_name(shares)
+
+    def mount(
+        self, offer_id: str, roots: Iterable[SharedPath], is_for: Callable[[Viewer], bool]
+    ) -> None:
+        """Show an offer at `@ID`, or show it with other files.
+
+        Args:
+            offer_id: its ID.
+            roots: with different names; who may see them is not their own business.
+            is_for: whether a viewer is a recipient; called in any thread.
+        """
+        self._mounts[OFFER_MARK + offer_id] = _Mount(_by_name(roots), is_for)
+
+    def unmount(self, offer_id: str) -> None:
+        """Stop showing an offer, if it is shown. Files that are open stay open."""
+        self._mounts.pop(OFFER_MARK + offer_id, None)
+
     def list(
         self,
-        viewer: str,
+        viewer: Viewer,
         path: RemotePath,
         after: RemotePath = (),
         limit: int = PAGE_MAX,
@@ -81,7 +116,7 @@ class ShareTree:
         """Return a page of a folder; the top lists the shares that `viewer` may see.
 
         Args:
-            viewer: the name of the opener.
+            viewer: the opener.
             path: the folder.
             after: the last entry of the page before, as `Entry.path`.
             limit: maximum number of entries; there are fewer if their paths are long.
@@ -93,23 +128,23 @@ class ShareTree:
         if any(map(component_fault, after)):
             raise Unavailable(Fault.NOT_FOUND)
         limit = max(1, limit)
-        if not path:
-            with closing(self._top(viewer, after, limit, recursive)) as found:
+        if (roots := self._roots(viewer, path)) is not None:
+            with closing(self._of_roots(roots, after, limit, recursive)) as found:
                 return page_of(found, limit)
-        shared = self._shared(viewer, path)
-        opened = open_beneath(shared, path[1:])
+        shared, beneath = self._shared(viewer, path)
+        opened = open_beneath(shared, beneath)
         try:
             if not opened.is_folder:
                 raise Unavailable(Fault.IS_FILE)
             now_ns = self._wall_ns()
-            walk = FolderWalk(shared, path[1:], self._index, limit + 1, recursive, now_ns)
+            walk = FolderWalk(shared, beneath, self._index, limit + 1, recursive, now_ns)
             with faults(), closing(walk.entries(opened, after)) as found:
                 return page_of(found, limit)
         finally:
             os.close(opened.fd)
 
     def open_many(
-        self, viewer: str, paths: Sequence[RemotePath], bytes_max: int = BATCH_BYTES_MAX
+        self, viewer: Viewer, paths: Sequence[RemotePath], bytes_max: int = BATCH_BYTES_MAX
     ) -> tuple[WholeOutgoing | OutgoingFile | Unavailable, ...]:
         """Open files; read and close those of at most one block, until `bytes_max` bytes were read.
 
@@ -142,13 +177,13 @@ class ShareTree:
             folders.close()
         return tuple(found)
 
-    def distrust(self, viewer: str, path: RemotePath) -> None:
+    def distrust(self, viewer: Viewer, path: RemotePath) -> None:
         """Drop the digests of a file that did not match them at `viewer`, so that it is hashed the next time.
 
         Raises:
             Unavailable: NOT_FOUND if it does not exist or is not for `viewer`.
         """
-        self._cache.drop(_local(self._shared(viewer, path), path))
+        self._cache.drop(_local(*self._shared(viewer, path)))
 
     def survey(self, name: str, stop: Callable[[], bool] = lambda: False) -> Survey:
         """Look for files and folders of a share that are not listed; `stop` is asked now and then whether to end early.
@@ -157,7 +192,9 @@ class ShareTree:
             Unavailable: BUSY: too many files are open.
         """
         survey = Survey()
-        shared, now_ns = self._shares[name], self._wall_ns()
+        shared, now_ns = self._shares.get(name), self._wall_ns()
+        if shared is None:  # it was removed meanwhile
+            return survey
         with closing(_all_of(shared, self._index, (), PAGE_MAX, now_ns)) as found:
             for each in found:
                 survey.add(each)
@@ -166,35 +203,72 @@ class ShareTree:
                     break
         return survey
 
+    def survey_offer(
+        self, roots: Iterable[SharedPath], stop: Callable[[], bool] = lambda: False
+    ) -> OfferSurvey:
+        """Count what an offer of `roots` would contain, and what it leaves out; `stop` ends the count early.
+
+        Raises:
+            Unavailable: BUSY: too many files are open.
+            WrongUsage: it has more files and folders than a receiver takes.
+        """
+        count = OfferCount()
+        with closing(self._of_roots(_by_name(roots), (), PAGE_MAX, recursive=True)) as found:
+            for each in found:
+                count.add(each)
+                if stop():
+                    count.left_out.complete = False
+                    break
+        return count.result()
+
     def _open_one(
-        self, viewer: str, path: RemotePath, folders: _OpenFolders, bytes_max: int
+        self, viewer: Viewer, path: RemotePath, folders: _OpenFolders, bytes_max: int
     ) -> WholeOutgoing | OutgoingFile:
-        shared, now_ns = self._shared(viewer, path), self._wall_ns()
-        opened = _file(folders.open(shared, path[1:]))
+        (shared, beneath), now_ns = self._shared(viewer, path), self._wall_ns()
+        whole = (shared.name, *beneath)  # as listings have it, so that both have one version
+        opened = _file(folders.open(shared, beneath))
         if opened.status.st_size > min(BLOCK_SIZE, bytes_max):
-            return OutgoingFile(path, opened, self._cache, _local(shared, path), now_ns)
+            return OutgoingFile(whole, opened, self._cache, _local(shared, beneath), now_ns)
         try:
             with faults():
-                return read_whole(path, opened, now_ns)
+                return read_whole(whole, opened, now_ns)
         finally:
             os.close(opened.fd)
 
-    def _shared(self, viewer: str, path: RemotePath) -> SharedPath:
-        """Return the share of a path, if `viewer` may see it."""
+    def _roots(self, viewer: Viewer, path: RemotePath) -> Roots | None:
+        """Return what the top or an offer shows to `viewer`; None if `path` is neither."""
         if not path:
-            raise Unavailable(Fault.IS_FOLDER)
-        shared = self._shares.get(path[0])
-        if shared is None or not _may_see(viewer, shared):
+            shares = self._shares
+            return {name: each for name, each in shares.items() if each.is_for(viewer)}
+        if not path[0].startswith(OFFER_MARK):
+            return None
+        mount = self._mounts.get(path[0])
+        if mount is None or not mount.is_for(viewer):
             raise Unavailable(Fault.NOT_FOUND)
-        return shared
+        return mount.roots if len(path) == 1 else None
 
-    def _top(
-        self, viewer: str, after: RemotePath, limit: int, recursive: bool
+    def _shared(self, viewer: Viewer, path: RemotePath) -> tuple[SharedPath, RemotePath]:
+        """Return the share, or the file or folder of an offer, of a path that `viewer` may see, and the path in it."""
+        if self._roots(viewer, path) is not None:
+            raise Unavailable(Fault.IS_FOLDER)
+        if path[0].startswith(OFFER_MARK):
+            mount = self._mounts.get(path[0])
+            shared = None if mount is None else mount.roots.get(path[1])
+            path = path[1:]
+        else:
+            shared = self._shares.get(path[0])
+            shared = shared if shared is not None and shared.is_for(viewer) else None
+        if shared is None:
+            raise Unavailable(Fault.NOT_FOUND)
+        return shared, path[1:]
+
+    def _of_roots(
+        self, roots: Roots, after: RemotePath, limit: int, recursive: bool
     ) -> Generator[Listed, None, None]:
         first, rest = (after[0], after[1:]) if after else ("", ())
         now_ns = self._wall_ns()
-        for name, shared in self._shares.items():
-            if name < first or not _may_see(viewer, shared):
+        for name, shared in roots.items():
+            if name < first:
                 continue
             try:
                 entry = entry_of((name,), (name,), status_beneath(shared, ()), now_ns)
@@ -206,6 +280,10 @@ class ShareTree:
             if recursive and entry.kind is EntryKind.FOLDER:
                 below = rest if name == first else ()
                 yield from prefixed(name, _all_of(shared, self._index, below, limit, now_ns))
+
+
+def _by_name(shares: Iterable[SharedPath]) -> Roots:
+    return {shared.name: shared for shared in sorted(shares, key=lambda each: each.name)}
 
 
 def _all_of(
@@ -236,7 +314,7 @@ class _OpenFolders:
 
     def __init__(self, folders_max: int) -> None:
         self._folders_max = folders_max
-        self._open: dict[tuple[str, ...], int] = {}  # the latest last
+        self._open: dict[tuple[object, ...], tuple[int, SharedPath]] = {}  # the latest last
 
     def open(self, shared: SharedPath, components: RemotePath) -> Opened:
         """Open a file or folder, as `open_beneath` does."""
@@ -252,31 +330,27 @@ class _OpenFolders:
 
     def close(self) -> None:
         """Close all of them."""
-        for fd in self._open.values():
+        for fd, _ in self._open.values():
             os.close(fd)
         self._open.clear()
 
     def _folder(self, shared: SharedPath, components: RemotePath) -> int:
-        key = (shared.name, *components)
-        fd = self._open.pop(key, None)
+        key = (id(shared), *components)  # shares may be replaced meanwhile
+        fd, _ = self._open.pop(key, (None, shared))
         if fd is None:
             if len(self._open) >= self._folders_max:
-                os.close(self._open.pop(next(iter(self._open))))
+                os.close(self._open.pop(next(iter(self._open)))[0])
             opened = open_beneath(shared, components)
             if not opened.is_folder:
                 os.close(opened.fd)
                 raise Unavailable(Fault.NOT_FOUND)
             fd = opened.fd
-        self._open[key] = fd
+        self._open[key] = fd, shared
         return fd
 
 
-def _may_see(viewer: str, shared: SharedPath) -> bool:
-    return shared.is_for(viewer)
-
-
-def _local(shared: SharedPath, path: RemotePath) -> bytes:
-    return os.fsencode(shared.path.joinpath(*path[1:]))
+def _local(shared: SharedPath, beneath: RemotePath) -> bytes:
+    return os.fsencode(shared.path.joinpath(*beneath))
 
 
 def _file(opened: Opened) -> Opened:

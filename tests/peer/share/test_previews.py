@@ -17,7 +17,7 @@ from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import Digests, End, Failed, Fault, FileHeader, Get
 from tests.peer.share.test_session import ServingTestCase
-from tests.storage.share_case import ShareTestCase
+from tests.storage.share_case import ShareTestCase, viewer_of
 
 RICH = Credit(2**50)
 
@@ -44,7 +44,7 @@ class PreviewsTests(ShareTestCase):
     def why_not(self, *path: str, edge: int = 64, viewer: str = "bob") -> Fault:
         """Return why there is no preview."""
         with self.assertRaises(Unavailable) as caught:
-            self.previews.open(viewer, path, edge)
+            self.previews.open(viewer_of(viewer), path, edge)
         why: Fault = caught.exception.why
         return why
 
@@ -53,7 +53,7 @@ class PreviewsTests(ShareTestCase):
         file = self.open("bob", ("s", "cat.jpg"))
         self.addCleanup(file.close)
         for edge, size in ((64, (64, 48)), (512, (512, 384))):
-            preview = self.previews.open("bob", ("s", "cat.jpg"), edge)
+            preview = self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), edge)
             with Image.open(io.BytesIO(preview.data)) as image:
                 self.assertEqual((image.format, image.size), ("JPEG", size))
             self.assertEqual((preview.version, preview.mtime_ns), (file.version, file.mtime_ns))
@@ -65,16 +65,16 @@ class PreviewsTests(ShareTestCase):
         """A preview is made once for each version of its file."""
         with self.made() as made:
             for _ in range(3):
-                first = self.previews.open("bob", ("s", "cat.jpg"), 64)
+                first = self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), 64)
             self.assertEqual(made.call_count, 1)
             self.write("cat.jpg", picture(colour="red"), mtime_ns=10**18)
-            second = self.previews.open("bob", ("s", "cat.jpg"), 64)
+            second = self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), 64)
             self.assertEqual(made.call_count, 2)
         self.assertNotEqual(first.data, second.data)
 
     def test_bounds(self) -> None:
         """The cache drops what was used least recently, by bytes and by entries."""
-        size = len(self.previews.open("bob", ("s", "cat.jpg"), 64).data)
+        size = len(self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), 64).data)
         for bounds in ({"kept_bytes": 2 * size}, {"kept_max": 2}):
             self.previews = Previews(self.tree, **bounds)
             names = [f"{number}.jpg" for number in range(3)]
@@ -82,7 +82,7 @@ class PreviewsTests(ShareTestCase):
                 self.write(name, picture())
             with self.made() as made:
                 for name in (*names, names[0], names[2]):
-                    self.previews.open("bob", ("s", name), 64)
+                    self.previews.open(viewer_of("bob"), ("s", name), 64)
                 self.assertEqual(made.call_count, 4)
 
     def test_no_picture(self) -> None:
@@ -101,14 +101,14 @@ class PreviewsTests(ShareTestCase):
     def test_permission(self) -> None:
         """Threat 34: a preview that somebody else has asked for is not found by a viewer who may not see its file."""
         self.previews = Previews(self.share(SharedPath("s", self.root, frozenset({"bob"}))))
-        self.previews.open("bob", ("s", "cat.jpg"), 64)
+        self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), 64)
         self.assertEqual(self.why_not("s", "cat.jpg", viewer="eve"), Fault.NOT_FOUND)
 
     def test_closed(self) -> None:
         """No descriptor stays open."""
         before = len(os.listdir("/proc/self/fd"))
         self.write("note.jpg", b"no picture")
-        self.previews.open("bob", ("s", "cat.jpg"), 64)
+        self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), 64)
         self.why_not("s", "note.jpg")
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 

@@ -25,7 +25,7 @@ from p2pshare.storage.shares.arguments import shared_paths
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
-from tests.storage.share_case import opened
+from tests.storage.share_case import opened, viewer_of
 
 REGISTRY = "http://127.0.0.1:8000"
 
@@ -163,7 +163,7 @@ class PrivateFoldersTests(SynchronousTestCase):
         private = private_folders(mine, "bob")
         shares = shared_paths(["all=."], [], root, private)
         tree = ShareTree(shares, BlockCache(None), FolderIndex(None))
-        entries = tree.list("eve", (), recursive=True).entries
+        entries = tree.list(viewer_of("eve"), (), recursive=True).entries
         found = ["/".join(each.path) for each in entries]
         self.assertEqual(found, ["all", "all/data", "all/public", "all/public/key"])
         for folder in keys[:3]:

@@ -75,6 +75,13 @@ class ShareTests(ArgumentsTestCase):
         self.assert_wrong("Give one of them another name", "x=photos", "x=photos")
         self.assertEqual(len(self.read("photos", "others=other/photos")), 2)
 
+    def test_name_of_an_offer(self) -> None:
+        """Names that begin as those of offers do are not those of shares."""
+        (self.cwd / "@mine").mkdir()
+        self.assert_wrong("No share may be named '@mine'.*: NAME=", "@mine")
+        self.assert_wrong("those of offers", "@photos=photos")
+        self.assertEqual(self.names("mine=@mine"), [("mine", "@mine")])
+
     def test_no_name(self) -> None:
         """A path whose last component is no valid name needs another name."""
         self.assert_wrong(r"'\.hidden' is hidden\): NAME=\.hidden\.$", ".hidden")

@@ -28,7 +28,7 @@ from p2pshare.wire.transfer_messages import (
     Omitted,
     parse_message,
 )
-from tests.storage.share_case import OLD, ShareTestCase
+from tests.storage.share_case import OLD, ShareTestCase, viewer_of
 
 Tree = dict[str, "Tree | int"]
 """The content of a folder: folders, and sizes of files."""
@@ -212,9 +212,9 @@ class OmissionTests(ShareTestCase):
         """A folder that disappears after a page of it is named."""
         self.write("sub/a")
         self.write("sub/b")
-        page = self.tree.list("bob", ("s",), (), 2, True)
+        page = self.tree.list(viewer_of("bob"), ("s",), (), 2, True)
         shutil.rmtree(self.root / "sub")
-        rest = self.tree.list("bob", ("s",), page.entries[-1].path, 2, True)
+        rest = self.tree.list(viewer_of("bob"), ("s",), page.entries[-1].path, 2, True)
         self.assertEqual(rest, Page((), False, (Omission(("sub",), Omitted.GONE),)))
 
     def test_share_away(self) -> None:
@@ -237,7 +237,7 @@ class OmissionTests(ShareTestCase):
         """Threat 7: so many are named and the rest is counted; the message holds them, however long they are."""
         for number in range(OMITTED_MAX + 20):
             self.link(f"{number:03}" + "\x01" * 250, "nothing")
-        page = self.tree.list("bob", ("s",))
+        page = self.tree.list(viewer_of("bob"), ("s",))
         self.assertGreater(page.unnamed, 20)
         self.assertEqual(len(page.omitted) + page.unnamed, OMITTED_MAX + 20)
         message = Listing(1, page.entries, page.more, page.omitted, page.unnamed)
@@ -259,10 +259,10 @@ class OmissionTests(ShareTestCase):
                 self.assertEqual(self.tree.survey("s").hidden_examples, [".hidden"])
 
     def pages(self, path: tuple[str, ...], limit: int) -> list[Page]:
-        pages = [self.tree.list("bob", path, (), limit, True)]
+        pages = [self.tree.list(viewer_of("bob"), path, (), limit, True)]
         while pages[-1].more:
             after = pages[-1].entries[-1].path
-            pages.append(self.tree.list("bob", path, after, limit, True))
+            pages.append(self.tree.list(viewer_of("bob"), path, after, limit, True))
         return pages
 
     @settings(max_examples=40)
@@ -293,7 +293,7 @@ class OmissionTests(ShareTestCase):
                     path.symlink_to(kind)
                 else:
                     path.touch()
-        whole = self.tree.list("bob", ("s",), recursive=True)
+        whole = self.tree.list(viewer_of("bob"), ("s",), recursive=True)
         pages = self.pages(("s",), limit)
         self.assertEqual([each for page in pages for each in page.entries], list(whole.entries))
         self.assertEqual([each for page in pages for each in page.omitted], list(whole.omitted))

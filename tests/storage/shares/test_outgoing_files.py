@@ -14,7 +14,7 @@ from p2pshare.storage.shares.digest_cache import BlockCache, CachedFile
 from p2pshare.storage.shares.outgoing_files import OutgoingFile
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count, digest_of, root_of
 from p2pshare.wire.transfer_messages import VERSION_MAX, Fault
-from tests.storage.share_case import OLD, ShareTestCase
+from tests.storage.share_case import OLD, ShareTestCase, viewer_of
 
 SIZE = 3 * BLOCK_SIZE + 5
 DATA = os.urandom(BLOCK_SIZE) + bytes(BLOCK_SIZE) + os.urandom(BLOCK_SIZE) + b"12345"
@@ -229,9 +229,11 @@ class CacheTests(OutgoingCase):
         wrong = DIGESTS[::-1]
         self.cache.store(CachedFile(os.fsencode(path), SIZE, *times), b"".join(wrong))
         self.assertEqual(self.send()[0][0], (BLOCKS[0], wrong[0]))
-        self.assertEqual(self.fault(self.tree.distrust, "carol", ("s", "a")), Fault.NOT_FOUND)
+        self.assertEqual(
+            self.fault(self.tree.distrust, viewer_of("carol"), ("s", "a")), Fault.NOT_FOUND
+        )
         self.assertEqual(self.send()[0][0], (BLOCKS[0], wrong[0]))
-        self.tree.distrust("bob", ("s", "a"))
+        self.tree.distrust(viewer_of("bob"), ("s", "a"))
         self.assertEqual(self.send(), (list(zip(BLOCKS, DIGESTS, strict=True)), ROOT))
 
     def test_another_file(self) -> None:

@@ -23,7 +23,7 @@ from p2pshare.storage.shares.paths import LINKS_MAX
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of
 from p2pshare.wire.transfer_messages import EntryKind, Fault, Omitted
-from tests.storage.share_case import OLD, ShareTestCase
+from tests.storage.share_case import OLD, ShareTestCase, viewer_of
 
 SCRIPTS = (
     "photo.jpg", "naïve café.txt", "ελληνικά", "кириллица", "עברית", "العربية", "हिन्दी", "ไทย",
@@ -125,7 +125,7 @@ class PathTests(ShareTestCase):
             opened.finish()
             opened.close()
             self.assertEqual(opened.mtime_ns, mtime_ns)
-            (entry,) = self.tree.list("bob", ("s",)).entries
+            (entry,) = self.tree.list(viewer_of("bob"), ("s",)).entries
             self.assertEqual(entry.mtime_ns, mtime_ns)
 
     def test_version_listed(self) -> None:
@@ -134,7 +134,7 @@ class PathTests(ShareTestCase):
         (self.root / "d/link").symlink_to("a")
         self.tree = self.share(SharedPath("s", self.root), SharedPath("one", self.root / "d/a"))
         for above in ((), ("s",), ("s", "d")):
-            entries = self.tree.list("bob", above, recursive=True).entries
+            entries = self.tree.list(viewer_of("bob"), above, recursive=True).entries
             for entry in entries:
                 path = (*above, *entry.path)
                 if entry.kind is EntryKind.FILE:
@@ -370,7 +370,7 @@ class SwappedTests(ShareTestCase):
             return genuine(fd, size, offset)
 
         self.patch(os, "pread", swapped)
-        found = self.tree.open_many("bob", [("s", "sub", "a"), ("s", "sub", "b")])
+        found = self.tree.open_many(viewer_of("bob"), [("s", "sub", "a"), ("s", "sub", "b")])
         self.assertEqual(
             [isinstance(each, WholeOutgoing) and each.data for each in found], [b"it"] * 2
         )
@@ -518,7 +518,7 @@ class TroubleTests(ShareTestCase):
             ("s", "sub"),
             ("s", "way", "x"),
         ):
-            self.tree.open_many("bob", [path])
+            self.tree.open_many(viewer_of("bob"), [path])
         self.open("bob", ("s", "way")).close()
         self.assertEqual(len(os.listdir("/dev/fd")), before)
 
@@ -533,7 +533,7 @@ class ManyTests(ShareTestCase):
         paths = [
             ("s", *name.split("/")) for name in ("a", "gone", "sub/b", "sub", "empty", "large")
         ]
-        a, gone, b, sub, empty, large = self.tree.open_many("bob", paths)
+        a, gone, b, sub, empty, large = self.tree.open_many(viewer_of("bob"), paths)
         assert isinstance(a, WholeOutgoing) and isinstance(b, WholeOutgoing)
         assert isinstance(empty, WholeOutgoing) and isinstance(large, OutgoingFile)
         large.close()
@@ -547,7 +547,9 @@ class ManyTests(ShareTestCase):
         """Threat 7: files beyond the allowed memory are opened, but not read."""
         for name in "abcd":
             self.write(name, name.encode() * 40)
-        found = self.tree.open_many("bob", [("s", name) for name in "abcd"], bytes_max=100)
+        found = self.tree.open_many(
+            viewer_of("bob"), [("s", name) for name in "abcd"], bytes_max=100
+        )
         for each in found:
             if isinstance(each, OutgoingFile):
                 each.close()
@@ -562,7 +564,7 @@ class ManyTests(ShareTestCase):
         for _, folder, name in paths:
             self.write(f"{folder}/{name}", folder.encode())
         before = len(os.listdir("/dev/fd"))
-        found = self.tree.open_many("bob", paths)
+        found = self.tree.open_many(viewer_of("bob"), paths)
         self.assertEqual(
             [isinstance(each, WholeOutgoing) and each.data.decode() for each in found],
             [folder for _, folder, _ in paths],
@@ -576,7 +578,7 @@ class ManyTests(ShareTestCase):
         before = len(os.listdir("/dev/fd"))
         with patch.object(os, "pread", side_effect=MemoryError):
             paths = [("s", "large"), ("s", "a")]
-            self.assertRaises(MemoryError, self.tree.open_many, "bob", paths)
+            self.assertRaises(MemoryError, self.tree.open_many, viewer_of("bob"), paths)
         self.assertEqual(len(os.listdir("/dev/fd")), before)
 
     def test_changed_while_read(self) -> None:
@@ -590,7 +592,7 @@ class ManyTests(ShareTestCase):
             return data
 
         with patch.object(os, "pread", changing):
-            (found,) = self.tree.open_many("bob", [("s", "a")])
+            (found,) = self.tree.open_many(viewer_of("bob"), [("s", "a")])
         assert isinstance(found, Unavailable)
         self.assertEqual((found.why, path.stat().st_size), (Fault.CHANGED, 3))
 
@@ -614,7 +616,7 @@ class AnyPathTests(ShareTestCase):
             self.write("sub/a")
             (self.root / "up").symlink_to("sub/..")
             (self.root / "out").symlink_to("..")
-        (found,) = self.tree.open_many("bob", [path])
+        (found,) = self.tree.open_many(viewer_of("bob"), [path])
         if isinstance(found, WholeOutgoing):
             self.assertEqual(found.data, b"public")
         else:
