@@ -143,7 +143,7 @@ class ControlServer(Factory):
         return _ServerProtocol(self) if len(self.connections) < CONNECTIONS_MAX else None
 
     async def perform(self, do: str, request: Fields) -> Fields:
-        """Return the fields of the reply to a request.
+        """Return the fields of the reply to a request; for an action, null is the same as no field.
 
         Raises:
             ControlRefused: there is no such action.
@@ -153,7 +153,8 @@ class ControlServer(Factory):
             raise ControlRefused(reason=f"it knows no {do!r}")
         if do == FOLLOW and sum(each.is_following for each in self.connections) > FOLLOWERS_MAX:
             raise ControlRefused(reason="too many programs follow it")
-        return {"ok": True, **await self._actions[do](request)}
+        given = {key: value for key, value in request.items() if value is not None}
+        return {"ok": True, **await self._actions[do](given)}
 
     async def _version(self, _request: Fields) -> Fields:
         """Return what a client needs to know before it asks for something that is new."""
@@ -332,10 +333,7 @@ class ControlClient(LineOnlyReceiver):
         try:
             line = self._ask(_line({"do": do, **fields})).addTimeout(ANSWER_TIMEOUT, self._clock)
             reply = parse_object(await line)
-            if reply.get("ok") is True:
-                del reply["ok"]
-                return reply
-            raise _error_of(reply)
+            failed = None if reply.pop("ok", False) is True else _error_of(reply)
         except TimeoutError as error:
             self.close()
             raise self._not_answering("it takes too long") from error
@@ -343,6 +341,9 @@ class ControlClient(LineOnlyReceiver):
             raise self._not_answering("it ended meanwhile") from error
         except RemoteProtocolError as error:
             raise self._not_answering("its reply is not valid") from error
+        if failed is not None:
+            raise failed
+        return reply
 
     async def follow(self) -> AsyncGenerator[dict[str, Any]]:
         """Yield the events of the peer, each with its kind as `event`; the connection carries nothing else afterwards.

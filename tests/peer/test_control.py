@@ -111,11 +111,11 @@ class ControlTests(TestCase):
         raise AssertionError(f"{do} did not fail")
 
     async def test_status(self) -> None:
-        """A verb gets the peer's replies, several of them over one connection."""
+        """A verb gets the peer's replies, several over one connection. A field that is null counts as omitted."""
         await self.serve()
         client = await self.client()
         for _ in range(2):
-            reply = await client.ask("status", more=1)
+            reply = await client.ask("status", more=1, less=None)
             self.assertEqual(reply, {"name": "bob", "asked": {"do": "status", "more": 1}})
 
     async def test_errors(self) -> None:

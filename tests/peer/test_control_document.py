@@ -1,0 +1,159 @@
+"""docs/control.md: its actions, fields, bounds and example are those of a running peer."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from p2pshare.errors import P2pshareError
+from p2pshare.peer import control
+from p2pshare.peer.control import ControlClient, running_peer
+from p2pshare.peer.service import PeerService
+from p2pshare.storage.settings import Settings
+from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.testing.memory_store import MemoryNameStore
+from p2pshare.web.site import Site
+from p2pshare.wire.strict_json import DEPTH_MAX
+from tests.peer.loopback import HOST, LoopbackTestCase
+from tests.registry.connections import make_routes
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
+TO_COME = {
+    *("send", "offers", "cancel", "inbox", "accept_offer", "decline_offer", "history"),
+    *("shares", "share_add", "share_remove", "share_allow"),
+}
+"""Actions in the document that no peer has yet."""
+OF_OBJECTS = {"elsewhere": {"address", "noticed", "waits"}}
+
+
+def part(title: str) -> str:
+    """Return the text below a heading of the document, up to the next heading of its level or above."""
+    level, _, _ = title.partition(" ")
+    found = re.search(
+        rf"^{re.escape(title)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", DOCUMENT, re.M | re.S
+    )
+    assert found, title
+    return found[1]
+
+
+def fields(text: str) -> list[str]:
+    """Return the names in the first column of the tables of fields."""
+    names, is_field = list[str](), False
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            is_field = False
+        elif line.startswith("| field"):
+            is_field = True
+        elif is_field and (name := re.match(r"\| `(\w+)` \|", line)):
+            names.append(name[1])
+    return names
+
+
+def documented_actions() -> set[str]:
+    """Return the actions that the document describes."""
+    return set(re.findall(r"^### (\w+)$", part("## Actions"), re.M))
+
+
+def shape(value: Any) -> Any:
+    """Return the kinds of the fields of a reply, without the values."""
+    if isinstance(value, dict):
+        return {key: shape(each) for key, each in value.items()}
+    return type(value).__name__
+
+
+class ControlDocumentTests(LoopbackTestCase):
+    """The document against a peer that runs."""
+
+    async def peer(self) -> PeerService:
+        """Start a peer that shares a folder."""
+        store = MemoryNameStore(self.reactor)
+        site = Site(make_routes(store, self.reactor), self.real_reactor)
+        listening: Any = self.real_reactor.listenTCP(0, site, interface=HOST)
+        self.addCleanup(listening.stopListening)
+        self.data = self.saved.parent / "data"
+        registry = f"http://{HOST}:{listening.getHost().port}"
+        peer = PeerService(
+            self.reactor,
+            random.Random(1),
+            Settings(name="alice", registry=registry, data=self.data),
+            [SharedPath("stuff", self.shared)],
+            wall=self.reactor.seconds,
+        )
+        peer.startService()
+        self.addCleanup(peer.stopService)
+        await peer.ready
+        return peer
+
+    async def client(self) -> ControlClient:
+        """Connect to the peer."""
+        client = await running_peer(self.reactor, self.data)
+        assert client is not None
+        self.addCleanup(client.close)
+        return client
+
+    async def test_actions(self) -> None:
+        """The peer has the actions of the document, and no others. Their replies have the fields of the document."""
+        await self.peer()
+        client = await self.client()
+        version = await client.ask("version")
+        self.assertEqual(set(version["actions"]) | TO_COME, documented_actions())
+        self.assertEqual(fields(part("### version")), list(version))
+        status = await client.ask("status")
+        self.assertEqual(sorted(fields(part("### status"))), sorted(status))
+        left_out = status["shares"][0]["left_out"]
+        self.assertEqual(sorted(fields(part("### What is left out"))), sorted(left_out))
+
+    async def test_requests(self) -> None:
+        """The peer reads each field of a request that the document has: one of a wrong type is an error."""
+        await self.peer()
+        client = await self.client()
+        for action in sorted(documented_actions() - TO_COME):
+            table = part(f"### {action}")
+            for name in fields(table) if "| bound |" in table else ():
+                right = {"name": "bob", "prefix": ""}
+                with self.assertRaises(P2pshareError) as raised:
+                    await client.ask(action, **{**right, name: {}})
+                self.assertIn(f"the {name} is", str(raised.exception))
+
+    def test_bounds(self) -> None:
+        """The bounds in the document are those of the code."""
+        words = " ".join(DOCUMENT.split())
+        for bound in (
+            f"length of a request | {control.LINE_MAX} bytes",
+            f"length of a reply or an event | {control.REPLY_MAX} bytes",
+            f"time without a request | {control.REQUEST_TIMEOUT:.0f} s,",
+            f"time for an action | {control.ANSWER_TIMEOUT:.0f} s,",
+            f"connections | {control.CONNECTIONS_MAX};",
+            f"connections that follow | {control.FOLLOWERS_MAX} |",
+            f"slow follower | {control.QUEUE_EVENTS}, and {control.QUEUE_BYTES} bytes",
+            f"may read the rest | {control.OVERRUN_TIMEOUT:.0f} s |",
+            f"at most {DEPTH_MAX} brackets",
+            f"as `control`, which is {control.CONTROL_VERSION}.",
+        ):
+            self.assertIn(bound, words)
+
+    async def test_example(self) -> None:
+        """The session of the document goes as it says."""
+        await self.peer()
+        client = await self.client()
+        for request, expected in _session():
+            do = request.pop("do")
+            try:
+                reply = {"ok": True, **await client.ask(do, **request)}
+            except P2pshareError as error:
+                reply = {"ok": False, "error": type(error).__name__, "message": str(error)}
+                reply["exit_code"] = error.exit_code
+                self.assertEqual(reply["error"], expected["error"])
+                self.assertIn(expected["message"], str(error))
+            self.assertEqual(shape(reply), shape(expected))
+
+
+def _session() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    lines = re.findall(r"^([<>]) (.*)$", part("## An example"), re.M)
+    for (asks, request), (says, reply) in zip(lines[::2], lines[1::2], strict=True):
+        assert (asks, says) == (">", "<")
+        yield json.loads(request), json.loads(reply)
