@@ -11,8 +11,8 @@
 `LEGAL` is the whole state machine for messages: any message that it does not list for the role and state ends the
 session. Everything that changes the state is in this file.
 
-**The roles matter for the greeting only.** In an open session each end may request and answer. The two directions share
-nothing: each has its own numbers and its own credit.
+**The roles matter for the greeting only.** In an open session each end may request, answer and offer. The two
+directions share nothing: each has its own numbers and its own credit.
 
 **Before `Welcome` nothing counts.** The acceptor looks the opener's key up while it is in JUDGING, which may take
 seconds. An opener saves a round trip if its first requests follow `Hello` at once. They are kept, unread by anybody,
@@ -46,6 +46,7 @@ from p2pshare.errors import (
     VersionRefused,
 )
 from p2pshare.names import ON_NETWORK
+from p2pshare.wire.control_messages import ANSWERS, ANY_TIME, OFFERS, REQUESTS, parse_message
 from p2pshare.wire.frames import control_frame
 from p2pshare.wire.session_messages import (
     VERSION,
@@ -58,7 +59,6 @@ from p2pshare.wire.session_messages import (
     Refused,
     Welcome,
 )
-from p2pshare.wire.transfer_messages import ANSWERS, ANY_TIME, REQUESTS, parse_message
 
 SILENCE = 60.0  # seconds without a byte after which a session counts as lost
 IDLE = 600.0  # seconds without anything but pings after which an acceptor ends a session
@@ -93,10 +93,10 @@ class State(enum.Enum):
 
 LEGAL: dict[tuple[Role, State], tuple[type[Message], ...]] = {
     (Role.OPENER, State.GREETING): (Welcome, Refused, *ANY_TIME),
-    (Role.OPENER, State.OPEN): (*REQUESTS, *ANSWERS, *ANY_TIME),
+    (Role.OPENER, State.OPEN): (*REQUESTS, *ANSWERS, *OFFERS, *ANY_TIME),
     (Role.ACCEPTOR, State.WAITING): (Hello, Bye),
     (Role.ACCEPTOR, State.JUDGING): (*REQUESTS, *ANY_TIME),
-    (Role.ACCEPTOR, State.OPEN): (*REQUESTS, *ANSWERS, *ANY_TIME),
+    (Role.ACCEPTOR, State.OPEN): (*REQUESTS, *ANSWERS, *OFFERS, *ANY_TIME),
 }
 """The messages that the other side may send."""
 

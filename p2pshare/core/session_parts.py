@@ -1,19 +1,35 @@
-"""The two parts of one end of a session: a *serving* one, which answers the other end, and a *requesting* one.
+"""The parts of one end of a session: a *serving* one, which answers the other end, a *requesting* one, and one for
+*offers*, whichever end makes them.
 
-Either part may be missing. An end that shares nothing answers as a share that is empty (`NothingShared`). An end that
-has requested nothing ends the session if it is answered.
+Each part may be missing. An end that shares nothing answers as a share that is empty (`NothingShared`). An end that
+has requested nothing ends the session if it is answered. An end that takes no offers refuses them (`NoOffers`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 from p2pshare.core.ranges import Range
 from p2pshare.core.session_interface import Session
 from p2pshare.errors import P2pshareError, RemoteProtocolError
+from p2pshare.wire.control_messages import OFFERS, REQUESTS
+from p2pshare.wire.offers.messages import (
+    InboxState,
+    Offer,
+    OfferFault,
+    OfferState,
+    Withdraw,
+)
 from p2pshare.wire.session_messages import Message
-from p2pshare.wire.transfer_messages import REQUESTS, Failed, Fault, Get, List, Listing
+from p2pshare.wire.transfer_messages import (
+    Failed,
+    Fault,
+    Get,
+    List,
+    Listing,
+)
 
 
 class ServingPart(Protocol):
@@ -48,20 +64,35 @@ class RequestingPart(Protocol):
         """Handle the end of the session; see `SessionUser`."""
 
 
-class SessionParts:
-    """Both parts as one `SessionUser`."""
+class OffersPart(Protocol):
+    """Makes and takes offers, and passes on what becomes of them."""
 
-    def __init__(self, serving: ServingPart, requesting: RequestingPart | None = None) -> None:
+    def message_received(self, message: Message) -> None:
+        """Handle a message about an offer."""
+
+    def session_ended(self, reason: P2pshareError | None) -> None:
+        """Handle the end of the session; see `SessionUser`."""
+
+
+class SessionParts:
+    """All parts as one `SessionUser`."""
+
+    def __init__(
+        self, serving: ServingPart, offers: OffersPart, requesting: RequestingPart | None = None
+    ) -> None:
         self._serving = serving
+        self._offers = offers
         self.requesting = requesting
         """None until this end requests something; it may come at any time, and stays."""
         self.on_end: Callable[[], object] = lambda: None
         """Called when the session is over, before its parts are told."""
 
     def message_received(self, message: Message) -> None:
-        """Pass a request to the serving part, and an answer to the requesting one."""
+        """Pass a message to the part that it is for."""
         if isinstance(message, REQUESTS):
             self._serving.message_received(message)
+        elif isinstance(message, OFFERS):
+            self._offers.message_received(message)
         else:
             self._asked().message_received(message)
 
@@ -82,13 +113,12 @@ class SessionParts:
         self._serving.room_again()
 
     def session_ended(self, reason: P2pshareError | None) -> None:
-        """Tell both parts, whatever one of them does."""
+        """Tell all parts, whatever one of them does."""
         self.on_end()
-        try:
-            self._serving.session_ended(reason)
-        finally:
-            if self.requesting is not None:
-                self.requesting.session_ended(reason)
+        parts = [self._serving, self._offers, *filter(None, [self.requesting])]
+        with ExitStack() as ending:
+            for part in reversed(parts):
+                ending.callback(part.session_ended, reason)
 
     def _asked(self) -> RequestingPart:
         if self.requesting is None:
@@ -114,6 +144,25 @@ class NothingShared:
 
     def room_again(self) -> None:
         """Send nothing."""
+
+    def session_ended(self, reason: P2pshareError | None) -> None:
+        """Nothing is left to end."""
+
+
+class NoOffers:
+    """The part for offers of an end that takes and makes none."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def message_received(self, message: Message) -> None:
+        """Refuse an offer. What becomes of offers that this end does not know is ignored."""
+        match message:
+            case Offer(id):
+                state = OfferState(id, InboxState.REFUSED, OfferFault.POLICY)
+                self._session.send(state)
+            case Withdraw(id):
+                self._session.send(OfferState(id, InboxState.WITHDRAWN))
 
     def session_ended(self, reason: P2pshareError | None) -> None:
         """Nothing is left to end."""

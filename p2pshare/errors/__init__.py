@@ -14,8 +14,8 @@ filled in from the keyword arguments. A field with text from outside is written 
 and does not obey it. The sentence ends with one full stop or question mark, whether or not its last field brings one.
 The name of a class is the `kind` of the error with `--json`, so it stays.
 
-Each module has the errors of one subject: `services`, `identity`, `registry`, `sessions`, `transfers`, `files`; `base`
-has the classes above. All other modules import them from here.
+Each module has the errors of one subject: `services`, `identity`, `registry`, `sessions`, `transfers`, `files`,
+`offers`; `base` has the classes above. All other modules import them from here.
 """
 
 from __future__ import annotations
@@ -55,6 +55,13 @@ from p2pshare.errors.identity import (
     SealedKeyUnusable,
     SecretUnusable,
     StoreOfAnother,
+)
+from p2pshare.errors.offers import (
+    NoSuchOffer,
+    OfferChanged,
+    OfferOver,
+    SendingToOneself,
+    TooManyOffers,
 )
 from p2pshare.errors.registry import (
     AudienceRefused,
@@ -202,12 +209,15 @@ __all__ = [
     "NoAnswerOverUdp",
     "NoRegistry",
     "NoSessionThere",
+    "NoSuchOffer",
     "NoSuchPeer",
     "NobodyHere",
     "NotClassic",
     "NotFound",
     "NotOwner",
     "NothingShared",
+    "OfferChanged",
+    "OfferOver",
     "OtherKeyThere",
     "OwnAddressNeeded",
     "OwnAddressUnknown",
@@ -258,6 +268,7 @@ __all__ = [
     "RemoteUnreadable",
     "SealedKeyUnusable",
     "SecretUnusable",
+    "SendingToOneself",
     "ServiceDoesNotEnd",
     "SessionLost",
     "SessionPostponed",
@@ -274,6 +285,7 @@ __all__ = [
     "StoreUnavailable",
     "TextCutShort",
     "TooFewOpenFiles",
+    "TooManyOffers",
     "TooManyOpenFiles",
     "TransferFailed",
     "UnknownSetting",

@@ -51,6 +51,13 @@ class Refusal(enum.Enum):
     """The two sides have no version in common."""
 
 
+class Purpose(enum.Enum):
+    """What an opener wants of a session, if it is not to fetch."""
+
+    OFFER = "offer"
+    """To offer files."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hello(Message):
     """The first message of the opener."""
@@ -65,6 +72,8 @@ class Hello(Message):
     """Bytes of files that the acceptor may send before the first `Credit`."""
     name: Annotated[str, omittable(NAME, "")] = ""
     """What the opener calls itself, where there is no registry. It proves nothing."""
+    purpose: Annotated[Purpose | None, omittable(one_of(Purpose), None)] = None
+    """What the session is for, where there is no registry: an acceptor may let a key in for offers alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,16 +18,9 @@ from p2pshare.wire.frames import TRANSFER_MAX
 from p2pshare.wire.json_fields import Codec, Fields, array, omittable, one_of, parsed, whole, words
 from p2pshare.wire.paths import PATH_MAX, RemotePath, format_path, parse_path
 from p2pshare.wire.session_messages import (
-    Bye,
-    Credit,
-    Hello,
     Message,
-    Ping,
-    Pong,
-    Refused,
-    Welcome,
 )
-from p2pshare.wire.strict_json import INTEGER_MAX, boolean, parse_object, text
+from p2pshare.wire.strict_json import INTEGER_MAX, boolean, text
 
 WORD_MAX = 32  # characters
 VERSION_MAX = 64  # characters of the version of a file
@@ -418,30 +411,3 @@ class Job(Message):
     """Number of files that are listed, wanted and not yet complete."""
     bytes: Annotated[int, whole()]
     """Bytes of those files that are still missing."""
-
-
-GREETINGS: tuple[type[Message], ...] = (Hello, Welcome, Refused)
-"""Messages that begin a session, or refuse it."""
-ANY_TIME: tuple[type[Message], ...] = (Ping, Pong, Bye)
-"""Messages of both ends, before the session is open and after."""
-REQUESTS: tuple[type[Message], ...] = (List, Get, Credit, Done, Cancel, Job)
-"""Messages of a requester."""
-ANSWERS: tuple[type[Message], ...] = (Listing, FileHeader, Digests, End, Failed, Stopped)
-"""Messages of a sharer."""
-
-_KINDS = {each.WORD: each for each in (*GREETINGS, *ANY_TIME, *REQUESTS, *ANSWERS)}
-
-
-def parse_message(body: bytes) -> Message | None:
-    """Read a control message; return None for a kind that only later versions know, which callers ignore.
-
-    Raises:
-        RemoteProtocolError: it is not a valid message.
-    """
-    fields = parse_object(body, "a message")
-    word = fields.get("m")
-    kind = _KINDS.get(word) if isinstance(word, str) else None
-    if kind is None:
-        text(fields, "m", WORD_MAX)
-        return None
-    return kind.from_fields(fields)

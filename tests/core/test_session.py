@@ -29,6 +29,7 @@ from p2pshare.errors import (
     VersionRefused,
 )
 from p2pshare.names import ON_NETWORK
+from p2pshare.wire.control_messages import ANSWERS, ANY_TIME, OFFERS, REQUESTS, parse_message
 from p2pshare.wire.frames import ControlFrame, FrameDecoder
 from p2pshare.wire.session_messages import (
     VERSION,
@@ -43,17 +44,13 @@ from p2pshare.wire.session_messages import (
     Welcome,
 )
 from p2pshare.wire.transfer_messages import (
-    ANSWERS,
-    ANY_TIME,
     PAGE_MAX,
-    REQUESTS,
     End,
     Entry,
     EntryKind,
     Get,
     List,
     Listing,
-    parse_message,
 )
 from tests.wire.sessions import MESSAGES
 
@@ -326,7 +323,9 @@ class RoleTests(SynchronousTestCase):
     def test_table(self) -> None:
         """Both ends of an open session accept all messages except a second greeting; before that, few are legal."""
         for role in Role:
-            self.assertEqual(set(LEGAL[role, State.OPEN]), {*REQUESTS, *ANSWERS, *ANY_TIME})
+            self.assertEqual(
+                set(LEGAL[role, State.OPEN]), {*REQUESTS, *ANSWERS, *OFFERS, *ANY_TIME}
+            )
         self.assertEqual(set(LEGAL[Role.ACCEPTOR, State.WAITING]), {Hello, Bye})
         self.assertEqual(set(LEGAL[Role.ACCEPTOR, State.JUDGING]), {*REQUESTS, *ANY_TIME})
         self.assertEqual(set(LEGAL[Role.OPENER, State.GREETING]), {Welcome, Refused, *ANY_TIME})

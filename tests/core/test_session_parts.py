@@ -8,14 +8,25 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.ranges import Range
-from p2pshare.core.session_parts import NothingShared, SessionParts
+from p2pshare.core.session_parts import NoOffers, NothingShared, SessionParts
 from p2pshare.errors import P2pshareError, RemoteProtocolError
+from p2pshare.wire.offers.messages import (
+    InboxState,
+    Offer,
+    OfferFault,
+    OfferItem,
+    OfferNoted,
+    OfferState,
+    Withdraw,
+    Withdrawal,
+)
 from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import (
     Cancel,
     Cancelled,
     Done,
     End,
+    EntryKind,
     Failed,
     Fault,
     Get,
@@ -26,7 +37,7 @@ from p2pshare.wire.transfer_messages import (
 
 
 class Part:
-    """Either part, which records its calls."""
+    """Any part, which records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -58,6 +69,10 @@ class FailingPart(Part):
         raise ZeroDivisionError
 
 
+ID = "abcdefgh23456777"
+OFFER = Offer(ID, 1, 0, 5, (OfferItem("a.txt", EntryKind.FILE, 5, 1),), 0, "", 60)
+
+
 class Session:
     """Records what is sent."""
 
@@ -70,12 +85,13 @@ class Session:
 
 class PartsTests(SynchronousTestCase):
     def test_each_has_its_own(self) -> None:
-        """Requests go to the serving part, answers and bytes of files to the requesting one, and the end to both."""
-        serving, requesting = Part(), Part()
-        parts = SessionParts(serving, requesting)
+        """Each message goes to the part that it is for, bytes of files to the requesting one, and the end to all."""
+        serving, offers, requesting = Part(), Part(), Part()
+        parts = SessionParts(serving, offers, requesting)
         requests = [Get(1, ("x",)), List(2, ()), Credit(3), Done((1,)), Job("", 0, 0)]
         answers = [End(1, bytes(32)), Failed(2, Fault.BUSY), Listing(3, (), more=False)]
-        for message in (*requests, *answers):
+        news = [OFFER, OfferNoted(ID, InboxState.DONE), Withdraw(ID, Withdrawal.CANCELLED)]
+        for message in (*requests, *answers, *news):
             parts.message_received(message)
         parts.data_received(1, 5, memoryview(b"abc"))
         parts.size_received(1, 8)
@@ -83,11 +99,12 @@ class PartsTests(SynchronousTestCase):
         parts.room_again()
         parts.session_ended(None)
         self.assertEqual(serving.calls, [*requests, "room", ("over", None)])
+        self.assertEqual(offers.calls, [*news, ("over", None)])
         self.assertEqual(requesting.calls, [*answers, (1, 5, b"abc"), (1, 8), ("over", None)])
 
     def test_nothing_requested(self) -> None:
         """Threat 6: answers and bytes of files that nobody asked for are a violation of the protocol."""
-        parts = SessionParts(Part())
+        parts = SessionParts(Part(), Part())
         for call in (
             lambda: parts.message_received(End(1, bytes(32))),
             lambda: parts.data_received(1, 0, memoryview(b"x")),
@@ -99,12 +116,13 @@ class PartsTests(SynchronousTestCase):
 
     def test_one_fails(self) -> None:
         """Each part hears of the end, although the other one fails then."""
-        serving, requesting = FailingPart(), Part()
-        parts, ends = SessionParts(serving, requesting), list[None]()
+        serving, offers, requesting = FailingPart(), FailingPart(), Part()
+        parts, ends = SessionParts(serving, offers, requesting), list[None]()
         parts.on_end = lambda: ends.append(None)
         self.assertRaises(ZeroDivisionError, parts.session_ended, None)
         self.assertEqual(
-            (serving.calls, requesting.calls, len(ends)), ([("over", None)],) * 2 + (1,)
+            (serving.calls, offers.calls, requesting.calls, len(ends)),
+            ([("over", None)],) * 3 + (1,),
         )
 
 
@@ -135,3 +153,20 @@ class NothingSharedTests(SynchronousTestCase):
                 Failed(4, Fault.NOT_FOUND),
             ],
         )
+
+
+class NoOffersTests(SynchronousTestCase):
+    def test_answers(self) -> None:
+        """An offer is refused, a withdrawal is confirmed, and what becomes of other offers is ignored."""
+        session: Any = Session()
+        part = NoOffers(session)
+        for message in (
+            OFFER,
+            Withdraw(ID, Withdrawal.EXPIRED),
+            OfferState(ID, InboxState.DONE),
+            OfferNoted(ID, InboxState.DONE),
+        ):
+            part.message_received(message)
+        part.session_ended(None)
+        refused = OfferState(ID, InboxState.REFUSED, OfferFault.POLICY)
+        self.assertEqual(session.said, [refused, OfferState(ID, InboxState.WITHDRAWN)])

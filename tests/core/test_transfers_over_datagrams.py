@@ -21,6 +21,7 @@ from p2pshare.core.rate import RateLimit
 from p2pshare.core.receiver import ReceiverCore
 from p2pshare.testing.links import Conditions
 from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.wire.control_messages import parse_message
 from p2pshare.wire.frames import ControlFrame, FrameDecoder, control_frame
 from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import (
@@ -31,7 +32,6 @@ from p2pshare.wire.transfer_messages import (
     FileHeader,
     Runs,
     Stopped,
-    parse_message,
 )
 from tests.core.datagram.pair import Pair, User
 from tests.core.test_receiver import Told

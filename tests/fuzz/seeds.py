@@ -11,8 +11,8 @@ CHANGES_MAX = 4  # in one input
 BYTES_MAX = 40  # that are inserted at once
 
 _HEX = re.compile(r"`((?:[0-9a-f]{2})+)`")
-_REACH = re.compile(
-    r"^(?:request|answer|sealed): +([0-9a-f]+)$|^(?:payload|preamble|link): +(\S+)$", re.M
+_VECTORS = re.compile(
+    r"^(?:request|answer|sealed): +([0-9a-f]+)$|^(?:payload|preamble|link|json): +(\S.*)$", re.M
 )
 
 
@@ -20,8 +20,8 @@ def seeds() -> list[bytes]:
     """Return the packets, frames and other vectors of the documents, without those of statements' signatures."""
     vectors = (DOCS / "protocol-datagrams.md").read_text().partition("\n## Vectors\n")[2]
     found = {bytes.fromhex(each) for each in _HEX.findall(vectors)}
-    for page in ("protocol-reach.md", "join-links.md"):
-        for digits, text in _REACH.findall((DOCS / page).read_text()):
+    for page in ("protocol-reach.md", "join-links.md", "protocol-offers.md"):
+        for digits, text in _VECTORS.findall((DOCS / page).read_text()):
             found.add(bytes.fromhex(digits) if digits else text.encode())
     return sorted(found)
 

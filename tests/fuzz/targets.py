@@ -8,6 +8,7 @@ from p2pshare.core.datagram.protection.keys import AES_128_GCM, KeyPair
 from p2pshare.core.datagram.protection.opening import Opening, TrainOpener
 from p2pshare.core.datagram.protection.phases import KeyPhases
 from p2pshare.errors import RemoteProtocolError
+from p2pshare.wire.control_messages import parse_message
 from p2pshare.wire.datagrams.frames import Ack, Frame, parse_frames, serialize, serialize_ack
 from p2pshare.wire.datagrams.packets import parse_packet
 from tests.fuzz.hostile_ends import anybody, hostile_peer
@@ -52,6 +53,15 @@ def trains(data: bytes) -> None:
         assert packets + skipped == -(-len(train) // max(1, len(data)))
 
 
+def messages(data: bytes) -> None:
+    """Any bytes are a control message that is read again, or an error."""
+    try:
+        message = parse_message(data)
+    except RemoteProtocolError:
+        return
+    assert message is None or parse_message(message.to_json()) == message
+
+
 def _frames(data: bytes, *, in_handshake: bool) -> None:
     try:
         found = list(parse_frames(memoryview(data), in_handshake=in_handshake))
@@ -68,5 +78,14 @@ def _serialized(frame: Frame) -> bytes:
 
 TARGETS: Mapping[str, Target] = {
     each.__name__: each
-    for each in (packets, frames, handshake_frames, trains, anybody, hostile_peer, *REACH_TARGETS)
+    for each in (
+        packets,
+        frames,
+        handshake_frames,
+        trains,
+        messages,
+        anybody,
+        hostile_peer,
+        *REACH_TARGETS,
+    )
 }

@@ -17,7 +17,7 @@ from p2pshare.core.incoming_transfer import ArrivedBlock
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.receiver import ReceiverCore
 from p2pshare.core.session_interface import Session
-from p2pshare.core.session_parts import SessionParts
+from p2pshare.core.session_parts import NoOffers, SessionParts
 from p2pshare.errors import P2pshareError
 from p2pshare.net.session.dialling import open_session
 from p2pshare.net.threads import FairLimit
@@ -133,7 +133,7 @@ class BothDirections:
             self.over.append(reason)
 
         self.bob = Link(self.reactor, session, core, over, PATIENCE)
-        session.begin(SessionParts(self.serving("bob", session), self.bob))
+        session.begin(SessionParts(self.serving("bob", session), NoOffers(session), self.bob))
         self.bob.join()
 
     def ask(self, link: Link, path: str) -> Fetched:

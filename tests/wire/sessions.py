@@ -6,6 +6,18 @@ from hypothesis import strategies as st
 
 from p2pshare.wire.blocks import BLOCK_SIZE, FILE_SIZE_MAX, block_count
 from p2pshare.wire.frames import PIECE_MAX, TRANSFER_MAX
+from p2pshare.wire.offers.messages import (
+    EXPIRY_MAX,
+    SNIPPET_MAX,
+    InboxState,
+    Offer,
+    OfferFault,
+    OfferItem,
+    OfferNoted,
+    OfferState,
+    Withdraw,
+    Withdrawal,
+)
 from p2pshare.wire.session_messages import (
     Bye,
     Credit,
@@ -13,6 +25,7 @@ from p2pshare.wire.session_messages import (
     Message,
     Ping,
     Pong,
+    Purpose,
     Refusal,
     Refused,
     Welcome,
@@ -60,8 +73,50 @@ RUNS = st.lists(st.integers(0, 2**40), unique=True, max_size=8).map(
     )
 )
 
+OFFER_IDS = st.text("abcdefghijklmnopqrstuvwxyz234567", min_size=16, max_size=16)
+ITEM_NAMES = COMPONENTS | COMPONENTS.map(lambda name: f".{name[:60]}")
+ITEMS = st.builds(
+    OfferItem, ITEM_NAMES, st.just(EntryKind.FILE), st.integers(0, 2**40), st.just(1)
+) | st.builds(
+    OfferItem,
+    ITEM_NAMES,
+    st.just(EntryKind.FOLDER),
+    st.integers(0, 2**40),
+    st.integers(0, 2**20),
+)
+
+
+@st.composite
+def offers(draw: st.DrawFn) -> Offer:
+    """An offer whose numbers fit together."""
+    items = tuple(draw(st.lists(ITEMS, min_size=1, max_size=4, unique_by=lambda item: item.name)))
+    more = draw(st.integers(0, 3))
+    size = sum(each.size for each in items) + more
+    files = sum(each.files for each in items) + more
+    folders = sum(each.kind is EntryKind.FOLDER for each in items) + more
+    is_text = size <= SNIPPET_MAX and not more and folders == 0 and len(items) == 1
+    return Offer(
+        draw(OFFER_IDS),
+        files,
+        folders,
+        size,
+        items,
+        more,
+        draw(TEXTS),
+        draw(st.integers(1, EXPIRY_MAX)),
+        is_text and draw(st.booleans()),
+    )
+
+
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
-    Hello: st.builds(Hello, st.integers(1, 99), TEXTS, AMOUNTS, st.just("") | NAMES),
+    Hello: st.builds(
+        Hello,
+        st.integers(1, 99),
+        TEXTS,
+        AMOUNTS,
+        st.just("") | NAMES,
+        st.none() | st.sampled_from(Purpose),
+    ),
     Welcome: st.builds(Welcome, st.just(1), TEXTS, NAMES, AMOUNTS),
     Refused: st.builds(Refused, st.sampled_from(Refusal), st.integers(0, 86400)),
     Credit: st.builds(Credit, AMOUNTS),
@@ -91,6 +146,16 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Done: st.builds(Done, st.lists(IDS, min_size=1, max_size=8).map(tuple)),
     Cancel: st.builds(Cancel, IDS, st.sampled_from(Cancelled)),
     Job: st.builds(Job, TEXTS, AMOUNTS, AMOUNTS),
+    Offer: offers(),
+    OfferState: st.builds(
+        OfferState,
+        OFFER_IDS,
+        st.sampled_from(InboxState),
+        st.none() | st.sampled_from(OfferFault),
+        TEXTS,
+    ),
+    OfferNoted: st.builds(OfferNoted, OFFER_IDS, st.sampled_from(InboxState)),
+    Withdraw: st.builds(Withdraw, OFFER_IDS, st.sampled_from(Withdrawal)),
 }
 """Messages of each kind."""
 

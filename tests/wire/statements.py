@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from p2pshare.names import is_name
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey, to_base64url
+from p2pshare.wire.offers.receipts import OfferReceipt
 from p2pshare.wire.reach.candidates import Candidate, CandidateKind, Mapping
 from p2pshare.wire.statements import (
     Invitation,
@@ -48,12 +49,15 @@ def location_of(*addresses: str, salt: str = "s" * 22) -> Location:
     return Location(salt, tuple(Candidate.parse(f"host/{each}") for each in addresses))
 
 
+KINDS: list[type[Statement]] = [Record, Release, Rotation, Receipt, Invitation, Proof, OfferReceipt]
+
+
 @st.composite
 def signed(draw: st.DrawFn) -> tuple[Statement, SigningKey]:
     """A statement of any kind, and the key that has to sign it."""
     key = draw(SIGNING_KEYS)
     name, public = draw(NAMES), key.public
-    kind = draw(st.sampled_from([Record, Release, Rotation, Receipt, Invitation, Proof]))
+    kind = draw(st.sampled_from(KINDS))
     if kind is Record:
         times = draw(NUMBERS), draw(NUMBERS), draw(NUMBERS)
         location = draw(st.just("") | LOCATIONS.map(Location.to_text).map(digest_of))
@@ -66,6 +70,12 @@ def signed(draw: st.DrawFn) -> tuple[Statement, SigningKey]:
         return Rotation(name, public, new, draw(NUMBERS), draw(SIGNING_KEYS).public), key
     if kind is Receipt:
         return Receipt(name, draw(SIGNING_KEYS).public, draw(NUMBERS), draw(NUMBERS)), key
+    if kind is OfferReceipt:
+        numbers, root = [draw(NUMBERS) for _ in range(3)], draw(st.binary(min_size=32, max_size=32))
+        files, size, time = numbers
+        offer = draw(st.text("abcdefghijklmnopqrstuvwxyz234567", min_size=16, max_size=16))
+        sender = draw(SIGNING_KEYS).public
+        return OfferReceipt(offer, sender, public, files, size, root, time), key
     drawn = draw(DRAWN)
     if kind is Proof:
         return Proof(public, drawn, draw(NUMBERS)), key

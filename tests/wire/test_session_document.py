@@ -31,19 +31,16 @@ from p2pshare.peer.share.acceptor import SessionLimits
 from p2pshare.peer.share.admission import REMEMBER, REMEMBER_NO
 from p2pshare.storage.shares.listing import LINKS_DEEP_MAX
 from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.wire.control_messages import ANSWERS, ANY_TIME, GREETINGS, REQUESTS
 from p2pshare.wire.frames import CONTROL_MAX, PIECE_MAX
 from p2pshare.wire.paths import DEPTH_MAX, PATH_MAX
 from p2pshare.wire.session_messages import AGENT_MAX, ALPN, CAP_SESSIONS, Refusal
 from p2pshare.wire.transfer_messages import (
-    ANSWERS,
-    ANY_TIME,
     DIGESTS_MAX,
     DONE_MAX,
-    GREETINGS,
     OMITTED_MAX,
     PAGE_BYTES_MAX,
     PAGE_MAX,
-    REQUESTS,
     RUNS_MAX,
     TITLE_MAX,
     VERSION_MAX,

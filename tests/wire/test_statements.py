@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey, from_base64url, to_base64url
+from p2pshare.wire.offers.receipts import OfferReceipt
 from p2pshare.wire.statements import (
     STATEMENT_MAX,
     Invitation,
@@ -34,6 +35,7 @@ KINDS: tuple[type[Statement], ...] = (
     Receipt,
     Invitation,
     Proof,
+    OfferReceipt,
 )
 BOB = SigningKey(b"b" * 32)
 EVE = SigningKey(b"e" * 32)

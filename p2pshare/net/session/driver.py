@@ -46,6 +46,7 @@ from p2pshare.net.session.intake import Intake
 from p2pshare.net.session.interfaces import Channel, SessionOwner
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.keys import KEY_SIZE, PublicKey
+from p2pshare.wire.offers.messages import OfferNoted, OfferState
 from p2pshare.wire.session_messages import Credit, Hello, Message, Refusal, Welcome
 from p2pshare.wire.transfer_messages import Cancel, End, Failed, Fault, FileHeader, Get
 
@@ -429,6 +430,8 @@ def _earned(message: Message) -> int:
     match message:
         case Failed(why=Fault.BUSY):
             return 0  # the request was not even tried
+        case OfferState() | OfferNoted():
+            return 0  # an offer is not asked for, so its sender pays for it
         case Get():
             return ANSWERS_OF_GET
         case _:

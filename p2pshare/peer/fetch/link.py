@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from p2pshare.core.ranges import Range
 from p2pshare.core.receiver import ReceiverCore
 from p2pshare.core.session_interface import Session, SessionPath
-from p2pshare.core.session_parts import NothingShared, SessionParts
+from p2pshare.core.session_parts import NoOffers, NothingShared, OffersPart, SessionParts
 from p2pshare.errors import P2pshareError, SessionLost, Unreachable
 from p2pshare.peer.fetch.link_change import reason_of
 from p2pshare.wire.session_messages import Credit, Message
@@ -53,6 +53,7 @@ class Link:
         core: ReceiverCore,
         on_end: Callable[[Link, P2pshareError | None], object],
         patience: float,
+        offers: Callable[[Session], OffersPart] = NoOffers,
     ) -> None:
         """Args:
         reactor: for timers.
@@ -60,11 +61,13 @@ class Link:
         core: the requests of this session.
         on_end: called once when the session is over, with the error that ended it.
         patience: seconds without any answer after which the session counts as lost.
+        offers: returns the part of the session for offers.
         """
         self._reactor = reactor
         self._session = session
         self._on_end = on_end
         self._patience = patience
+        self._offers = offers
         self._stage = LinkStage.OPEN
         self._credit_timer: IDelayedCall | None = None
         self._progress_timer: IDelayedCall | None = None
@@ -85,7 +88,8 @@ class Link:
     def begin(self) -> None:
         """Begin the session, over which nothing is shared. What has arrived already is received, too."""
         self.join()
-        self._session.begin(SessionParts(NothingShared(self._session), self))
+        session = self._session
+        session.begin(SessionParts(NothingShared(session), self._offers(session), self))
 
     def join(self) -> None:
         """Begin as the requesting part of a session that has begun."""

@@ -26,6 +26,7 @@ from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.remote_faults import omission_error, omission_errors
 from p2pshare.storage.incoming.announcement import Place
+from p2pshare.wire.control_messages import parse_message
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path, is_within_bounds
 from p2pshare.wire.transfer_messages import (
     PAGE_MAX,
@@ -34,7 +35,6 @@ from p2pshare.wire.transfer_messages import (
     Fault,
     FileHeader,
     Listing,
-    parse_message,
 )
 
 FILES_MAX = 1_000_000  # files and folders listed for one item, unless the user allows more

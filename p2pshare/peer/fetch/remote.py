@@ -28,6 +28,7 @@ from p2pshare.core.incoming_transfer import BlockBuffers, Receiver
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.receiver import ReceiverCore
 from p2pshare.core.session_interface import Session
+from p2pshare.core.session_parts import NoOffers, OffersPart
 from p2pshare.errors import (
     AcceptanceAwaited,
     KeyChanged,
@@ -161,6 +162,7 @@ class RemotePeer:
         limits: LinkLimits = LinkLimits(),
         *,
         on_link: Callable[[LinkChange], object] = lambda _: None,
+        offers: Callable[[Session], OffersPart] = NoOffers,
     ) -> None:
         """Args:
         reactor: for sessions and timers.
@@ -170,6 +172,7 @@ class RemotePeer:
         opener: opens sessions.
         limits: time and rate limits.
         on_link: called when the session breaks, is tried again and is up.
+        offers: returns the part of a session for offers.
         """
         self.reactor = reactor
         self.name = name
@@ -183,6 +186,7 @@ class RemotePeer:
         self._opener = opener
         self._limits = limits
         self._on_link = on_link
+        self._offers = offers
         self._rate = RateLimit(limits.rate, reactor.seconds(), burst_min=LIMITED_STEP_MIN)
         self._back_off = LimitedBackOff(RETRY_FIRST, RETRY_MAX, rng, limits.patience)
         self._buffers = BlockBuffers()
@@ -425,7 +429,7 @@ class RemotePeer:
             session.close()
             return
         core = ReceiverCore(crediting, self._buffers, old.core.next_id)
-        link = self._link = Link(self.reactor, session, core, self._lost, self._limits.patience)
+        link = self._link = self._new_link(session, core)
         old.close()
         link.begin()  # may deliver the end of the session at once
         if self._link is link:
@@ -481,11 +485,16 @@ class RemotePeer:
             target, credit=crediting.granted, early=early, silence=self._limits.silence
         )
         first, self._first = self._first, None
-        link = Link(self.reactor, session, core, self._lost, self._limits.patience)
+        link = self._new_link(session, core)
         if first is not None and first.is_dropped:  # after it was requested
             for request in early:
                 link.cancel(request.id, Cancelled.BY_USER)
         return link
+
+    def _new_link(self, session: Session, core: ReceiverCore) -> Link:
+        return Link(
+            self.reactor, session, core, self._lost, self._limits.patience, offers=self._offers
+        )
 
     async def _early_requests(self, core: ReceiverCore, key: PublicKey) -> Sequence[Get]:
         """Return the requests with which a session begins; none is lost if it is not welcomed."""

@@ -7,6 +7,7 @@ never need it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
@@ -15,7 +16,7 @@ from p2pshare.core.credit import CreditControl
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.receiver import ReceiverCore
 from p2pshare.core.session_interface import Session, SessionUser
-from p2pshare.core.session_parts import ServingPart, SessionParts
+from p2pshare.core.session_parts import NoOffers, OffersPart, ServingPart, SessionParts
 from p2pshare.errors import P2pshareError
 from p2pshare.peer.fetch.link import Link
 
@@ -25,21 +26,31 @@ PATIENCE = 120.0  # seconds without any answer after which a session is ended
 class OpenSessions:
     """All open sessions that were accepted."""
 
-    def __init__(self, reactor: IReactorTime, credit: int, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        credit: int,
+        patience: float = PATIENCE,
+        *,
+        offers: Callable[[Session], OffersPart] = NoOffers,
+    ) -> None:
         """Args:
         reactor: for timers.
         credit: bytes of files that openers were allowed to send by `Welcome`.
         patience: seconds without any answer to a request after which a session is ended.
+        offers: returns the part of a session for offers.
         """
         self._reactor = reactor
         self._credit = credit
         self._patience = patience
+        self.offers = offers
+        """Returns the part of a session for offers; that of sessions that are added later."""
         self._sessions: dict[str, dict[Session, SessionParts]] = {}  # by name; the oldest first
         self._links: dict[Session, Link] = {}
 
     def add(self, session: Session, serving: ServingPart) -> SessionUser:
         """Add a session, and return its user, which passes requests on to `serving`."""
-        parts = SessionParts(serving)
+        parts = SessionParts(serving, self.offers(session))
         parts.on_end = partial(self._remove, session)
         self._sessions.setdefault(session.name, {})[session] = parts
         return parts

@@ -14,6 +14,7 @@ from p2pshare.storage.shares import tree as share_tree
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.folder_index import SCAN_MAX, FolderIndex
 from p2pshare.storage.shares.listing import LINKS_DEEP_MAX, Page, Survey, page_of
+from p2pshare.wire.control_messages import parse_message
 from p2pshare.wire.frames import CONTROL_MAX
 from p2pshare.wire.paths import DEPTH_MAX, PATH_MAX, parse_path
 from p2pshare.wire.transfer_messages import (
@@ -26,7 +27,6 @@ from p2pshare.wire.transfer_messages import (
     Listing,
     Omission,
     Omitted,
-    parse_message,
 )
 from tests.storage.share_case import OLD, ShareTestCase, viewer_of
 

@@ -1,0 +1,1 @@
+"""What peers tell each other about offers: the messages, and the receipt for what has arrived."""
