@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from p2pshare.errors import P2pshareError
+from tests.peer.offers.hostile import Hostile
 from tests.peer.offers.world import WorldTestCase
 
 LEASE = 90.0  # seconds for which a killed peer counts as online
@@ -95,3 +96,20 @@ class WorldTests(WorldTestCase):
         self.assertEqual(
             {each.ask("status")["online"] for each in self.world.people.values()}, {True}
         )
+
+    def test_hostile(self) -> None:
+        """A hostile peer says what it likes in the sessions that it opens, and in those of others."""
+        alice, mallory = self.world.start("alice", "mallory")
+        hostile = Hostile(mallory)
+        session = hostile.open(alice)
+        session.say(m="list", id=1, path="", after="", limit=10, recursive=False)
+        self.world.until(lambda: session.of_kind("listing"))
+        session.say_bytes(b"{")
+        self.world.until(lambda: session.is_over)
+        hostile.answer = lambda session, said: (
+            session.say(m="failed", id=said["id"], why="busy") if said["m"] == "list" else None
+        )
+        with self.assertRaises(P2pshareError):
+            alice.ask("complete", peer="mallory", prefix="")
+        (asked,) = hostile.accepted[0].of_kind("list")
+        self.assertEqual(asked["path"], "")

@@ -42,6 +42,7 @@ from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.limits import Limits
 from p2pshare.web.site import Site
+from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
 from tests.peer.delayed_network import DelayedNetwork, Machine, _End
 
@@ -164,13 +165,16 @@ class Person:
             wall=self.world.wall,
             on_notice=self.notices.append,
         )
-        self.ready = self.peer.ready
+        self.ready = self.peer.ready.addCallback(self._registered)
         self.peer.startService()
 
     def start(self, **settings: Any) -> None:
         """Start the peer, and wait until it is registered."""
         self.begin(**settings)
         self.world.result(self.ready)
+
+    def _registered(self, address: PeerAddress) -> None:
+        self.address = address
 
     def stop(self) -> None:
         """Stop the peer in good order, if it runs."""
@@ -184,10 +188,9 @@ class Person:
         Args:
             is_noticed: connections end, as when a process is killed; otherwise they fall silent, as when power fails.
         """
-        assert self.peer is not None and self._host is not None
-        self._host.die(is_noticed=is_noticed)
+        self.host.die(is_noticed=is_noticed)
         self._freeze_databases()
-        self.world.graveyard.append((self.peer, self._host))
+        self.world.graveyard.append((self.peer, self.host))
         self.peer = self._host = None
 
     def cut(self) -> None:
@@ -201,15 +204,19 @@ class Person:
         self.is_cut = False
 
     @property
+    def host(self) -> Host:
+        """The machine of the peer that runs."""
+        assert self._host is not None
+        return self._host
+
+    @property
     def steps(self) -> int:
         """How many timers have fired and bytes arrived since the start."""
-        assert self._host is not None
-        return self._host.steps
+        return self.host.steps
 
     def crash_at(self, step: int) -> None:
         """Kill the peer before that step."""
-        assert self._host is not None
-        self._host.on_step = lambda number: self.crash() if number >= step else None
+        self.host.on_step = lambda number: self.crash() if number >= step else None
 
     def ask(self, do: str, **fields: Any) -> dict[str, Any]:
         """Let the peer perform an action, as a verb does.
