@@ -66,7 +66,7 @@ def _check_get(arguments: argparse.Namespace) -> None:
         reason = f"--{flag} takes one DEST, and nothing to get. {_see_help(arguments.command)}"
         raise WrongUsage(reason=reason)
     if arguments.classic:
-        for dest in ("limit", "timeout", "via", "at", "max_files", "preview"):
+        for dest in ("limit", "timeout", "via", "at", "max_files", "preview", "wait", "wait_for"):
             if getattr(arguments, dest) not in (None, False):
                 flag = dest.replace("_", "-")
                 raise WrongUsage(reason=f"The classic protocol has no --{flag}: omit it.")

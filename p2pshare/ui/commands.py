@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from p2pshare.ui.invocation import Invocation
 
 SHELLS = ("bash", "zsh", "fish")
-INVITATION_LIFE_MAX = 366 * 86400  # seconds
+TIME_MAX = 366 * 86400  # seconds of a time that a user names
 INVITATIONS_MAX = 1000  # at once
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60}  # seconds
@@ -97,7 +97,7 @@ class Command:
 def _life(text: str) -> int:
     match = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
     life = int(match[1]) * _UNITS[match[2]] if match else 0
-    if not 0 < life <= INVITATION_LIFE_MAX:
+    if not 0 < life <= TIME_MAX:
         raise ValueError(f"{text!r} is not a time such as 7d, 12h or 30m, up to 366d")
     return life
 
@@ -134,7 +134,17 @@ def _get(arguments: Namespace, invocation: Invocation) -> Work:
         files_max=arguments.max_files,
         at=arguments.at,
         preview=arguments.preview,
+        wait=_wait(arguments),
     )
+
+
+def _wait(arguments: Namespace) -> float | None:
+    """Return the seconds for which `get` waits for peers that are offline."""
+    if arguments.wait_for is not None or not arguments.wait:
+        return cast("float | None", arguments.wait_for)
+    from p2pshare.ui.verbs.fetching.waiting import WAIT_MAX
+
+    return WAIT_MAX
 
 
 def _invite(arguments: Namespace, invocation: Invocation) -> Work:
@@ -275,6 +285,8 @@ COMMANDS = (
                 repeated=True,
             ),
             flag("--force", None, "replace existing files"),
+            flag("--wait", None, "wait up to 7 days for peers that are offline"),
+            flag("--wait-for", "TIME", "the same, for up to TIME: 30m, 12h, 2d", parse=_life),
             flag("--preview", None, "get small previews of pictures, not the files"),
             flag("--list-partial", None, "get nothing: list partial files in DEST"),
             flag("--clean", None, "get nothing: remove partial files in DEST"),
@@ -292,6 +304,7 @@ COMMANDS = (
             ("p2pshare get alice:photos/cat.jpg tom.jpg", "saved as tom.jpg"),
             ("p2pshare get alice:photos ~/Pictures", "saved as ~/Pictures/photos"),
             ("p2pshare get 'alice:photos/*.jpg' bob:notes.txt Downloads", ""),
+            ("p2pshare get --wait alice:photos", "as soon as alice is online"),
             ("p2pshare get --preview alice:photos/cat.jpg", "saved as cat.preview.jpg"),
             ("p2pshare get --classic bob:my_file.jpg", "the picture, as bob.png"),
             ("p2pshare get --list-partial ~/Pictures", "list partial files"),

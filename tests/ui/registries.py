@@ -88,10 +88,10 @@ class MemoryRegistry:
         self,
         names: Sequence[str],
         on_event: Callable[[PeerSummary], object],
-        on_reset: Callable[[], object],
+        on_reset: Callable[[], object] = lambda: None,
         *,
-        on_link: Callable[[bool], object],
-        rng: object,
+        on_link: Callable[[bool], object] = lambda _: None,
+        rng: object = None,
     ) -> None:
         self.on_event, self.on_reset, self.on_link = on_event, on_reset, on_link
         on_link(True)

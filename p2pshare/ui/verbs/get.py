@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.job_view import JobView
 from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce
+from p2pshare.ui.verbs.fetching.waiting import WaitingPeers
 from p2pshare.ui.verbs.job import HARD_STOPS, MakeJob, Results, WatchedJob, destinations
 from p2pshare.ui.verbs.key import name_of
 from p2pshare.ui.verbs.preview import PictureJob, PreviewJob, is_picture
@@ -35,6 +36,7 @@ async def get(
     files_max: int | None = None,
     at: str | None = None,
     preview: bool = False,
+    wait: float | None = None,
 ) -> int:
     """Fetch all that `words` name; return the exit code.
 
@@ -47,6 +49,7 @@ async def get(
         files_max: the most files and folders of an item; None for the limit of `JobPlan`.
         at: the address of the peer, `IP:PORT`; None to look it up.
         preview: fetch small previews of pictures in place of the files.
+        wait: seconds for which peers are waited for that cannot be reached; None to fail at once.
 
     Raises:
         WrongUsage: the words are invalid, or the user has no name; no peer was asked.
@@ -60,20 +63,23 @@ async def get(
         raise WrongUsage(
             reason=f"--at is the address of one peer, but {len(jobs)} peers are asked: {', '.join(jobs)}."
         )
-    results = Results(invocation)
+    results = Results(invocation, tries_again=wait is not None)
     async with invocation.registry() as registry, destinations(invocation) as open_folder:
         fetch_job = partial(FetchJob, files_max=files_max, open_folder=open_folder)
         make_job, draw = _job_maker(invocation.output, jobs, fetch_job, preview=preview)
         finder = finder_of(invocation, registry, invocation.settings.name, address)
         first = next(iter(jobs))
         me, looking_up = await introduce(invocation, registry, finder, first)
+        look_ups = {first: looking_up}
+        waiting = None if wait is None else WaitingPeers(invocation, registry, wait)
 
         async def fetch(peer: str, items: Sequence[JobItem]) -> None:
-            found = await (looking_up if peer == first else finder.find(peer))
+            found = await (look_ups.pop(peer, None) or finder.find(peer))
             found.expect_sessions()
             for folder in {item.folder for item in items}:
                 make_folder(folder)
-            announce(invocation, found)
+            if waiting is None or waiting.meets(peer):
+                announce(invocation, found)
             watched = WatchedJob(invocation, peer, results, make_job=make_job, draw=draw)
             limit = invocation.settings.limit
             async with connection(
@@ -81,7 +87,11 @@ async def get(
             ) as remote:
                 await watched.run(remote, items)
 
-        return await fetch_from_each(jobs, results, invocation.output, fetch)
+        try:
+            return await fetch_from_each(jobs, results, invocation.output, fetch, waiting=waiting)
+        finally:
+            if waiting is not None:
+                waiting.stop()
 
 
 def _job_maker(
@@ -113,15 +123,39 @@ async def fetch_from_each(
     output: Output,
     fetch: Callable[[str, Sequence[JobItem]], Awaitable[None]],
     stop_after: tuple[type[P2pshareError], ...] = NO_USE,
+    waiting: WaitingPeers | None = None,
 ) -> int:
-    """Fetch the items of each peer, and summarize; an error stops only its own peer, unless it is in `stop_after`."""
-    for peer, items in jobs.items():
+    """Fetch the items of each peer, and summarize; an error stops only its own peer, unless it is in `stop_after`.
+
+    With `waiting`, peers that cannot be reached are tried again after all others, when it says so.
+    """
+
+    def failed(peer: str, error: P2pshareError) -> None:
+        output.error(error)
+        results.failed(error, peer)
+
+    async for peer in _turns(jobs, waiting):
         try:
-            await fetch(peer, items)
+            await fetch(peer, jobs[peer])
+            if waiting is not None:
+                waiting.done(peer)
         except P2pshareError as error:
-            output.error(error)
-            results.failed(error)
+            if waiting is not None and waiting.add(peer, error):
+                results.begin_again(peer)
+                continue
+            failed(peer, error)
             if isinstance(error, stop_after):
                 break
+    else:
+        for peer, last in () if waiting is None else waiting.given_up():
+            failed(peer, last)
     results.summarize()
     return results.exit_code
+
+
+async def _turns(peers: Iterable[str], waiting: WaitingPeers | None) -> AsyncIterator[str]:
+    """Yield each peer, and then those that are waited for whenever one of them should be tried."""
+    for peer in peers:
+        yield peer
+    while waiting is not None and (again := await waiting.next()) is not None:
+        yield again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -77,21 +78,27 @@ async def destinations(invocation: Invocation) -> AsyncIterator[Callable[[Path],
 class Results:
     """The files and errors of one command, which may fetch from several peers."""
 
-    def __init__(self, invocation: Invocation) -> None:
+    def __init__(self, invocation: Invocation, *, tries_again: bool = False) -> None:
+        """Report to the output of `invocation`; with `tries_again`, a job may be repeated after `begin_again`."""
         self._output = invocation.output
         self._cwd = invocation.cwd
         self._seconds = invocation.reactor.seconds
         self._began = self._seconds()
         self._unshown: list[SavedFile] = []  # files that get a line unless there are too many
         self._has_many = False
-        self._codes: set[int] = set()
+        self._codes: Counter[tuple[str, int]] = Counter()  # exit codes of errors, by peer
         self._is_hard = False
+        self._reported: set[int] | None = set() if tries_again else None
         self.files = 0
         """Files that were fetched."""
         self.bytes = 0
         """Bytes of them that arrived now."""
         self.already_there = 0
-        self.failures = 0
+
+    @property
+    def failures(self) -> int:
+        """Errors of peers, items and files."""
+        return self._codes.total()
 
     @property
     def exit_code(self) -> int:
@@ -99,10 +106,19 @@ class Results:
         if not self.failures or self._is_hard:
             return Refused.exit_code if self._is_hard else 0
         nothing = not self.files and not self.already_there
-        return next(iter(self._codes)) if nothing and len(self._codes) == 1 else 1
+        codes = {code for _, code in self._codes}
+        return codes.pop() if nothing and len(codes) == 1 else 1
 
     def saved(self, peer: str, file: SavedFile, total: int | None) -> None:
-        """Report a file; `total` is how many files this peer sends, None if that is not known yet."""
+        """Report a file; `total` is how many files this peer sends, None if that is not known yet.
+
+        If its job is repeated, a file that was reported is not reported again as one that is here.
+        """
+        if self._reported is not None:
+            known_by = hash((peer, file.remote))  # a number for each of up to a million files
+            if file.already_there and known_by in self._reported:
+                return
+            self._reported.add(known_by)
         self.files += not file.already_there
         self.already_there += file.already_there
         self.bytes += file.fetched
@@ -123,10 +139,14 @@ class Results:
             if total is not None:
                 self._show_files()
 
-    def failed(self, error: P2pshareError) -> None:
-        """Count an error that was shown already."""
-        self.failures += 1
-        self._codes.add(error.exit_code)
+    def begin_again(self, peer: str) -> None:
+        """Forget the errors of a peer whose job will be repeated."""
+        for each in [each for each in self._codes if each[0] == peer]:
+            del self._codes[each]
+
+    def failed(self, error: P2pshareError, peer: str = "") -> None:
+        """Count an error of a peer that was shown already."""
+        self._codes[peer, error.exit_code] += 1
         self._is_hard |= isinstance(error, HARD_STOPS)
 
     def summarize(self) -> None:
@@ -271,7 +291,7 @@ class WatchedJob:
 
     def _failed(self, path: RemotePath, error: P2pshareError) -> None:
         self._output.failed(self._origin(path), error)
-        self._results.failed(error)
+        self._results.failed(error, self._peer)
 
     def _renamed(self, path: RemotePath, name: str) -> None:
         """Report the first changed names; each `saved` event says whether its name was changed."""

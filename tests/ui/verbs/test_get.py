@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -73,6 +73,9 @@ class FakeJob:
     errors: dict[str, P2pshareError]
     ran: list[tuple[str, list[tuple[str, ...]]]]
 
+    failures: ClassVar[dict[str, list[P2pshareError]]] = {}
+    """Errors of items."""
+
     made_with: list[dict[str, Any]]
 
     def __init__(
@@ -90,6 +93,8 @@ class FakeJob:
 
     async def run(self, remote: FakeRemote, items: Any) -> JobProgress:
         self.ran.append((self.peer, [item.path for item in items]))
+        for error in self.failures.get(self.peer, ()):
+            self.results.failed(error, self.peer)
         if self.peer in self.errors:
             raise self.errors[self.peer]
         self.results.files += len(items)
@@ -107,7 +112,9 @@ class VerbTestCase(SynchronousTestCase):
         self.invocation = cast(Invocation, self.fake)
 
 
-class GetTests(VerbTestCase):
+class GetCase(VerbTestCase):
+    """`get` with connections and jobs that only record what they are told."""
+
     def setUp(self) -> None:
         super().setUp()
         FakeRemote.made, FakeJob.errors, FakeJob.ran = [], {}, []
@@ -121,6 +128,8 @@ class GetTests(VerbTestCase):
 
         self.patch(OwnName, "identity", identity)
 
+
+class GetTests(GetCase):
     def get(
         self, *words: str, files_max: int | None = None, at: str | None = None
     ) -> Deferred[int]:
