@@ -346,17 +346,20 @@ class ControlClient(LineOnlyReceiver):
         return reply
 
     async def follow(self) -> AsyncGenerator[dict[str, Any]]:
-        """Yield the events of the peer, each with its kind as `event`; the connection carries nothing else afterwards.
+        """Return the events of the peer from now on, each with its kind as `event`.
 
-        `overrun` is the last event of a follower that was too slow. The caller then follows again, over another
-        connection, and asks for the present state.
+        The connection carries nothing else afterwards. `overrun` is the last event of a follower that was too slow. The
+        caller then follows again, over another connection, and asks for the present state. The iterator raises
+        `PeerNotAnswering` when the peer has ended.
 
         Raises:
             P2pshareError: as for `ask`.
-            PeerNotAnswering: the peer has ended.
         """
         self._is_following = True
         await self.ask(FOLLOW)
+        return self._followed()
+
+    async def _followed(self) -> AsyncGenerator[dict[str, Any]]:
         try:
             while True:
                 if self._events:

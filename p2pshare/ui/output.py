@@ -17,6 +17,7 @@ FAILURES_SHOWN = 5  # errors of one kind that are shown to people
 
 if TYPE_CHECKING:  # slow to import, and often not needed
     from p2pshare.ui.terminal.job_view import JobView
+    from p2pshare.ui.terminal.transfer_rows import TransferRows
 
 
 class Output:
@@ -36,7 +37,7 @@ class Output:
         self._stderr = stderr
         self._json = json
         self._quiet = quiet
-        self._view: JobView | None = None
+        self._view: JobView | TransferRows | None = None
         self.on_event: Callable[[str, dict[str, object]], object] = lambda *_: None
         """Is called with each event, even if no program reads them."""
         self._complained = ""
@@ -124,6 +125,14 @@ class Output:
         from p2pshare.ui.terminal.job_view import JobView
 
         view = JobView(self._stderr, peer, clock_seconds, silent=self._json or self._quiet)
+        self._view = view
+        return view
+
+    def transfer_rows(self) -> TransferRows:
+        """Return a view of transfers with several people; it draws nothing with --json and --quiet."""
+        from p2pshare.ui.terminal.transfer_rows import TransferRows
+
+        view = TransferRows(self._stderr, silent=self._json or self._quiet)
         self._view = view
         return view
 

@@ -298,7 +298,7 @@ class ControlTests(TestCase):
     async def test_follow(self) -> None:
         """A follower gets the events in order, while others ask; the end of the peer is an error."""
         await self.serve()
-        events = (await self.client()).follow()
+        events = await (await self.client()).follow()
         first = next_of(events)
         await self.pass_(0.02)
         for number in range(3 * AHEAD_MAX):
@@ -318,7 +318,7 @@ class ControlTests(TestCase):
         """
         await self.serve()
         slow, deaf = await self.following(self.connect()), await self.following(self.connect())
-        quick = (await self.client()).follow()
+        quick = await (await self.client()).follow()
         awaited = next_of(quick)
         await self.pass_(0.02)
         count, started = 0, self.reactor.seconds()
@@ -341,7 +341,7 @@ class ControlTests(TestCase):
     async def test_too_long_event(self) -> None:
         """An event that no client reads ends as `overrun`, since the follower must ask for the state then."""
         await self.serve()
-        events = (await self.client()).follow()
+        events = await (await self.client()).follow()
         awaited = next_of(events)
         await self.pass_(0.02)
         self.hub.publish("offer", note="x" * REPLY_MAX)
@@ -362,7 +362,7 @@ class ControlTests(TestCase):
             await self.following(self.connect())
         client = await self.client()
         with self.assertRaises(ControlRefused):
-            await anext(client.follow())
+            await client.follow()
         self.assertEqual((await (await self.client()).ask("status"))["name"], "bob")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +11,8 @@ from typing import Any
 from p2pshare.errors import P2pshareError
 from p2pshare.peer import control
 from p2pshare.peer.control import ControlClient, running_peer
-from p2pshare.peer.service import PeerService
-from p2pshare.storage.settings import Settings
-from p2pshare.storage.shares.arguments import SharedPath
-from p2pshare.testing.memory_store import MemoryNameStore
-from p2pshare.web.site import Site
 from p2pshare.wire.strict_json import DEPTH_MAX
-from tests.peer.loopback import HOST, LoopbackTestCase
-from tests.registry.connections import make_routes
+from tests.peer.registry_case import RegistryTestCase
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
 TO_COME = {
@@ -65,39 +58,19 @@ def shape(value: Any) -> Any:
     return type(value).__name__
 
 
-class ControlDocumentTests(LoopbackTestCase):
+class ControlDocumentTests(RegistryTestCase):
     """The document against a peer that runs."""
-
-    async def peer(self) -> PeerService:
-        """Start a peer that shares a folder."""
-        store = MemoryNameStore(self.reactor)
-        site = Site(make_routes(store, self.reactor), self.real_reactor)
-        listening: Any = self.real_reactor.listenTCP(0, site, interface=HOST)
-        self.addCleanup(listening.stopListening)
-        self.data = self.saved.parent / "data"
-        registry = f"http://{HOST}:{listening.getHost().port}"
-        peer = PeerService(
-            self.reactor,
-            random.Random(1),
-            Settings(name="alice", registry=registry, data=self.data),
-            [SharedPath("stuff", self.shared)],
-            wall=self.reactor.seconds,
-        )
-        peer.startService()
-        self.addCleanup(peer.stopService)
-        await peer.ready
-        return peer
 
     async def client(self) -> ControlClient:
         """Connect to the peer."""
-        client = await running_peer(self.reactor, self.data)
+        client = await running_peer(self.reactor, self.data_of("alice"))
         assert client is not None
         self.addCleanup(client.close)
         return client
 
     async def test_actions(self) -> None:
         """The peer has the actions of the document, and no others. Their replies have the fields of the document."""
-        await self.peer()
+        await self.started("alice")
         client = await self.client()
         version = await client.ask("version")
         self.assertEqual(set(version["actions"]) | TO_COME, documented_actions())
@@ -109,7 +82,7 @@ class ControlDocumentTests(LoopbackTestCase):
 
     async def test_requests(self) -> None:
         """The peer reads each field of a request that the document has: one of a wrong type is an error."""
-        await self.peer()
+        await self.started("alice")
         client = await self.client()
         for action in sorted(documented_actions() - TO_COME):
             table = part(f"### {action}")
@@ -138,7 +111,7 @@ class ControlDocumentTests(LoopbackTestCase):
 
     async def test_example(self) -> None:
         """The session of the document goes as it says."""
-        await self.peer()
+        await self.started("alice")
         client = await self.client()
         for request, expected in _session():
             do = request.pop("do")

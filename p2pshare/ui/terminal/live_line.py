@@ -1,9 +1,10 @@
-"""One line of a terminal that is redrawn in place.
+"""One line of a terminal that is redrawn in place, or a few.
 
 The cursor rests in the first column of the line, not behind it. When a terminal is made narrower, it either cuts the
 line off or breaks it into several rows; in both cases the cursor stays in its cell. The rest of the old line is then
 behind the cursor, and the next drawing erases it. With the cursor at the end of the line, the rows above would stay,
-since their number is unknown. A blank precedes each erasure: tmux copies a wholly erased screen into its history.
+since their number is unknown. Of several lines, the cursor rests in the first one, so the same applies. A blank
+precedes each erasure: tmux copies a wholly erased screen into its history.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class LiveLine:
         self._terminal = terminal
         self._console = terminal.console()
         self._line: RenderableType = ""
+        self._rows = 1
         self.is_drawn = False
         """Whether the line is on the screen."""
         self._picture = 0  # rows directly above the line that `picture` wrote
@@ -44,9 +46,9 @@ class LiveLine:
         self.is_drawn = True
         self._write(_HIDE)
 
-    def draw(self, line: RenderableType) -> None:
-        """Draw another line in place of the one before."""
-        self._line = line
+    def draw(self, line: RenderableType, rows: int = 1) -> None:
+        """Draw another line in place of the one before; or up to `rows` lines, fewer than the terminal has."""
+        self._line, self._rows = line, rows
         self._write(f"\r{self._rendered()}")
 
     def above(self, text: str) -> None:
@@ -75,8 +77,10 @@ class LiveLine:
         self._console.width = self.columns
         with self._console.capture() as capture:
             self._console.print(self._line, end="")
-        line, _, _ = capture.get().partition("\n")
-        return f"{_CUT}{line}{_REST}{_BREAK}"
+        lines = capture.get().split("\n")[: self._rows]
+        text = "\n".join(f"{line}{_REST}" for line in lines)
+        up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
+        return f"{_CUT}{text}{up}{_BREAK}"
 
     def _write(self, text: str) -> None:
         self._terminal.stream.write(text)

@@ -1,0 +1,198 @@
+"""The user's own peer, as verbs use it: the one that runs, or one that runs inside the command.
+
+A verb that sends, accepts or shares only asks, over the control socket (`docs/control.md`). If no peer runs on the data
+folder, the command starts one, without the shares of the settings, and asks it over the same socket. So a verb does not
+care which of the two it is, and another command that is started meanwhile uses the same peer. When the peer that a
+command uses ends, the command may call `own_peer` again, and runs one itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from p2pshare.errors import AlreadyRunning, P2pshareError, PeerNotAnswering
+from p2pshare.peer.control import OVERRUN, ControlClient, running_peer
+from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService
+from p2pshare.storage.identity.data_folder import peer_folder
+from p2pshare.storage.open_file_limit import allow_open_files
+from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.verbs.key import name_of
+from p2pshare.ui.verbs.whoami import data_folder
+
+LOCK_PATIENCE = 5.0  # seconds that another command may hold the data folder without taking requests
+LOOK_EVERY = 0.05  # seconds between two attempts to connect
+LAST_ACTION = "complete"
+"""An action that a peer has only when it has moved in; see `PeerService`."""
+
+Row = dict[str, Any]
+
+
+class OwnPeer:
+    """Asks the user's own peer. Each request has a connection of its own."""
+
+    def __init__(self, invocation: Invocation, name: str, service: PeerService | None) -> None:
+        """Ask the peer of `name`; `service` is that peer if it runs inside this command."""
+        self._invocation = invocation
+        self._service = service
+        self._ended: P2pshareError | None = None
+        self.name = name
+        if service is not None:
+            service.lost.addErrback(self._lost)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs inside this command, and ends with it."""
+        return self._service is not None
+
+    async def ask(self, do: str, **fields: Any) -> Row:
+        """Return the reply to a request.
+
+        Raises:
+            P2pshareError: as for `ControlClient.ask`.
+        """
+        client = await self._connect()
+        try:
+            return await client.ask(do, **fields)
+        except PeerNotAnswering as error:
+            raise self._ended or error from error
+        finally:
+            client.close()
+
+    async def listed(self, do: str, key: str, by: str = "id") -> list[Row]:
+        """Return all rows of a long list: the pages of the action `do`, whose rows are ordered by their member `by`."""
+        rows: list[Row] = []
+        while True:
+            told = await self.ask(do, after=str(rows[-1][by]) if rows else None)
+            rows += told[key]
+            if not told["more"] or not told[key]:
+                return rows
+
+    async def follow(self, do: str, key: str, kind: str) -> AsyncGenerator[Row]:
+        """Yield the rows of a list as they are, and then each that changes; an overrun begins again.
+
+        Args:
+            do: the action that returns the list.
+            key: the name of the list in its reply.
+            kind: the kind of the events that tell a row.
+
+        Raises:
+            PeerNotAnswering: the peer has ended.
+            P2pshareError: the peer inside this command has ended for this reason.
+        """
+        while True:
+            client = await self._connect()
+            async with aclosing(await client.follow()) as events:
+                for row in await self.listed(do, key):
+                    yield row
+                try:
+                    async for event in events:
+                        if event["event"] == OVERRUN:
+                            break
+                        if event["event"] == kind:
+                            yield event
+                except PeerNotAnswering as error:
+                    raise self._ended or error from error
+
+    async def _connect(self) -> ControlClient:
+        folder = peer_folder(self._invocation.settings, self.name)
+        client = await running_peer(self._invocation.reactor, folder)
+        if client is None:
+            raise self._ended or PeerNotAnswering(path=folder, reason="it has ended")
+        return client
+
+    def _lost(self, failure: Failure) -> None:
+        failure.trap(P2pshareError)
+        assert isinstance(failure.value, P2pshareError)
+        self._ended = failure.value
+
+
+@asynccontextmanager
+async def own_peer(invocation: Invocation, *, in_contact: bool = True) -> AsyncIterator[OwnPeer]:
+    """The user's running peer; if none runs, one that runs as long as the context.
+
+    Args:
+        invocation: the run of the command line.
+        in_contact: whether a peer that is started here must be registered first. Without, it answers as soon as it
+            has its data folder, and an unreachable registry is no error.
+
+    Raises:
+        WrongUsage: the settings have no name.
+        P2pshareError: no peer can be started.
+    """
+    name = name_of(invocation.settings)
+    patience = invocation.reactor.seconds() + LOCK_PATIENCE
+    while True:
+        client = await running_peer(invocation.reactor, await data_folder(invocation, name))
+        if client is not None:
+            client.close()
+            yield OwnPeer(invocation, name, None)
+            return
+        service = _make_service(invocation)
+        try:
+            await _until_it_answers(invocation, service, name, in_contact=in_contact)
+        except AlreadyRunning:  # a command that has just begun, or is ending
+            await service.stopService()
+            if invocation.reactor.seconds() > patience:
+                raise
+            await deferLater(invocation.reactor, LOOK_EVERY)
+        except BaseException:
+            await service.stopService()
+            raise
+        else:
+            break
+    try:
+        yield OwnPeer(invocation, name, service)
+    finally:
+        await service.stopService()
+
+
+def _make_service(invocation: Invocation) -> PeerService:
+    allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
+    settings = replace(invocation.settings, share=(), allow=(), classic=False)
+    return PeerService(
+        invocation.reactor,
+        invocation.rng,
+        settings,
+        (),
+        wall=invocation.wall,
+        patient=False,
+        on_notice=invocation.output.remark,
+    )
+
+
+async def _until_it_answers(
+    invocation: Invocation, service: PeerService, name: str, *, in_contact: bool
+) -> None:
+    """Start a peer, and return as soon as it can be asked.
+
+    Raises:
+        P2pshareError: it cannot be.
+    """
+    service.startService()
+    if in_contact:
+        await service.ready
+        return
+    ended: list[Failure] = []
+    service.ready.addErrback(ended.append)
+    while not await _can_be_asked(invocation, name):
+        if ended:
+            ended[0].raiseException()
+        await deferLater(invocation.reactor, LOOK_EVERY)
+
+
+async def _can_be_asked(invocation: Invocation, name: str) -> bool:
+    client = await running_peer(invocation.reactor, peer_folder(invocation.settings, name))
+    if client is None:
+        return False
+    try:
+        return LAST_ACTION in (await client.ask("version"))["actions"]
+    except PeerNotAnswering:
+        return False
+    finally:
+        client.close()
