@@ -1,4 +1,4 @@
-"""The parser of the command line, built from the table of `ui/commands.py`."""
+"""The parser of the command line, built from the table of `ui/commands/table.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 from p2pshare import __version__
 from p2pshare.errors import WrongUsage
 from p2pshare.names import did_you_mean
-from p2pshare.ui.commands import COMMANDS, COMMON, DIALOG, Argument, Command
+from p2pshare.ui.commands.command import COMMON, Argument, Command
+from p2pshare.ui.commands.table import COMMANDS, DIALOG, commands_below
 
 HELP_COLUMNS_MAX = 79
 HELP_COLUMN = 26  # column of the meaning of a flag, at most
@@ -132,7 +133,7 @@ def _parser() -> _Parser:
         for group, arguments in ((own, command.arguments), (common, COMMON)):
             for argument in arguments:
                 _add(group, argument, command)
-        if command.below:
+        if commands_below(command):
             below[command.name] = parser.add_subparsers(
                 title="verbs", metavar="VERB", prog=parser.prog, required=command.run is None
             )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import argparse
 
     from p2pshare.net.debug_log import DebugLog
-    from p2pshare.ui.commands import Command, Work
+    from p2pshare.ui.commands.command import Command, Work
     from p2pshare.ui.invocation import Invocation
     from p2pshare.ui.output import Output
 

@@ -18,7 +18,8 @@ from p2pshare import __version__
 from p2pshare.errors import WrongUsage
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.arguments import parse_arguments
-from p2pshare.ui.commands import COMMANDS, COMMON, DIALOG
+from p2pshare.ui.commands.command import COMMON
+from p2pshare.ui.commands.table import COMMANDS, DIALOG
 from p2pshare.ui.main import function_of
 
 PAGES = tuple(tuple(command.name.split()) for command in COMMANDS)

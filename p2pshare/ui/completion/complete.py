@@ -33,7 +33,8 @@ from itertools import islice
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import can_begin_name, is_name
 from p2pshare.storage.settings import Settings, Via, default_config_path
-from p2pshare.ui.commands import DIALOG, Argument
+from p2pshare.ui.commands.command import Argument
+from p2pshare.ui.commands.table import DIALOG, commands_below
 from p2pshare.ui.completion.shell_words import Typed, replacements, split_line
 from p2pshare.ui.completion.sources import Lookup
 from p2pshare.wire.display import display
@@ -114,8 +115,8 @@ def _expected_at(
                     values[argument.dest] = value
                 else:
                     awaiting = argument
-        elif word in command.below:
-            command, positionals = command.below[word], 0
+        elif word in commands_below(command):
+            command, positionals = commands_below(command)[word], 0
         else:
             positionals += 1
     arguments = command.positionals
@@ -124,8 +125,8 @@ def _expected_at(
     if last.startswith("-") and not flags_ended:
         flags = [flag for flag in command.flags if flag.startswith("--")]
         return ("--help", *(("--version",) if command is DIALOG else ()), *flags), False, values
-    if command.below:
-        return () if positionals else tuple(command.below), False, values
+    if commands_below(command):
+        return () if positionals else tuple(commands_below(command)), False, values
     if positionals < len(arguments):
         return arguments[positionals], False, values
     if arguments and arguments[-1].repeated:

@@ -24,7 +24,7 @@ from p2pshare.storage.identity.known_registries import KnownRegistries
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.socket_paths import CONTROL_NAME
-from p2pshare.ui.commands import COMMANDS, SHELLS
+from p2pshare.ui.commands.table import COMMANDS, SHELLS
 from p2pshare.ui.completion.complete import complete
 from p2pshare.ui.completion.scripts import SCRIPTS
 from p2pshare.ui.completion.sources import ANSWER_MAX, Lookup

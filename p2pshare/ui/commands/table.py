@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
+
+from p2pshare.ui.commands.command import Command, Work, flag, positional, read_time
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -18,88 +18,7 @@ if TYPE_CHECKING:
     from p2pshare.ui.invocation import Invocation
 
 SHELLS = ("bash", "zsh", "fish")
-TIME_MAX = 366 * 86400  # seconds of a time that a user names
 INVITATIONS_MAX = 1000  # at once
-
-_UNITS = {"d": 86400, "h": 3600, "m": 60}  # seconds
-
-Work = int | Coroutine[Any, Any, int]
-"""The exit code of a verb that is done, or the coroutine of a verb that needs the reactor."""
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """A flag or a positional argument."""
-
-    flags: tuple[str, ...]
-    """Such as `-R` and `--recursive`; empty for a positional argument."""
-    dest: str
-    """The attribute that has the value: a setting, or a parameter of the function that runs the verb."""
-    metavar: str | None
-    """The value in the help, by which completion knows its kind; None for a flag without a value."""
-    help: str
-    choices: tuple[str, ...] | None = None
-    repeated: bool = False
-    default: object = None
-    parse: Callable[[str], object] | None = None
-    """Reads the value, or raises ValueError with the reason."""
-    optional: bool = False
-    """Whether a positional argument may be absent."""
-
-
-def flag(names: str, metavar: str | None, text: str, dest: str = "", **options: Any) -> Argument:
-    """Return a flag with one or two names, and with a value if there is a `metavar`."""
-    flags = tuple(names.split())
-    options.setdefault("default", None if metavar else False)
-    return Argument(flags, dest or flags[-1][2:].replace("-", "_"), metavar, text, **options)
-
-
-def positional(dest: str, metavar: str, text: str, **options: Any) -> Argument:
-    """Return a positional argument."""
-    return Argument((), dest, metavar, text, **options)
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A verb, or the dialog, which is the command without a verb."""
-
-    name: str
-    """Such as `key export`; empty for the dialog."""
-    summary: str
-    run: str | Callable[..., Work] | None
-    """The function that runs the verb, or its name below `p2pshare.ui`, which is imported when the verb runs, as the
-    services of Twisted are. `ui/main.py` fills the parameters by their names. None if another verb must follow."""
-    arguments: tuple[Argument, ...] = ()
-    examples: tuple[tuple[str, str], ...] = ()
-    """Commands, and a remark on each."""
-    notes: str = ""
-    """Paragraphs behind the examples."""
-    usage: str = ""
-    """The usage line behind the name; empty for the usual one."""
-
-    @property
-    def below(self) -> dict[str, Command]:
-        """The commands with one word more, by that word."""
-        split = [(each.name.rpartition(" "), each) for each in COMMANDS if each.name]
-        return {last: each for (above, _, last), each in split if above == self.name}
-
-    @property
-    def flags(self) -> dict[str, Argument]:
-        """All flags, by each of their names."""
-        return {name: each for each in (*COMMON, *self.arguments) for name in each.flags}
-
-    @property
-    def positionals(self) -> list[Argument]:
-        """The positional arguments."""
-        return [each for each in self.arguments if not each.flags]
-
-
-def _life(text: str) -> int:
-    match = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
-    life = int(match[1]) * _UNITS[match[2]] if match else 0
-    if not 0 < life <= TIME_MAX:
-        raise ValueError(f"{text!r} is not a time such as 7d, 12h or 30m, up to 366d")
-    return life
 
 
 def _files_max(text: str) -> int:
@@ -183,16 +102,6 @@ INVITATION = flag("--invitation", "FILE", "file with an invitation to the regist
 CLASSIC = flag("--classic", None, "speak the classic protocol, which is unencrypted")
 AT = flag("--at", "IP:PORT", "connect to this address, without a look-up")
 PASSPHRASE = flag("--passphrase-file", "FILE", "read the passphrase from FILE or - (default: ask)")
-
-COMMON = (
-    flag("--registry", "URL", "URL of the registry (default: lan:, without one)"),
-    flag("--name", "NAME", "your own name"),
-    flag("--data", "DIR", "your data folder (default: one per registry and name)"),
-    flag("--json", None, "write one JSON object per line"),
-    flag("--quiet", None, "write results and errors only"),
-    flag("--debug", "FILE", "append a log without secrets to FILE"),
-)
-"""Flags of every command."""
 
 DIALOG = Command(
     "",
@@ -286,7 +195,7 @@ COMMANDS = (
             ),
             flag("--force", None, "replace existing files"),
             flag("--wait", None, "wait up to 7 days for peers that are offline"),
-            flag("--wait-for", "TIME", "the same, for up to TIME: 30m, 12h, 2d", parse=_life),
+            flag("--wait-for", "TIME", "the same, for up to TIME: 30m, 12h, 2d", parse=read_time),
             flag("--preview", None, "get small previews of pictures, not the files"),
             flag("--list-partial", None, "get nothing: list partial files in DEST"),
             flag("--clean", None, "get nothing: remove partial files in DEST"),
@@ -468,7 +377,7 @@ COMMANDS = (
                 "--expires",
                 "TIME",
                 "lifetime: 7d, 12h, 30m (default: none; invitations: 7d)",
-                parse=_life,
+                parse=read_time,
                 dest="life",
             ),
             INVITATION,
@@ -540,3 +449,9 @@ COMMANDS = (
     ),
 )
 """All commands, in the order of the help; each verb follows the one that it is below."""
+
+
+def commands_below(command: Command) -> dict[str, Command]:
+    """Return the commands with one word more, by that word."""
+    split = [(each.name.rpartition(" "), each) for each in COMMANDS if each.name]
+    return {last: each for (above, _, last), each in split if above == command.name}
