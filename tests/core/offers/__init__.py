@@ -1,0 +1,1 @@
+"""Offers without clock and sockets."""
