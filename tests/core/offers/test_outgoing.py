@@ -109,13 +109,13 @@ class ScheduleTests(SynchronousTestCase):
 
         for what, *rest in steps:
             if what == "want":
-                person.want(*rest, now)
+                person.want(rest[0], rest[1], now)
                 wanted[rest[0]] = rest[1]
             elif what == "forget":
                 person.forget(*rest)
                 wanted.pop(rest[0], None)
             elif what == "presence":
-                person.presence(*rest, now)
+                person.presence(rest[0], now)
             elif what == "wait":
                 now += rest[0]
             elif under_way and what == "told":
