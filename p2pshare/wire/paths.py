@@ -12,6 +12,8 @@ PATH_MAX = 4096  # bytes of UTF-8
 COMPONENT_MAX = 255  # bytes of UTF-8, of nearly every file system
 DEPTH_MAX = 64  # components
 
+_RESERVED = ".p2pshare"
+
 RemotePath = tuple[str, ...]
 """The components of a path; the empty path is the top, which lists the shares."""
 
@@ -20,8 +22,8 @@ def parse_path(text: str) -> RemotePath:
     """Read a path; "" is the top.
 
     Raises:
-        RemoteProtocolError: it is too long or too deep, or a component is empty, hidden, `.` or `..`, too long, or
-            holds a NUL or half a surrogate pair.
+        RemoteProtocolError: it is too long or too deep, or a component is empty, reserved, `.` or `..`, too long,
+            or holds a NUL or half a surrogate pair.
     """
     if not text:
         return ()
@@ -43,12 +45,16 @@ def is_within_bounds(path: RemotePath) -> bool:
 
 
 def component_fault(component: str) -> str | None:
-    """Return the fault of a file name as a component of a path; None if it has none."""
+    """Return the fault of a file name as a component of a path; None if it has none.
+
+    A hidden name has no fault: whether it is shared and how it is saved is decided by both ends.
+    """
     if not component:
         return "is empty"
-    if component.startswith("."):
-        dots = {".": 'is "."', "..": 'is "..", which leads out of a folder'}
-        return dots.get(component, "is hidden")
+    if component in (".", ".."):
+        return 'is "."' if component == "." else 'is "..", which leads out of a folder'
+    if is_reserved(component):
+        return "is reserved for files of p2pshare"
     if "\0" in component or "/" in component:
         return "holds a slash or a NUL"
     try:
@@ -56,6 +62,14 @@ def component_fault(component: str) -> str | None:
     except UnicodeEncodeError:
         return "is no Unicode text"
     return f"has more than {COMPONENT_MAX} bytes" if size > COMPONENT_MAX else None
+
+
+def is_reserved(component: str) -> bool:
+    """Whether a name may belong to a hidden file of p2pshare: a partial file, or one that changes what is shared.
+
+    Some file systems treat capitals as small letters.
+    """
+    return component.startswith(".") and _RESERVED in component.lower()
 
 
 def format_path(path: RemotePath) -> str:

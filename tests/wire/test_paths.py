@@ -13,15 +13,17 @@ from p2pshare.wire.paths import (
     PATH_MAX,
     component_fault,
     format_path,
+    is_reserved,
     parse_path,
 )
 
 COMPONENTS = st.text(
     st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20
-).filter(lambda text: not text.startswith("."))
+).filter(lambda text: text not in (".", "..") and not is_reserved(text))
 HOSTILE = (
     *("/", "//", "/etc/passwd", "a/", "a//b", "./a", "..", "../a", "a/..", "a/../../b"),
-    *(".ssh/id_ed25519", "a/.git", "...", "a/./b", "a\0b", "\0", "a/\0", "\ud800", "a/b\udfff"),
+    *(".p2pshareignore", "a/.P2PShare-0123456789abcdef.part", ".x.p2pshare-01234567.part"),
+    *("a/./b", "a\0b", "\0", "a/\0", "\ud800", "a/b\udfff"),
     *("x" * (COMPONENT_MAX + 1), "ü" * (COMPONENT_MAX // 2 + 1), "/".join("a" * (DEPTH_MAX + 1))),
     *("a/" * PATH_MAX, "/".join(["y" * COMPONENT_MAX] * 17), "/".join(["€" * 80] * 18)),
 )
@@ -29,7 +31,7 @@ HOSTILE = (
 
 class PathTests(SynchronousTestCase):
     def test_hostile(self) -> None:
-        """Threats 1 and 6: a path that climbs, hides, is absolute, too long or not Unicode is rejected."""
+        """Threats 1 and 6: a path that climbs, is reserved, absolute, too long or not Unicode is rejected."""
         for text in HOSTILE:
             with self.assertRaises(RemoteProtocolError, msg=repr(text[:40])):
                 parse_path(text)
@@ -40,6 +42,8 @@ class PathTests(SynchronousTestCase):
             (),
             ("a",),
             ("x" * COMPONENT_MAX,),
+            (".ssh", "id_ed25519"),
+            ("a", ".git", "...", "..a", "x.p2pshare-y"),
             ("日本語", "Ünïcödé", "a b", "c:\\d", "-rf", "\x1b[2J"),
             ("a",) * DEPTH_MAX,
             ("y" * COMPONENT_MAX,) * 16,

@@ -56,6 +56,7 @@ from p2pshare.peer.fetch.small_files import SmallFetches
 from p2pshare.peer.fetch.tally import CURRENT_SHOWN, JobProgress, JobTally, SavedFile
 from p2pshare.storage.file_times import utc_time
 from p2pshare.storage.incoming.announcement import Origin, Place
+from p2pshare.storage.incoming.destination import shown_name
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.hidden_file import is_absent
 from p2pshare.storage.incoming.present_files import Absent, Present, Sought
@@ -118,7 +119,13 @@ class FetchJob:
         self._disk = DiskWork(reactor, self._stop)
         self._first = self._first_file(items)
         self._plan = JobPlan(
-            remote, items, self._item_failed, self._give_up, files_max, self._first
+            remote,
+            items,
+            self._item_failed,
+            self._give_up,
+            files_max,
+            self._first,
+            self._was_renamed,
         )
         self._backlog = ListingBacklog()
         self._folders: dict[Path, IncomingFolder] = {}
@@ -208,7 +215,7 @@ class FetchJob:
         item = items[0]
 
         def is_new(key: PublicKey) -> Awaitable[bool]:
-            place = Place((), item.name or item.path[-1])
+            place = Place((), item.name or shown_name(item.path[-1]))
             return self._disk.run(is_absent, item.folder, place, Origin(key, item.path))
 
         first = FirstFile(item.path, is_new)

@@ -4,6 +4,9 @@ Whether an item is a file or a folder is what its parent folder lists, so a file
 may be requested already (`FirstFile`), and then the answer tells. Folders are listed page by page. A local folder is
 made with its first file. Empty folders are made when their item is listed completely: a sharer whose listing has no end
 makes none.
+
+**Hidden names.** A file such as `.bashrc`, or one in `.ssh`, is read by programs where it lies. So a hidden name that
+would come to lie in the destination itself gets `_` in front, unless the user chose it. Further down it is kept.
 """
 
 from __future__ import annotations
@@ -26,8 +29,9 @@ from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.remote_faults import omission_error, omission_errors
 from p2pshare.storage.incoming.announcement import Place
+from p2pshare.storage.incoming.destination import shown_name
 from p2pshare.wire.control_messages import parse_message
-from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path, is_within_bounds
+from p2pshare.wire.paths import RemotePath, component_fault, format_path, is_within_bounds
 from p2pshare.wire.transfer_messages import (
     PAGE_MAX,
     Entry,
@@ -132,6 +136,11 @@ class PlannedPage:
         self.files = len(entries) + len(files)
         self.size = sum(each.size for each in entries) + sum(each.size or 0 for each in files)
         """Bytes."""
+        self.renamed = _renamed(above, local, entries)
+        """Local names of hidden files and folders that are not kept, by their remote paths."""
+        for each in files:
+            if each.is_renamed:
+                self.renamed[each.path] = each.place.name
 
     def pack(self) -> int:
         """Compress the entries; return the bytes that they take."""
@@ -149,12 +158,19 @@ class PlannedPage:
             entries = listing.entries
         item, above, local = self.item, self._above, self._local
         wanted = list(self._ready)
+        is_beneath_renamed = bool(local) and local[-1:] != above[-1:]
         for entry in entries:
-            names = local + entry.path
-            place = Place(names[:-1], names[-1])
-            path = above + entry.path
+            path, names = above + entry.path, _local_names(local, entry.path)
             wanted.append(
-                WantedFile(path, item.folder, place, entry.size, entry.version, item.overwrite)
+                WantedFile(
+                    path,
+                    item.folder,
+                    Place(names[:-1], names[-1]),
+                    entry.size,
+                    entry.version,
+                    item.overwrite,
+                    is_renamed=is_beneath_renamed or names[-len(entry.path)] != entry.path[0],
+                )
             )
         return wanted
 
@@ -170,6 +186,7 @@ class JobPlan:
         on_endless: Callable[[JobItem], object] = lambda _: None,
         files_max: int | None = None,
         first: FirstFile | None = None,
+        on_renamed: Callable[[RemotePath, str], object] = lambda *_: None,
     ) -> None:
         """Args:
         remote: the sharer.
@@ -179,7 +196,9 @@ class JobPlan:
         files_max: files and folders that may be listed for an item; None for `FILES_MAX`, with `FOLDERS_MAX` folders.
             So no sharer can fill the disk's table of files with entries that take no room.
         first: the request for the first item, if it is requested before it is looked up.
+        on_renamed: called with the local name of a file or folder whose hidden name is not kept, perhaps repeatedly.
         """
+        self._on_renamed = on_renamed
         self._first = first
         self._files_max = FILES_MAX if files_max is None else files_max
         self._folders_max = FOLDERS_MAX if files_max is None else files_max
@@ -201,6 +220,8 @@ class JobPlan:
             self._entries, self._folders, self._has_omitted = 0, 0, False
             try:
                 async for page in self._item(item):
+                    for path, name in page.renamed.items():
+                        self._on_renamed(path, name)
                     yield page
             except P2pshareError as error:
                 if not _is_of_item(error):
@@ -307,7 +328,7 @@ class JobPlan:
             RemoteIsFile: it is a file.
         """
         own = path[-1:]
-        local = own if name is None else (name, *own)
+        local = _local_names((), own) if name is None else (name, *own)
         empty = _EmptyFolders()
         async for listing in self._listings(path, recursive=True):
             entries = self._checked(path, listing)
@@ -432,15 +453,12 @@ def _is_of_item(error: P2pshareError) -> bool:
 
 def just_before(name: str) -> RemotePath:
     """Return a path that sorts before `name` in listings, with little or nothing between the two."""
-    code = ord(name[-1]) - 1
-    while code >= 0 and (
-        0xD800 <= code <= 0xDFFF or chr(code) in "/\0" or (len(name) == 1 and chr(code) == ".")
-    ):
-        code -= 1
-    if code < 0:
-        return (name[:-1],) if len(name) > 1 else ()
-    before = name[:-1] + chr(code)
-    return (before + _LAST if len((before + _LAST).encode()) <= COMPONENT_MAX else before,)
+    stem = name[:-1]
+    for code in range(ord(name[-1]) - 1, 0, -1):
+        for before in (stem + chr(code) + _LAST, stem + chr(code)):  # the first may be too long
+            if component_fault(before) is None:
+                return (before,)
+    return (stem,) if component_fault(stem) is None else ()
 
 
 def _file_page(
@@ -452,13 +470,39 @@ def _file_page(
     first: FirstFile | None = None,
 ) -> PlannedPage:
     """Return the page of a single file with the local name `name`, which may be requested already."""
-    place = Place((), name or path[-1])
-    file = WantedFile(path, item.folder, place, size, version, item.overwrite, first=first)
+    place = Place((), name or shown_name(path[-1]))
+    is_renamed = name is None and place.name != path[-1]
+    file = WantedFile(
+        path, item.folder, place, size, version, item.overwrite, first=first, is_renamed=is_renamed
+    )
     return PlannedPage(item, ready=[file])
+
+
+def _local_names(local: tuple[str, ...], path: RemotePath) -> tuple[str, ...]:
+    """Return the local names of an entry of a folder whose local place is `local`."""
+    if local or not path:
+        return local + path
+    return shown_name(path[0]), *path[1:]
+
+
+def _renamed(
+    above: RemotePath, local: tuple[str, ...], entries: Sequence[Entry]
+) -> dict[RemotePath, str]:
+    """Return the local names, by their remote paths, of hidden files and folders that are not kept.
+
+    Args:
+        above: the listed folder.
+        local: the local place of that folder.
+        entries: of the folder.
+    """
+    if local:
+        return {above: local[-1]} if local[-1:] != above[-1:] else {}
+    tops = dict.fromkeys(each.path[0] for each in entries)
+    return {(*above, top): shown_name(top) for top in tops if shown_name(top) != top}
 
 
 def _folders_page(
     item: JobItem, above: RemotePath, local: tuple[str, ...], paths: Sequence[RemotePath]
 ) -> PlannedPage:
-    folders = [WantedFolder(above + path, item.folder, local + path) for path in paths]
-    return PlannedPage(item, ready=folders)
+    folders = [WantedFolder(above + path, item.folder, _local_names(local, path)) for path in paths]
+    return PlannedPage(item, above, local, ready=folders)

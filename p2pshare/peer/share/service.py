@@ -257,6 +257,9 @@ def left_out_text(counted: Mapping[str, Any]) -> str:
     if counted["hidden"]:
         examples = _examples(counted["hidden_examples"], counted["hidden"])
         parts.append(f"{counted['hidden']} hidden or private{examples}")
+    if counted.get("excluded"):
+        examples = _examples(counted["excluded_examples"], counted["excluded"])
+        parts.append(f"{counted['excluded']} excluded{examples}")
     if counted["omitted"]:
         counts = [f"{_REASONS.get(why, why)}: {count}" for why, count in counted["omitted"].items()]
         examples = _examples(counted["omitted_examples"], sum(counted["omitted"].values()))
@@ -282,6 +285,8 @@ def _counted(survey: Survey, *, with_examples: bool) -> dict[str, Any]:
     return {
         "hidden": survey.hidden,
         "hidden_examples": some(survey.hidden_examples),
+        "excluded": survey.excluded,
+        "excluded_examples": some(survey.excluded_examples),
         "omitted": {why.value: count for why, count in survey.omitted.items()},
         "omitted_examples": some(survey.omitted_examples),
         "looked_at": survey.looked_at,

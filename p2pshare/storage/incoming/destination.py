@@ -57,11 +57,16 @@ def storable_name(text: str) -> str:
     """Return the local name of a remote file if the file system accepts it: usually the same.
 
     Control characters, line ends and characters that reorder text become `_`. `text` is a component of a remote path,
-    neither empty nor hidden, and without a slash.
+    not empty, and without a slash.
     """
     if text.isascii() and text.isprintable():
         return text
     return "".join("_" if _is_obeyed(each) else each for each in text)
+
+
+def shown_name(text: str) -> str:
+    """Return the name of a remote file or folder that comes to lie in the destination itself. It is not hidden."""
+    return f"_{text}" if text.startswith(".") else text
 
 
 def is_folder(dest: str, cwd: Path) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from p2pshare.errors import WrongUsage
 from p2pshare.names import ON_NETWORK, read_viewer
 from p2pshare.storage.os_errors import plain_reason
+from p2pshare.storage.shares.rules import Rules
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import component_fault
 
@@ -54,6 +55,8 @@ class SharedPath:
     """Names that may see it; None for `EVERYONE`."""
     private: tuple[Path, ...] = ()
     """Folders that are never shared, wherever they lie."""
+    rules: Rules = field(default_factory=Rules)
+    """What is left out of it."""
     may_be_link: bool = True
     """Whether `path` itself is followed if it is a link."""
 
@@ -63,6 +66,11 @@ class SharedPath:
         if not viewer.is_proven:
             return is_open
         return self.allow is None or is_open or viewer.name in self.allow
+
+
+def share_name_fault(name: str) -> str | None:
+    """Return the fault of the name of a share; None if it has none."""
+    return "is hidden" if name.startswith(".") else component_fault(name)
 
 
 def allowed_text(allow: Iterable[str] | None, *, is_lan: bool) -> str:
@@ -104,7 +112,7 @@ def shared_paths(
 
 def _read(text: str, cwd: Path) -> SharedPath:
     name, equals, path = text.partition("=")
-    if not equals or component_fault(name) is not None:
+    if not equals or share_name_fault(name) is not None:
         name, path = "", text
     if not path or "\0" in path:
         raise WrongUsage(reason=f"{text!r} is not a path that can be shared.")
@@ -117,7 +125,7 @@ def _read(text: str, cwd: Path) -> SharedPath:
             raise WrongUsage(reason=reason)
         return SharedPath(name, absolute)
     name = os.path.basename(os.path.abspath(absolute))
-    fault = component_fault(name)
+    fault = share_name_fault(name)
     if fault is not None:
         fault = "there is none" if not name else f"{name!r} {fault}"
         raise WrongUsage(reason=f"{text!r} needs a name to be shared under ({fault}): NAME={path}")

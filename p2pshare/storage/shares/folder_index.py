@@ -10,7 +10,8 @@ out; the properties of files are looked up when they are listed.
 
 **Validity.** A database is valid while the folder's times are unchanged. Times have ticks, so a folder that has just
 changed is read after a pause (`SETTLING`). A folder that changes all the time would be read again for each page. So
-what was read is used for as long again as reading took, changes or not.
+what was read is used for as long again as reading took, changes or not. The file name of a database contains a hash of
+the rules of the share (`Scope.key`), so new rules make another one.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from p2pshare.storage.cache_database import ReportOnce
 from p2pshare.storage.durability import sync_path
 from p2pshare.storage.file_times import is_settled
 from p2pshare.storage.os_errors import plain_reason
+from p2pshare.storage.shares.rules import Scope
 from p2pshare.wire.paths import COMPONENT_MAX, component_fault
 from p2pshare.wire.transfer_messages import OMITTED_MAX, Omitted
 
@@ -43,10 +45,12 @@ BYTES_MAX = 1024 * 1024 * 1024  # of all databases
 BATCH = 1000  # names written in one transaction
 SETTLING = 0.1  # seconds to wait after a change, until a later one gets another time
 RETRY_AFTER = 60.0  # seconds until the next try after a failed write
-HIDDEN_MAX = 5  # hidden names of a folder that are kept; the others are counted
+HIDDEN_MAX = 5  # hidden names of a folder that are kept, and excluded ones; the others are counted
+
+NO_RULES = Scope()
 
 _PAGE = 4096  # bytes of a database
-_INDEX = re.compile(r"[0-9a-f]+-[0-9a-f]+\.sqlite")
+_INDEX = re.compile(r"[0-9a-f]+-[0-9a-f]+-[0-9a-f]+\.sqlite")
 _MAKING = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BUILDING = f"""
 PRAGMA page_size = {_PAGE};
@@ -70,6 +74,10 @@ class LeftOut:
     """Number of hidden names, which viewers are not told of."""
     hidden_names: list[str] = field(default_factory=list)
     """The first `HIDDEN_MAX` of them; they may contain half surrogate pairs."""
+    excluded: int = 0
+    """Number of names that patterns of the owner leave out, which viewers are not told of either."""
+    excluded_names: list[str] = field(default_factory=list)
+    """The first `HIDDEN_MAX` of them."""
     omitted: list[tuple[str, Omitted]] = field(default_factory=list)
     """The first `OMITTED_MAX` names that viewers are told of, in Unicode text."""
     unnamed: int = 0
@@ -81,6 +89,12 @@ class LeftOut:
         if len(self.hidden_names) < HIDDEN_MAX:
             self.hidden_names.append(name)
 
+    def exclude(self, name: str) -> None:
+        """Count an excluded name."""
+        self.excluded += 1
+        if len(self.excluded_names) < HIDDEN_MAX:
+            self.excluded_names.append(name)
+
     def omit(self, name: str, why: Omitted) -> None:
         """Count another name."""
         if len(self.omitted) < OMITTED_MAX:
@@ -91,7 +105,8 @@ class LeftOut:
     def to_json(self) -> str:
         """Return what `from_json` reads."""
         omitted = [[name, why.value] for name, why in self.omitted]
-        return json.dumps([self.hidden, self.hidden_names, omitted, self.unnamed])
+        unseen = [self.hidden, self.hidden_names, self.excluded, self.excluded_names]
+        return json.dumps([*unseen, omitted, self.unnamed])
 
     @classmethod
     def from_json(cls, told: str) -> LeftOut:
@@ -101,9 +116,17 @@ class LeftOut:
             ValueError: it is damaged.
         """
         match json.loads(told):
-            case [int(hidden), list(names), list(omitted), int(unnamed)]:
+            case [
+                int(hidden),
+                list(names),
+                int(excluded),
+                list(others),
+                list(omitted),
+                int(unnamed),
+            ]:
                 rows = [(str(name), Omitted(why)) for name, why in omitted]
-                return cls(hidden, list(map(str, names)), rows, unnamed)
+                some = list(map(str, names)), list(map(str, others))
+                return cls(hidden, some[0], excluded, some[1], rows, unnamed)
         raise ValueError("the names that were left out")
 
 
@@ -150,42 +173,43 @@ class FolderIndex:
         self._retry = float("-inf")  # time of the next try after a failed write
         self._fresh: dict[str, float] = {}  # until when a database is used despite changes
 
-    def names(self, folder: int, beyond: str, count: int) -> Names:
+    def names(self, folder: int, beyond: str, count: int, scope: Scope = NO_RULES) -> Names:
         """Return the names after `beyond` in an open folder, whether there are more, and the names that are left out.
 
-        Left out are hidden names, names that are not UTF-8 or too long, and everything that is neither a file nor a
-        folder nor a link.
+        Left out are names by the rules, names that are not UTF-8 or too long, and everything that is neither a file nor
+        a folder nor a link.
 
         Args:
             folder: its descriptor, which no other thread uses meanwhile.
             beyond: "" for the first names; Unicode text.
             count: number of names, if there are so many; of a small folder all are returned.
+            scope: the rules that hold in the folder.
 
         Raises:
             OSError: the folder cannot be read.
         """
         status = os.fstat(folder)
-        name = f"{status.st_dev:x}-{status.st_ino:x}.sqlite"
+        name = f"{status.st_dev:x}-{status.st_ino:x}-{scope.key}.sqlite"
         looked_up = self._look_up(name, status, beyond, count)
         if looked_up is None:
             left_out = LeftOut()
-            with closing(_read(folder, left_out)) as reading:
+            with closing(_read(folder, left_out, scope)) as reading:
                 first = sorted(islice(reading, self._scan_max + 1))
             if len(first) <= self._scan_max:
                 self._forget(name)
                 return first[bisect.bisect_right(first, beyond) :], False, left_out
             del first
-            looked_up = self._build_and_look_up(folder, name, beyond, count)
+            looked_up = self._build_and_look_up(folder, name, beyond, count, scope)
         if looked_up is None:
             left_out = LeftOut()
-            with closing(_read(folder, left_out)) as reading:
+            with closing(_read(folder, left_out, scope)) as reading:
                 found = heapq.nsmallest(count + 1, (each for each in reading if each > beyond))
         else:
             found, left_out = looked_up
         return found[:count], len(found) > count, left_out
 
     def _build_and_look_up(
-        self, folder: int, name: str, beyond: str, count: int
+        self, folder: int, name: str, beyond: str, count: int, scope: Scope
     ) -> tuple[list[str], LeftOut] | None:
         """Read the folder, and return the result of `_look_up`; None if the database cannot be written."""
         if self._path is None:
@@ -201,7 +225,7 @@ class FolderIndex:
             if began < self._retry:
                 return None
             try:
-                self._build(self._path, folder, name, status)
+                self._build(self._path, folder, name, status, scope)
             except (sqlite3.Error, OSError) as error:
                 self._report(plain_reason(error) if isinstance(error, OSError) else str(error))
                 self._retry = self._clock() + RETRY_AFTER
@@ -210,7 +234,9 @@ class FolderIndex:
             self._fresh[name] = ended + (ended - began)
             return self._look_up(name, status, beyond, count)
 
-    def _build(self, path: Path, folder: int, name: str, status: os.stat_result) -> None:
+    def _build(
+        self, path: Path, folder: int, name: str, status: os.stat_result, scope: Scope
+    ) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
         settled = is_settled(status.st_mtime_ns, self._wall_ns())
         unfinished = path / f"{name}.new"
@@ -220,7 +246,7 @@ class FolderIndex:
                 database.executescript(_BUILDING)
                 database.execute(f"PRAGMA max_page_count = {max(1, self._bytes_max // _PAGE)}")
                 left_out = LeftOut()
-                with closing(_read(folder, left_out)) as reading:
+                with closing(_read(folder, left_out, scope)) as reading:
                     while batch := [(each,) for each in islice(reading, BATCH)]:
                         database.execute("BEGIN")
                         database.executemany("INSERT INTO read VALUES (?)", batch)
@@ -289,12 +315,17 @@ class FolderIndex:
                 (self._path / name).unlink()
 
 
-def _read(folder: int, left_out: LeftOut) -> Generator[str, None, None]:
+def _read(folder: int, left_out: LeftOut, scope: Scope) -> Generator[str, None, None]:
     """Yield the names in a folder that can be listed; the others go to `left_out`."""
+    has_patterns = scope.has_patterns
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") and scope.is_hidden(entry.name):
                 left_out.hide(entry.name)
+            elif has_patterns and scope.is_excluded(
+                entry.name, is_folder=entry.is_dir(follow_symlinks=False)
+            ):
+                left_out.exclude(entry.name)
             elif component_fault(entry.name) is not None:
                 left_out.omit(entry.name, Omitted.NAME)
             elif (

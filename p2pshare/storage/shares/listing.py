@@ -3,8 +3,8 @@
 Nothing is remembered between two pages: the next one begins behind the path that ended the one before, whether that
 still exists or not. In a recursive listing, a folder comes before its content.
 
-Files and folders that are left out are named in the page that they belong to (`Omission`). Hidden names and private
-folders are counted for the owner alone (`Survey`).
+Files and folders that are left out are named in the page that they belong to (`Omission`). Hidden names, private
+folders and what patterns exclude are counted for the owner alone (`Survey`).
 
 **Links.** A link is resolved within the share, and listed as the file or folder that it leads to. A recursive listing
 also enters such a folder, under the name of the link. Two rules bound this. A folder that is already on the real way
@@ -28,8 +28,10 @@ from p2pshare.storage.shares.folder_index import FolderIndex, LeftOut
 from p2pshare.storage.shares.outgoing_files import version_of
 from p2pshare.storage.shares.paths import (
     FileId,
+    Here,
     Opened,
     Unavailable,
+    Withheld,
     is_private,
     open_at,
     open_beneath,
@@ -79,6 +81,9 @@ class Survey:
     hidden: int = 0
     """Number of hidden and private names."""
     hidden_examples: list[str] = field(default_factory=list)
+    excluded: int = 0
+    """Number of names that patterns leave out. The content of an excluded folder is not counted."""
+    excluded_examples: list[str] = field(default_factory=list)
     omitted: Counter[Omitted] = field(default_factory=Counter)
     omitted_examples: list[str] = field(default_factory=list)
 
@@ -91,6 +96,9 @@ class Survey:
                 self.hidden += found.hidden
                 self.hidden_examples += found.hidden_names
                 del self.hidden_examples[EXAMPLES_MAX:]
+                self.excluded += found.excluded
+                self.excluded_examples += found.excluded_names
+                del self.excluded_examples[EXAMPLES_MAX:]
                 if found.unnamed:
                     self.omitted[found.omitted[-1][1]] += found.unnamed
             case Omission():
@@ -150,35 +158,38 @@ class FolderWalk:
             Unavailable: BUSY: too many files are open.
         """
         trail = _Trail((*opened.above, opened.id))
-        return self._entries(opened.fd, after, (), trail)
+        return self._entries(Here(opened.fd, opened.scope), after, (), trail)
 
     def _entries(
-        self, folder: int, after: RemotePath, within: RemotePath, trail: _Trail
+        self, at: Here, after: RemotePath, within: RemotePath, trail: _Trail
     ) -> Generator[Listed, None, None]:
         """Walk a folder on the way; `within` is its path from the listed folder on."""
         beyond, more = "", True
         if after:
             beyond = after[0]
             if self._recursive:
-                yield from self._of_name(folder, (*within, beyond), trail, after[1:])
+                yield from self._of_name(at, (*within, beyond), trail, after[1:])
         while more:
-            names, more, left_out = self._index.names(folder, beyond, self._count)
+            names, more, left_out = self._index.names(at.fd, beyond, self._count, at.scope)
             if not beyond:
                 yield from self._left_out(left_out, within)
             for name in names:
-                yield from self._of_name(folder, (*within, name), trail)
+                yield from self._of_name(at, (*within, name), trail)
             beyond = names[-1] if names else beyond
 
     def _left_out(self, left_out: LeftOut, within: RemotePath) -> Generator[Listed, None, None]:
-        names = ["/".join((*within, name)) for name in left_out.hidden_names]
         for name, why in left_out.omitted:
             yield self._omission((*within, name), why)
-        if left_out.hidden or left_out.unnamed:
-            yield replace(left_out, hidden_names=names)
+        if left_out.hidden or left_out.excluded or left_out.unnamed:
+            hidden, excluded = (
+                ["/".join((*within, name)) for name in names]
+                for names in (left_out.hidden_names, left_out.excluded_names)
+            )
+            yield replace(left_out, hidden_names=hidden, excluded_names=excluded)
 
     def _of_name(
         self,
-        folder: int,
+        at: Here,
         path: RemotePath,
         trail: _Trail,
         after: RemotePath | None = None,
@@ -189,13 +200,14 @@ class FolderWalk:
         """
         is_link = False
         try:
-            status = public_status(folder, path[-1])
+            status = public_status(at, path[-1])
             is_link = stat.S_ISLNK(status.st_mode)
             if is_link:
                 status = status_beneath(self._shared, (*self._beneath, *path))
             is_hidden = is_private(self._shared, status)
         except (OSError, Unavailable) as error:
-            why = why_omitted(folder, path[-1], error, is_link)
+            is_withheld = isinstance(error, Withheld) and not is_link
+            why = None if is_withheld else why_omitted(at.fd, path[-1], error, is_link)
             if after:
                 yield self._omission(path, why or Omitted.GONE)
             elif after is None and why is not None:
@@ -204,20 +216,20 @@ class FolderWalk:
         is_folder = stat.S_ISDIR(status.st_mode)
         if after is not None:
             if is_folder and not is_hidden:
-                yield from self._descend(folder, path, after, trail, status, is_link)
+                yield from self._descend(at, path, after, trail, status, is_link)
         elif is_hidden:
             yield LeftOut(1, [format_path(path)])
         elif not self._is_within_bounds(path):
             yield self._omission(path, Omitted.TOO_DEEP)
         elif self._recursive and is_folder:
             entry = self._entry(path, status)
-            yield from self._descend(folder, path, (), trail, status, is_link, entry)
+            yield from self._descend(at, path, (), trail, status, is_link, entry)
         else:
             yield self._entry(path, status)
 
     def _descend(
         self,
-        folder: int,
+        at: Here,
         path: RemotePath,
         after: RemotePath,
         trail: _Trail,
@@ -230,9 +242,9 @@ class FolderWalk:
             if is_link:
                 opened = open_beneath(self._shared, (*self._beneath, *path))
             else:
-                opened = open_at(self._shared, folder, path[-1], status)
+                opened = open_at(self._shared, at, path[-1], status)
         except (OSError, Unavailable) as error:
-            yield from self._failed(folder, path, error, is_link)
+            yield from self._failed(at.fd, path, error, is_link)
             return
         try:
             links = trail.links + is_link
@@ -245,9 +257,9 @@ class FolderWalk:
                     yield entry
                 above = opened.above if is_link else ()  # a link to one of these is a loop
                 below = _Trail((*trail.ids, *above, opened.id), links)
-                yield from self._entries(opened.fd, after, path, below)
+                yield from self._entries(Here(opened.fd, opened.scope), after, path, below)
         except OSError as error:
-            yield from self._failed(folder, path, error, is_link)
+            yield from self._failed(at.fd, path, error, is_link)
         finally:
             os.close(opened.fd)
 

@@ -11,8 +11,9 @@ since the folder above an open one may have been moved out of the share.
 **The root** was named by the user and may be a link. It is opened each time, so that a share may disappear and come
 back.
 
-**Private**, and therefore not found by anybody: hidden names, names that are not Unicode, links that lead out,
-everything that is neither a file nor a folder, files too large for the protocol, and the private folders of the share.
+**Private**, and therefore not found by anybody: what the rules of the share leave out (`rules`), names that are not
+Unicode, links that lead out, everything that is neither a file nor a folder, files too large for the protocol, and the
+private folders of the share.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TypeVar
 
 from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.storage.shares.rules import Scope
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.paths import component_fault
 from p2pshare.wire.transfer_messages import Fault, Omitted
@@ -65,6 +67,13 @@ class Unavailable(Exception):  # noqa: N818 - it is named after what happened
         self.why = why
 
 
+class Withheld(Unavailable):
+    """The rules of the share leave a name out."""
+
+    def __init__(self) -> None:
+        super().__init__(Fault.NOT_FOUND)
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A file or folder that is open for reading."""
@@ -73,6 +82,8 @@ class Opened:
     status: os.stat_result
     above: tuple[FileId, ...] = ()
     """The real folders from the share's root down to the one that contains this."""
+    scope: Scope = field(default_factory=Scope)
+    """The rules that hold in this folder."""
 
     @property
     def id(self) -> FileId:
@@ -105,8 +116,8 @@ def open_beneath(shared: SharedPath, components: Sequence[str]) -> Opened:
             return _beneath(
                 shared,
                 components,
-                lambda folder, name, status, above: replace(
-                    open_at(shared, folder, name, status), above=above
+                lambda at, name, status, above: replace(
+                    open_at(shared, at, name, status), above=above
                 ),
             )
         return _open_root(shared)
@@ -120,11 +131,19 @@ def status_beneath(shared: SharedPath, components: Sequence[str]) -> os.stat_res
     """
     with faults():
         if components:
-            return _beneath(shared, components, lambda folder, name, status, above: status)
+            return _beneath(shared, components, lambda at, name, status, above: status)
         return _root_status(shared)
 
 
-def open_at(shared: SharedPath, folder: int, name: str, status: os.stat_result) -> Opened:
+@dataclass(frozen=True, slots=True)
+class Here:
+    """An open folder of a share, and the rules that hold in it."""
+
+    fd: int
+    scope: Scope
+
+
+def open_at(shared: SharedPath, at: Here, name: str, status: os.stat_result) -> Opened:
     """Open the file or folder in an open folder whose `public_status` is `status`.
 
     Raises:
@@ -132,20 +151,27 @@ def open_at(shared: SharedPath, folder: int, name: str, status: os.stat_result) 
         OSError: it cannot be opened.
     """
     is_folder = stat.S_ISDIR(status.st_mode)
-    fd = os.open(name, _FOLDER if is_folder else _BENEATH, dir_fd=folder)
-    return _checked(shared, fd, is_folder)
+    fd = os.open(name, _FOLDER if is_folder else _BENEATH, dir_fd=at.fd)
+    return _checked(
+        shared, fd, is_folder, lambda: at.scope if name == "." else at.scope.enter(name, fd)
+    )
 
 
-def public_status(folder: int, name: str) -> os.stat_result:
+def public_status(at: Here, name: str) -> os.stat_result:
     """Return the status of a file, folder or link in an open folder. `open_at` checks whether a folder is private.
 
     Raises:
+        Withheld: the rules leave it out.
         Unavailable: the name or the kind of file is private.
         OSError: it does not exist.
     """
+    if at.scope.is_hidden(name):
+        raise Withheld
     if component_fault(name) is not None:
         raise Unavailable(Fault.NOT_FOUND)
-    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    status = os.stat(name, dir_fd=at.fd, follow_symlinks=False)
+    if at.scope.is_excluded(name, is_folder=stat.S_ISDIR(status.st_mode)):
+        raise Withheld
     if not stat.S_ISLNK(status.st_mode):
         _check_kind(status)
     return status
@@ -190,7 +216,7 @@ def why_omitted(
 def _beneath(
     shared: SharedPath,
     components: Sequence[str],
-    use: Callable[[int, str, os.stat_result, tuple[FileId, ...]], T],
+    use: Callable[[Here, str, os.stat_result, tuple[FileId, ...]], T],
 ) -> T:
     if any(map(component_fault, components)):  # only targets of links may climb
         raise Unavailable(Fault.NOT_FOUND)
@@ -210,8 +236,8 @@ class _Walk:
 
     def __init__(self, shared: SharedPath, root: Opened) -> None:
         self._shared = shared
-        self._root = root.fd
-        self._folder = root.fd
+        self._root = Here(root.fd, root.scope)
+        self._at = self._root
         self._root_id = root.id
         self._names: list[str] = []  # folders from the root to here; none is a link
         self._ids: list[FileId] = []  # of the same folders
@@ -220,7 +246,7 @@ class _Walk:
 
     def find(
         self, components: Sequence[str]
-    ) -> tuple[int, str, os.stat_result, tuple[FileId, ...]]:
+    ) -> tuple[Here, str, os.stat_result, tuple[FileId, ...]]:
         """Return the open folder that contains the target, the target's name there (perhaps "."), its status, and the
         real folders above it.
         """
@@ -228,20 +254,20 @@ class _Walk:
         for _ in range(STEPS_MAX):
             if not self._todo:
                 above = (self._root_id, *self._ids)[:-1]
-                return self._folder, ".", os.fstat(self._folder), above
+                return self._at, ".", os.fstat(self._at.fd), above
             name = self._todo.pop()
             if name == "..":
                 self._climb()
                 continue
-            status = public_status(self._folder, name)
+            status = public_status(self._at, name)
             if stat.S_ISLNK(status.st_mode):
                 self._follow(name)
             elif not self._todo:
                 _check_public(self._shared, status)
-                return self._folder, name, status, (self._root_id, *self._ids)
+                return self._at, name, status, (self._root_id, *self._ids)
             elif stat.S_ISDIR(status.st_mode):
-                opened = open_at(self._shared, self._folder, name, status)
-                self._move(opened.fd)
+                opened = open_at(self._shared, self._at, name, status)
+                self._move(Here(opened.fd, opened.scope))
                 self._names.append(name)
                 self._ids.append(opened.id)
             else:
@@ -252,10 +278,10 @@ class _Walk:
         """Close the current folder, unless it is the root."""
         self._move(self._root)
 
-    def _move(self, folder: int) -> None:
-        if self._folder != self._root:
-            os.close(self._folder)
-        self._folder = folder
+    def _move(self, to: Here) -> None:
+        if self._at is not self._root:
+            os.close(self._at.fd)
+        self._at = to
 
     def _climb(self) -> None:
         """Go to the folder above by a new walk: `..` of a folder that was moved may lie outside."""
@@ -268,7 +294,7 @@ class _Walk:
         self._links += 1
         if self._links > LINKS_MAX:
             raise Unavailable(Fault.NOT_FOUND)
-        target = os.readlink(name, dir_fd=self._folder)
+        target = os.readlink(name, dir_fd=self._at.fd)
         parts = [part for part in target.split("/") if part not in ("", ".")]
         if target.startswith("/"):
             parts = self._from_share(parts)
@@ -291,7 +317,8 @@ class _Walk:
 
 def _open_root(shared: SharedPath) -> Opened:
     is_folder = stat.S_ISDIR(_root_status(shared).st_mode)
-    return _checked(shared, os.open(shared.path, _root_flags(shared)), is_folder)
+    fd = os.open(shared.path, _root_flags(shared))
+    return _checked(shared, fd, is_folder, lambda: shared.rules.scope(fd))
 
 
 def _root_flags(shared: SharedPath) -> int:
@@ -304,15 +331,18 @@ def _root_status(shared: SharedPath) -> os.stat_result:
     return status
 
 
-def _checked(shared: SharedPath, fd: int, is_folder: bool) -> Opened:
-    """Return a file or folder that was just opened; close it if it has changed or is private."""
+def _checked(shared: SharedPath, fd: int, is_folder: bool, scope: Callable[[], Scope]) -> Opened:
+    """Return a file or folder that was just opened; close it if it has changed or is private.
+
+    `scope` reads the rules that hold in a folder.
+    """
     try:
         status = os.fstat(fd)
         _check_kind(status)
         _check_public(shared, status)
         if is_folder != stat.S_ISDIR(status.st_mode):
             raise Unavailable(Fault.NOT_FOUND)
-        return Opened(fd, status)
+        return Opened(fd, status, scope=scope()) if is_folder else Opened(fd, status)
     except BaseException:
         os.close(fd)
         raise

@@ -32,6 +32,7 @@ from p2pshare.storage.shares.listing import (
 from p2pshare.storage.shares.offer_roots import OfferCount, OfferSurvey
 from p2pshare.storage.shares.outgoing_files import OutgoingFile, WholeOutgoing, read_whole
 from p2pshare.storage.shares.paths import (
+    Here,
     Opened,
     Unavailable,
     faults,
@@ -314,7 +315,7 @@ class _OpenFolders:
 
     def __init__(self, folders_max: int) -> None:
         self._folders_max = folders_max
-        self._open: dict[tuple[object, ...], tuple[int, SharedPath]] = {}  # the latest last
+        self._open: dict[tuple[object, ...], tuple[Here, SharedPath]] = {}  # the latest last
 
     def open(self, shared: SharedPath, components: RemotePath) -> Opened:
         """Open a file or folder, as `open_beneath` does."""
@@ -330,23 +331,23 @@ class _OpenFolders:
 
     def close(self) -> None:
         """Close all of them."""
-        for fd, _ in self._open.values():
-            os.close(fd)
+        for at, _ in self._open.values():
+            os.close(at.fd)
         self._open.clear()
 
-    def _folder(self, shared: SharedPath, components: RemotePath) -> int:
+    def _folder(self, shared: SharedPath, components: RemotePath) -> Here:
         key = (id(shared), *components)  # shares may be replaced meanwhile
-        fd, _ = self._open.pop(key, (None, shared))
-        if fd is None:
+        found, _ = self._open.pop(key, (None, shared))
+        if found is None:
             if len(self._open) >= self._folders_max:
-                os.close(self._open.pop(next(iter(self._open)))[0])
+                os.close(self._open.pop(next(iter(self._open)))[0].fd)
             opened = open_beneath(shared, components)
             if not opened.is_folder:
                 os.close(opened.fd)
                 raise Unavailable(Fault.NOT_FOUND)
-            fd = opened.fd
-        self._open[key] = fd, shared
-        return fd
+            found = Here(opened.fd, opened.scope)
+        self._open[key] = found, shared
+        return found
 
 
 def _local(shared: SharedPath, beneath: RemotePath) -> bytes:

@@ -62,7 +62,7 @@ from p2pshare.storage.incoming.hidden_file import PART_SUFFIX
 from p2pshare.storage.incoming.partial_file import Incoming
 from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
-from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, component_fault, parse_path
+from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, component_fault, is_reserved, parse_path
 from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import (
     Cancel,
@@ -156,12 +156,12 @@ class JobTestCase(SynchronousTestCase):
         return {
             str(path.relative_to(self.inbox)): path.read_bytes()
             for path in self.inbox.rglob("*")
-            if path.is_file() and not path.name.startswith(".")
+            if path.is_file() and not is_reserved(path.name)
         }
 
     def hidden(self) -> list[Path]:
-        """The hidden files that are left."""
-        return [path for path in self.inbox.rglob(".*") if path.is_file()]
+        """The partial files that are left."""
+        return [path for path in self.inbox.rglob(".p2pshare-*") if path.is_file()]
 
     def nothing_left(self) -> None:
         """No timer is left once the session is closed, too."""
@@ -172,6 +172,44 @@ class JobTestCase(SynchronousTestCase):
         error = self.failed[path]
         self.assertIsInstance(error, kind)
         return error
+
+
+class HiddenNameTests(JobTestCase):
+    def test_hidden_names(self) -> None:
+        """Threat 71: what a stranger hides does not lie hidden in the destination itself; further down it may."""
+        for name in ".profile", ".ssh/config", ".ssh/.x", "s/.env", "s/.git/.x":
+            self.alice.put(name, name.encode())
+        self.alice.folders.add((".empty",))
+        expected = {
+            "_.profile": b".profile",
+            "_.ssh/config": b".ssh/config",
+            "_.ssh/.x": b".ssh/.x",
+            "s/.env": b"s/.env",
+            "s/.git/.x": b"s/.git/.x",
+        }
+        renamed = {".profile": "_.profile", ".ssh": "_.ssh", ".empty": "_.empty"}
+        self.fetch("*")
+        self.assertEqual((self.came(), self.failed), (expected, {}))
+        self.assertTrue((self.inbox / "_.empty").is_dir())
+        self.assertEqual(dict(self.renamed), renamed)
+        names = {"/".join(each.remote) for each in self.saved if each.is_renamed}
+        self.assertEqual(names, {".profile", ".ssh/config", ".ssh/.x"})
+        for path in ".profile", ".ssh", ".ssh/config", ".empty":
+            self.fetch(path)
+        self.assertEqual(self.came(), {**expected, "config": b".ssh/config"})
+        self.assertEqual(len(self.saved), 5 + 4)
+        self.assertEqual(dict(self.renamed), renamed)
+
+    def test_hidden_name_chosen(self) -> None:
+        """A hidden name that the user chose is kept, also around a folder."""
+        self.alice.put("s/.env", b"1")
+        self.alice.put("s/plain", b"2")
+        self.fetch("s/.env", name=".env")
+        self.fetch("s/plain", name=".plain")
+        self.fetch("s", name=".s")
+        expected = {".env": b"1", ".plain": b"2", ".s/s/.env": b"1", ".s/s/plain": b"2"}
+        self.assertEqual((self.came(), self.renamed), (expected, []))
+        self.assertFalse(any(each.is_renamed for each in self.saved))
 
 
 class PlanTests(JobTestCase):

@@ -105,6 +105,8 @@ class LogTests(SynchronousTestCase):
             {
                 "hidden": 1,
                 "hidden_examples": [".git"],
+                "excluded": 0,
+                "excluded_examples": [],
                 "omitted": {"special": 1, "link_loop": 1},
                 "omitted_examples": ["pipe", "loop"],
                 "looked_at": 0,

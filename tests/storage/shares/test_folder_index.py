@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.storage.shares import folder_index
 from p2pshare.storage.shares.folder_index import BATCH, RETRY_AFTER, SETTLING, FolderIndex, LeftOut
+from p2pshare.storage.shares.rules import Scope
 
 NAMES = ["a", "b", "z", "é", "\uffee", "\U0001f600"]
 LATER = 2**62  # nanoseconds since 1970: whatever was changed was changed long ago
@@ -68,9 +69,9 @@ class FolderIndexTests(SynchronousTestCase):
         reads: list[int] = []
         genuine = folder_index._read
 
-        def reading(fd: int, left_out: LeftOut) -> object:
+        def reading(fd: int, left_out: LeftOut, scope: Scope) -> object:
             reads.append(fd)
-            return genuine(fd, left_out)
+            return genuine(fd, left_out, scope)
 
         with patch.object(folder_index, "_read", reading):
             yield reads
@@ -347,10 +348,15 @@ class ThreadTests(FolderIndexTests):
         genuine = FolderIndex._build
 
         def building(
-            index: FolderIndex, path: Path, folder: int, name: str, status: os.stat_result
+            index: FolderIndex,
+            path: Path,
+            folder: int,
+            name: str,
+            status: os.stat_result,
+            scope: Scope,
         ) -> None:
             builds.append(name)
-            genuine(index, path, folder, name, status)
+            genuine(index, path, folder, name, status, scope)
 
         with patch.object(FolderIndex, "_build", building):
             threads = [

@@ -74,7 +74,7 @@ class PathTests(ShareTestCase):
             ("/",),
             ("\0",),
             ("\udcff",),
-            (".hidden",),
+            (".p2pshareignore",),
         ):
             listing = (("s",), after, 10, True)
             self.assertEqual(self.fault(self.listed, "bob", *listing), Fault.NOT_FOUND)

@@ -60,7 +60,17 @@ class RemoteFolderTests(SynchronousTestCase):
         }.items():
             self.assertEqual(self.here.read(answer), meaning, answer)
         self.assertIsNone(RemoteFolder("alice", ()).read(".."))
-        for answer in ("0", "4", "get", "get ", "ls 1", "ls ./2", "a/.ssh", "x\0", "b/" * 70 + "x"):
+        for answer in (
+            "0",
+            "4",
+            "get",
+            "get ",
+            "ls 1",
+            "ls ./2",
+            "a/.p2pshareignore",
+            "x\0",
+            "b/" * 70 + "x",
+        ):
             with self.subTest(answer=answer):
                 self.assertRaises(WrongUsage, self.here.read, answer)
 

@@ -146,7 +146,7 @@ class JoinLinkTests(SynchronousTestCase):
             *(PLAIN + field(4, each) for each in (b"", b"x", bytes(64), bytes(5000))),
             PLAIN + field(4, other.encode()),
             *(PLAIN + field(5, each) for each in (b"", b"Alice", b"alice:", b"a/b", b"alice:../x")),
-            *(PLAIN + field(5, each) for each in (b"alice:\xff", b"alice:.ssh", b"list")),
+            *(PLAIN + field(5, each) for each in (b"alice:\xff", b"alice:.p2pshare", b"list")),
             *(PLAIN + field(6, each) for each in (b"", b"\0\1", bytes([1] * 9))),
         ):
             self.assert_unusable("it is not valid: ", link_of(body))
