@@ -38,6 +38,7 @@ from p2pshare.errors.files import (
     DiskFull,
     FolderUnusable,
     InUse,
+    LedgerUnusable,
     PictureUnreadable,
     TooManyOpenFiles,
 )
@@ -197,6 +198,7 @@ __all__ = [
     "KnownPeersUnusable",
     "KnownRegistriesUnusable",
     "LanUnusable",
+    "LedgerUnusable",
     "LinkClosed",
     "LinkGivenUp",
     "LocalProtocolError",

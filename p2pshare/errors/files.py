@@ -43,3 +43,7 @@ class CannotRead(P2pshareError):
 
 class FolderUnusable(P2pshareError):
     """The folder {path} cannot be used: {reason}"""
+
+
+class LedgerUnusable(P2pshareError):
+    """The list of offers, {path}, cannot be used: {reason}"""

@@ -1,0 +1,234 @@
+"""The offers that this peer has made, and what became of them at each recipient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from p2pshare.core.offers.states import DeliveryState
+from p2pshare.errors import TooManyOffers
+from p2pshare.storage.offers.ledger import Ledger
+from p2pshare.storage.offers.rows import (
+    read,
+    read_fault,
+    read_items,
+    read_key,
+    written,
+    written_items,
+)
+from p2pshare.storage.shares.arguments import SharedPath, Viewer
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.offers.messages import OfferFault, OfferItem
+
+OUTGOING_MAX = 1000  # offers
+
+_COLUMNS = (
+    "id, created, expires, note, is_text, roots, exclude, hidden, spool, items, more_items, files, folders, bytes,"
+    " left_out"
+)
+_ADD = f"INSERT INTO outgoing ({_COLUMNS}) VALUES ({', '.join('?' * 15)})"
+_ALL = f"SELECT {_COLUMNS} FROM outgoing ORDER BY created, id"
+_RECIPIENTS = "SELECT offer, name, key, state, why, updated, receipt, is_told FROM recipients ORDER BY offer, place"
+_ADD_RECIPIENT = "INSERT INTO recipients VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE = (
+    "UPDATE recipients SET key = ?, state = ?, why = ?, updated = ?, receipt = ?, is_told = ?"
+    " WHERE offer = ? AND name = ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A person to whom an offer is made."""
+
+    name: str
+    key: PublicKey | None = None
+    """Pinned; None until it is known."""
+    state: DeliveryState = DeliveryState.WAITING
+    why: OfferFault | None = None
+    """Why it was refused, or has failed."""
+    updated: int = 0
+    """When the state changed, as Unix time in s."""
+    receipt: str = ""
+    """The recipient's signature, of an offer that is done."""
+    is_told: bool = True
+    """Whether the recipient has acknowledged a state of which the sender has to tell."""
+
+    def is_viewer(self, viewer: Viewer) -> bool:
+        """Whether this is the other side of a session."""
+        if self.key is not None and viewer.key == self.key:
+            return True
+        return viewer.is_proven and viewer.name == self.name
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingOffer:
+    """An offer that this peer has made."""
+
+    id: str
+    created: int
+    """Unix time in s."""
+    expires: int
+    """Unix time in s."""
+    note: str
+    is_text: bool
+    roots: tuple[tuple[str, Path], ...]
+    """Name and absolute path of each file and folder."""
+    exclude: tuple[str, ...]
+    """Patterns of what is left out of them."""
+    hidden: bool
+    """Whether names that begin with a full stop are sent."""
+    items: tuple[OfferItem, ...]
+    more_items: int
+    files: int
+    folders: int
+    bytes: int
+    recipients: tuple[Recipient, ...]
+    spool: str = ""
+    """The ID of the spooled file that is offered; empty if none is."""
+    left_out: Mapping[str, Any] = field(default_factory=dict)
+    """What is left out, as the status of a share tells it; empty if nothing is."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the offer stands for anybody."""
+        return any(not each.state.is_final for each in self.recipients)
+
+    def is_for(self, viewer: Viewer) -> bool:
+        """Whether a viewer may fetch it: a recipient for whom it stands."""
+        return any(each.is_viewer(viewer) and not each.state.is_final for each in self.recipients)
+
+    def recipient(self, viewer: Viewer) -> Recipient | None:
+        """Return the recipient that a viewer is."""
+        return next((each for each in self.recipients if each.is_viewer(viewer)), None)
+
+    def with_recipient(self, changed: Recipient) -> OutgoingOffer:
+        """Return the offer after a change of the recipient of that name."""
+        recipients = (changed if each.name == changed.name else each for each in self.recipients)
+        return replace(self, recipients=tuple(recipients))
+
+    def shared(self, private: Sequence[Path]) -> tuple[SharedPath, ...]:
+        """Return its files and folders for `ShareTree.mount`; `private` is never shared, except the spooled file."""
+        hidden = () if self.spool else tuple(private)
+        return tuple(SharedPath(name, path, private=hidden) for name, path in self.roots)
+
+
+class OutgoingOffers:
+    """The rows of outgoing offers. All methods block, and raise `LedgerUnusable`."""
+
+    def __init__(self, ledger: Ledger, *, most: int = OUTGOING_MAX) -> None:
+        """Keep up to `most` offers in an open ledger."""
+        self._ledger = ledger
+        self._most = most
+
+    def all(self) -> tuple[OutgoingOffer, ...]:
+        """Return all offers, the oldest first."""
+        with self._ledger.changing():  # one view of both tables
+            recipients: dict[str, list[Recipient]] = {}
+            for offer, recipient in self._ledger.rows(_recipient, _RECIPIENTS):
+                recipients.setdefault(offer, []).append(recipient)
+            offers = self._ledger.rows(_offer, _ALL)
+        return tuple(
+            replace(each, recipients=tuple(recipients.get(each.id, ()))) for each in offers
+        )
+
+    def add(self, offer: OutgoingOffer) -> tuple[OutgoingOffer, ...]:
+        """Keep a new offer; return the oldest ones that are over and were dropped to make room.
+
+        Raises:
+            TooManyOffers: too many stand.
+        """
+        with self._ledger.changing() as database:
+            kept = self.all()
+            excess = max(0, len(kept) + 1 - self._most)
+            dropped = tuple(each for each in kept if not each.is_open)[:excess]
+            if len(dropped) < excess:
+                raise TooManyOffers(count=len(kept))
+            for each in dropped:
+                self.remove(each.id)
+            database.execute(_ADD, _row(offer))
+            for place, recipient in enumerate(offer.recipients):
+                row = (offer.id, place, recipient.name, *_changing(recipient))
+                database.execute(_ADD_RECIPIENT, row)
+        return dropped
+
+    def update(self, offer_id: str, recipient: Recipient) -> None:
+        """Write what has changed about a recipient."""
+        with self._ledger.changing() as database:
+            database.execute(_UPDATE, (*_changing(recipient), offer_id, recipient.name))
+
+    def remove(self, offer_id: str) -> None:
+        """Drop an offer."""
+        with self._ledger.changing() as database:
+            database.execute("DELETE FROM outgoing WHERE id = ?", (offer_id,))
+
+
+def _row(offer: OutgoingOffer) -> tuple[object, ...]:
+    return (
+        offer.id,
+        offer.created,
+        offer.expires,
+        offer.note,
+        offer.is_text,
+        written([(name, str(path)) for name, path in offer.roots]),
+        written(offer.exclude),
+        offer.hidden,
+        offer.spool,
+        written_items(offer.items),
+        offer.more_items,
+        offer.files,
+        offer.folders,
+        offer.bytes,
+        written(dict(offer.left_out)),
+    )
+
+
+def _offer(*columns: Any) -> OutgoingOffer:
+    (id_, created, expires, note, is_text, roots, exclude, hidden, spool, items, *counts) = columns
+    more_items, files, folders, size, left_out = counts
+    return OutgoingOffer(
+        id_,
+        created,
+        expires,
+        note,
+        bool(is_text),
+        tuple((name, Path(path)) for name, path in read(roots)),
+        tuple(read(exclude)),
+        bool(hidden),
+        read_items(items),
+        more_items,
+        files,
+        folders,
+        size,
+        (),
+        spool,
+        read(left_out),
+    )
+
+
+def _changing(recipient: Recipient) -> tuple[object, ...]:
+    """Return the columns of a recipient behind its name."""
+    return (
+        None if recipient.key is None else str(recipient.key),
+        recipient.state.value,
+        None if recipient.why is None else recipient.why.value,
+        recipient.updated,
+        recipient.receipt,
+        recipient.is_told,
+    )
+
+
+def _recipient(
+    offer: str, name: str, key: str | None, state: str, why: str | None, *rest: Any
+) -> tuple[str, Recipient]:
+    updated, receipt, is_told = rest
+    return offer, Recipient(
+        name,
+        read_key(key),
+        DeliveryState(state),
+        read_fault(why),
+        updated,
+        receipt,
+        bool(is_told),
+    )
