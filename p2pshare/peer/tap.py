@@ -40,11 +40,25 @@ class Options(ServiceOptions):
         ["listen", None, None, "port for sessions, TCP and UDP [default: any]"],
         ["data", None, None, "folder for key, lock, socket and pid file [default: one per name]"],
         ["limit", None, None, "maximum rate of sending, such as 5MB/s [default: no limit]"],
+        [
+            "offers",
+            None,
+            None,
+            "take offers from everyone, known, allowed or nobody [default: everyone]",
+        ],
+        ["inbox-folder", None, None, "where offers are saved [default: p2pshare in Downloads]"],
+        [
+            "inbox-quota",
+            None,
+            None,
+            "accept unasked up to this size in that folder [default: 10GB]",
+        ],
         ["invitation", None, None, "file with an invitation, if the registry requires one"],
         DEBUG_OPTION,
     ]
     optFlags: ClassVar = [
         ["port-mapping", None, "ask the router to forward the port (PCP, NAT-PMP; see the manual)"],
+        ["notify", None, "show notifications of offers on the desktop (notify-send)"],
         ["private", None, "publish no address: others reach this peer through the relay only"],
         [
             "classic",
@@ -58,6 +72,7 @@ class Options(ServiceOptions):
         self["share"] = []
         self["allow"] = []
         self["address"] = []
+        self["accept-from"] = []
         self["settings"] = Settings()
 
     def opt_share(self, share: str) -> None:
@@ -80,6 +95,13 @@ class Options(ServiceOptions):
         [default: those of its interfaces, and the one that the registry sees]
         """
         self["address"].append(address)
+
+    def opt_accept_from(self, names: str) -> None:
+        """NAME,NAME: accept what these users offer without asking; may be repeated.
+
+        [default: offers wait for `p2pshare inbox accept`]
+        """
+        self["accept-from"].append(names)
 
     def postOptions(self) -> None:
         """Read the settings and check the key, and keep twistd's pid file and a daemon's log in the data folder."""

@@ -30,13 +30,19 @@ SILENCE_MIN, SILENCE_MAX = 1.0, 600.0  # seconds that it can be set to
 ADDRESSES_MAX = 4  # addresses of this machine that the user can give
 LIMIT_MIN, LIMIT_MAX = 1000.0, 1e12  # bytes per second that a rate can be limited to
 
+OFFERS_FROM = ("everyone", "known", "allowed", "nobody")
+"""From whom offers are taken: the values of `core.offers.incoming.OffersPolicy`, which takes its time to import."""
+INBOX_QUOTA = 10 * 10**9  # bytes of files that may be taken without asking
+QUOTA_MAX = 2**63 - 1  # bytes that it can be set to
+
 INVITATION_MAX = 4096  # characters: `wire.statements.STATEMENT_MAX`, which takes its time to import
 
 _COMMAND_LINE = "the command line"
 _INVITATION = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?((?:[kmg]i?)?)(?:b(?:/s)?)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?((?:[kmgt]i?)?)b?", re.IGNORECASE)
 _SECONDS = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?) ?s?")
-_SWITCHES = ("classic", "portable_names", "private", "port_mapping")
+_SWITCHES = ("classic", "portable_names", "private", "port_mapping", "notify")
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -85,6 +91,16 @@ class Settings:
     """Whether the addresses are kept secret, so that others come in by the relay alone."""
     port_mapping: bool = False
     """Whether the router is asked to forward the welcome port to this machine."""
+    offers: str = OFFERS_FROM[0]
+    """From whom offers are taken; one of `OFFERS_FROM`."""
+    accept_from: tuple[str, ...] = ()
+    """Names whose offers are accepted without asking."""
+    inbox_folder: Path | None = None
+    """Where accepted offers are saved; None for `default_inbox_folder`."""
+    inbox_quota: int | None = INBOX_QUOTA
+    """Bytes that the inbox folder may have for an offer to be accepted without asking; None for no limit."""
+    notify: bool = False
+    """Whether the desktop shows notifications of offers."""
     invitation: str | None = None
     """The invitation itself, for claiming a new name. The command line names a file with it, since everybody on the
     machine can see a command line.
@@ -127,6 +143,11 @@ class Settings:
 def _is_unset(setting: str, source: str, value: object) -> bool:
     """Whether a flag without a value is absent."""
     return source == _COMMAND_LINE and setting in _SWITCHES and not value
+
+
+def default_inbox_folder() -> Path:
+    """Return the folder `p2pshare` in the user's folder for downloads."""
+    return platformdirs.user_downloads_path() / "p2pshare"
 
 
 def default_config_path() -> Path:
@@ -177,7 +198,7 @@ def _parsed(setting: str, source: str, key: str, value: object) -> object:
         said = error.fields["name"], error.fields["reason"]
         expected = (
             f"{expected}; {said[0]!r} is none: {said[1]}"
-            if setting == "allow"
+            if setting in ("allow", "accept_from")
             else f"a name: {said[1]}"
         )
         raise BadSetting(source=source, setting=key, value=value, expected=expected) from error
@@ -219,6 +240,26 @@ def _several(value: object, separator: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _offers(value: str) -> str:
+    policy = value.strip().lower()
+    if policy not in OFFERS_FROM:
+        raise ValueError(value)
+    return policy
+
+
+def _accept_from(value: object) -> tuple[str, ...]:
+    names = (name for each in _several(value, ",") for name in each.split(","))
+    return tuple(dict.fromkeys(map(read_name, names)))
+
+
+def _quota(value: float | str) -> int | None:
+    if isinstance(value, str):
+        value = _scaled(_SIZE, value)
+    if not 0 <= _number(value) <= QUOTA_MAX:
+        raise ValueError(value)
+    return int(value) or None
+
+
 def _limit(value: float | str) -> float | None:
     rate = rate_of(value) if isinstance(value, str) else _number(value)
     if rate == 0:
@@ -234,13 +275,18 @@ def rate_of(text: str) -> float:
     Raises:
         ValueError: it is malformed.
     """
+    return _scaled(_RATE, text)
+
+
+def _scaled(form: re.Pattern[str], text: str) -> float:
+    """Return the number of a text with a unit of 1000 or 1024, or 0 for `none`."""
     if text.strip().lower() == "none":
         return 0.0
-    match = _RATE.fullmatch(text.strip())
+    match = form.fullmatch(text.strip())
     if match is None:
         raise ValueError(text)
     prefix = match[2].lower()
-    power = " kmg".index(prefix[:1] or " ")
+    power = " kmgt".index(prefix[:1] or " ")
     return float(match[1]) * (1024.0 if prefix.endswith("i") else 1000.0) ** power
 
 
@@ -325,5 +371,13 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "private": (_switch, "a yes or no: true or false"),
     "port_mapping": (_switch, "a yes or no: true or false"),
+    "offers": (_offers, "everyone, known, allowed or nobody"),
+    "accept_from": (
+        _accept_from,
+        'a list of names such as bob,carol, or several: a list in config.toml, joined by "," in a variable',
+    ),
+    "inbox_folder": (_path, "a path"),
+    "inbox_quota": (_quota, "a size such as 10GB, 500MB or 1.5GiB, or 0 for no limit"),
+    "notify": (_switch, "a yes or no: true or false"),
     "invitation": (_invitation, "an invitation from a registry's operator"),
 }

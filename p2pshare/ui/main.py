@@ -49,7 +49,7 @@ COMPLETE = "complete"
 
 SETTINGS_LOGGED = (
     *("registry", "name", "data", "limit", "timeout", "via", "classic", "listen", "address"),
-    *("share", "allow"),
+    *("share", "allow", "offers", "accept_from", "inbox_folder", "inbox_quota", "notify"),
 )
 """The settings that the log of `--debug` shows: all but the invitation, which is secret."""
 

@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.offers.incoming import OffersPolicy
 from p2pshare.errors import BadSetting, P2pshareError, SettingsUnreadable, UnknownSetting
 from p2pshare.storage.settings import (
     DEFAULT_REGISTRY,
+    OFFERS_FROM,
     SETTINGS_SIZE_MAX,
     Settings,
     Via,
     default_config_path,
+    default_inbox_folder,
 )
 
 
@@ -104,6 +107,31 @@ class SettingsTests(SynchronousTestCase):
                 self.assertEqual(self.load(environ={"P2PSHARE_LIMIT": text}).limit, expected)
         self.assertEqual(self.load(config="limit = 50000").limit, 50000.0)
         self.assertIsNone(self.load({"limit": "0"}, config="limit = 50000").limit)
+
+    def test_offers(self) -> None:
+        """Offers are taken from everyone and wait, unless the user says otherwise; the values are those of the policy."""
+        default = self.load()
+        self.assertEqual((default.offers, default.accept_from), ("everyone", ()))
+        self.assertEqual((default.inbox_folder, default.inbox_quota), (None, 10 * 10**9))
+        self.assertEqual(OFFERS_FROM, tuple(each.value for each in OffersPolicy))
+        self.assertEqual(default_inbox_folder().name, "p2pshare")
+        for each in OFFERS_FROM:
+            self.assertEqual(self.load({"offers": each.upper()}).offers, each)
+        for found in (
+            self.load({"accept_from": ["Bob,carol", "dave"]}),
+            self.load(environ={"P2PSHARE_ACCEPT_FROM": "bob,carol,dave"}),
+            self.load(config='accept_from = ["bob", "carol", "dave"]'),
+        ):
+            self.assertEqual(found.accept_from, ("bob", "carol", "dave"))
+        for text, size in (
+            ("1.5GiB", 3 * 2**29),
+            ("2 tb", 2 * 10**12),
+            ("7", 7),
+            ("0", None),
+            ("none", None),
+        ):
+            self.assertEqual(self.load({"inbox_quota": text}).inbox_quota, size)
+        self.assertEqual(self.load(config="inbox_quota = 5").inbox_quota, 5)
 
     def test_timeout(self) -> None:
         """The timeout is 8 s by default, and can be set within bounds."""
@@ -194,6 +222,8 @@ class SettingsTests(SynchronousTestCase):
             *('limit = "5MB/h"', 'limit = "fast"', 'limit = "1B/s"', "limit = -1", "limit = true"),
             *("limit = nan", "limit = inf", 'timeout = "0"', "timeout = 601", "timeout = nan"),
             *("timeout = true", 'classic = "maybe"', "classic = 2", "classic = 1.0"),
+            *('offers = "friends"', "offers = 1", 'accept_from = "bob,,carol"', 'accept_from = "@lan"'),
+            *('inbox_quota = "5GB/s"', "inbox_quota = -1", "inbox_quota = inf", "inbox_quota = true"),
             *('via = "quic"', "via = 1", 'via = ""'),
             *('address = "::ffff:10.0.0.1"', 'address = "localhost"', 'address = "0.0.0.0"', "address = 1"),
             *('address = "169.254.1.1"', 'address = "224.0.0.1"', 'address = "255.255.255.255"'),
@@ -259,6 +289,7 @@ class SettingsTests(SynchronousTestCase):
         st.dictionaries(
             st.sampled_from(
                 ["name", "data", "share", "allow", "limit", "timeout", "via", "classic", "listen"]
+                + ["offers", "accept_from", "inbox_folder", "inbox_quota", "notify"]
             ),
             st.none()
             | st.text()
