@@ -109,7 +109,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertIsNone(self.load({"limit": "0"}, config="limit = 50000").limit)
 
     def test_offers(self) -> None:
-        """Offers are taken from everyone and wait, unless the user says otherwise; the values are those of the policy."""
+        """Offers of everyone wait, unless the user says otherwise; the values are those of the policy."""
         default = self.load()
         self.assertEqual((default.offers, default.accept_from), ("everyone", ()))
         self.assertEqual((default.inbox_folder, default.inbox_quota), (None, 10 * 10**9))
@@ -288,8 +288,10 @@ class SettingsTests(SynchronousTestCase):
     @given(
         st.dictionaries(
             st.sampled_from(
-                ["name", "data", "share", "allow", "limit", "timeout", "via", "classic", "listen"]
-                + ["offers", "accept_from", "inbox_folder", "inbox_quota", "notify"]
+                [
+                    *("name", "data", "share", "allow", "limit", "timeout", "via", "classic"),
+                    *("listen", "offers", "accept_from", "inbox_folder", "inbox_quota", "notify"),
+                ]
             ),
             st.none()
             | st.text()
