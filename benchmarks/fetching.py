@@ -78,6 +78,21 @@ class Requester:
         subprocess.run(command, env=self._environ, check=True, timeout=GET_TIMEOUT)
         return time.perf_counter() - started
 
+    def stream(self, item: str) -> float:
+        """Pipe a file to a program that reads and forgets it, and return the seconds."""
+        started = time.perf_counter()
+        command = self.command("get", "--quiet", item, "-")
+        with subprocess.Popen(command, env=self._environ, stdout=subprocess.PIPE) as getting:
+            subprocess.run(
+                ["dd", "of=/dev/null", "bs=1M"],
+                stdin=getting.stdout,
+                check=True,
+                stderr=subprocess.DEVNULL,
+                timeout=GET_TIMEOUT,
+            )
+        assert getting.returncode == 0
+        return time.perf_counter() - started
+
     def list(self, item: str) -> float:
         """List a whole tree, and return the seconds from the start of the command to its end."""
         started = time.perf_counter()

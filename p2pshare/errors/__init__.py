@@ -162,6 +162,7 @@ from p2pshare.errors.transfers import (
     RemoteUnreadable,
     SharerLied,
     SourceChanged,
+    StreamCutShort,
     TextCutShort,
 )
 
@@ -285,6 +286,7 @@ __all__ = [
     "StoreOfAnother",
     "StoreRecovering",
     "StoreUnavailable",
+    "StreamCutShort",
     "TextCutShort",
     "TooFewOpenFiles",
     "TooManyOffers",

@@ -93,6 +93,12 @@ class SourceChanged(TransferFailed):
     """{path!r} of {name!r} kept changing while it was fetched. Try again when nobody writes to it."""
 
 
+class StreamCutShort(TransferFailed):
+    """{path!r} of {name!r} changed while it was written to standard output: {written} bytes of its earlier version were
+    written, and the rest is lost. Run the command again for the new version.
+    """
+
+
 class SharerLied(TransferFailed):
     """{path!r} was given up: the data from {name!r} does not match its checksums. Its disk, its memory or its owner
     cannot be trusted.

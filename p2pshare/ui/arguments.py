@@ -37,7 +37,7 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     """
     arguments, rest = _parser().parse_known_args(words)
     command: Command = arguments.command
-    if command.name == "get" and not any(word.startswith("-") for word in rest):
+    if command.name == "get" and not any(word.startswith("-") and word != "-" for word in rest):
         arguments.words += rest  # argparse gives up on words that follow a flag that follows words
     elif rest:
         wrong = f"{' '.join(rest)!r} is not known here.{_flag_meant(command, rest[0])}"
@@ -66,6 +66,11 @@ def _check_get(arguments: argparse.Namespace) -> None:
         flag = local[0].replace("_", "-")
         reason = f"--{flag} takes one DEST, and nothing to get. {_see_help(arguments.command)}"
         raise WrongUsage(reason=reason)
+    if arguments.words[1:] and arguments.words[-1] == "-":
+        for dest in ("force", "preview", "classic"):
+            if getattr(arguments, dest):
+                reason = f"Standard output takes the bytes of one file: omit --{dest}."
+                raise WrongUsage(reason=reason)
     if arguments.classic:
         for dest in ("limit", "timeout", "via", "at", "max_files", "preview", "wait", "wait_for"):
             if getattr(arguments, dest) not in (None, False):

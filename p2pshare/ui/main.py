@@ -165,7 +165,8 @@ def _run(
     except Stopped as stopped:
         output.end_view()
         Logger().debug("stopped by a signal: exit_code={exit_code}", exit_code=stopped.exit_code)
-        resumes = arguments.command.name == "get" and not arguments.classic
+        is_get = arguments.command.name == "get" and not arguments.classic
+        resumes = is_get and arguments.words[-1:] != ["-"]
         output.remark(SUSPENDED if resumes else "stopped")
         return stopped.exit_code
     except (P2pshareError, BrokenPipeError):

@@ -40,9 +40,18 @@ class Output:
         self._view: JobView | TransferRows | None = None
         self.on_event: Callable[[str, dict[str, object]], object] = lambda *_: None
         """Is called with each event, even if no program reads them."""
+        self._shows_data = False
         self._complained = ""
         self._shown: Counter[str] = Counter()  # failures by kind
         self._not_shown: Counter[str] = Counter()
+
+    def give_stdout(self) -> int:
+        """Return the descriptor of stdout for the bytes of a file; all else goes to stderr from now on."""
+        self._stdout.stream.flush()
+        fd = self._stdout.stream.fileno()
+        self._shows_data = self._stdout.is_tty
+        self._stdout = self._stderr
+        return fd
 
     def line(self, text: str, colour: str = "") -> None:
         """Write a sentence for people; `colour` is a code of colorama."""
@@ -121,10 +130,14 @@ class Output:
         return self._quiet
 
     def job(self, peer: str, clock_seconds: Callable[[], float]) -> JobView:
-        """Return a view of a job with one peer. It draws nothing with --json and --quiet; `line` writes above it."""
+        """Return a view of a job with one peer; `line` writes above it.
+
+        It draws nothing with --json and --quiet, nor on a terminal to which the bytes of a file are written.
+        """
         from p2pshare.ui.terminal.job_view import JobView
 
-        view = JobView(self._stderr, peer, clock_seconds, silent=self._json or self._quiet)
+        silent = self._json or self._quiet or self._shows_data
+        view = JobView(self._stderr, peer, clock_seconds, silent=silent)
         self._view = view
         return view
 

@@ -403,6 +403,29 @@ class SessionTests(CommandLineTestCase):
         self.assertEqual((summary["files"], summary["already_there"]), (0, 4))
         self.assertEqual(sorted(os.listdir(folder)), ["my_file.png", "my_file.txt", "tree"])
 
+    def test_standard_output(self) -> None:
+        """A pipe gets the bytes of a file and nothing else, and one whose reader leaves ends the command as usual."""
+        big = self.near.home / "alice" / "stream.bin"
+        big.write_bytes(os.urandom((6 << 20) + 5))
+        self.addCleanup(big.unlink)
+        words = [*P2PSHARE, "get", "alice:alice/stream.bin", "-", "--name", "bert", "--json"]
+        start = functools.partial(
+            Popen, words, env=self.near.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        process = start()
+        written, events = process.communicate(timeout=PATIENCE)
+        self.assertTrue(written == big.read_bytes())
+        saved, summary = self.assert_events(events.decode())[-2:]
+        self.assertEqual((process.returncode, saved["path"], summary["files"]), (0, "-", 1))
+        process = start()
+        assert process.stdout is not None
+        self.assertEqual(process.stdout.read(5), written[:5])
+        process.stdout.close()
+        self.assertEqual(process.wait(PATIENCE), 141)
+        assert process.stderr is not None
+        with process.stderr as rest:
+            self.assertNotIn(b"error", rest.read())
+
     def test_ascii_locale(self) -> None:
         """File names are UTF-8 in any locale; only the display is escaped."""
         folder = self.near.folder()

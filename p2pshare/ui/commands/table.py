@@ -195,7 +195,7 @@ COMMANDS = (
                 "words",
                 "PEER:PATH",
                 "a file, a folder with its content, or a glob; the last word may be DEST, a folder"
-                " or a new name (default: the current folder)",
+                " or a new name (default: the current folder), or - for standard output",
                 repeated=True,
             ),
             flag("--force", None, "replace existing files"),
@@ -219,6 +219,7 @@ COMMANDS = (
             ("p2pshare get alice:photos ~/Pictures", "saved as ~/Pictures/photos"),
             ("p2pshare get 'alice:photos/*.jpg' bob:notes.txt Downloads", ""),
             ("p2pshare get --wait alice:photos", "as soon as alice is online"),
+            ("p2pshare get alice:home.tar - | tar x", "without a file of it"),
             ("p2pshare get --preview alice:photos/cat.jpg", "saved as cat.preview.jpg"),
             ("p2pshare get --classic bob:my_file.jpg", "the picture, as bob.png"),
             ("p2pshare get --list-partial ~/Pictures", "list partial files"),

@@ -9,12 +9,14 @@ from typing import Any
 from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, WrongUsage
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.fetch.plan import JobItem
+from p2pshare.peer.fetch.unsaved.stream import Write
 from p2pshare.storage.incoming.destination import make_folder
 from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.job_view import JobView
 from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce
+from p2pshare.ui.verbs.fetching.streaming import goes_to_stdout, stream_maker, write_all
 from p2pshare.ui.verbs.fetching.waiting import WaitingPeers
 from p2pshare.ui.verbs.job import HARD_STOPS, MakeJob, Results, WatchedJob, destinations
 from p2pshare.ui.verbs.key import name_of
@@ -57,6 +59,9 @@ async def get(
         P2pshareError: the identity of the user cannot be used, or not be proven.
     """
     allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
+    write: Write | None = None
+    if goes_to_stdout(words):
+        words, write = words[:-1], partial(write_all, invocation.output.give_stdout())
     jobs = parse_items(words, name_of(invocation.settings), invocation.cwd, overwrite=overwrite)
     address = parse_at(at)
     if address is not None and len(jobs) > 1:
@@ -66,7 +71,9 @@ async def get(
     results = Results(invocation, tries_again=wait is not None)
     async with invocation.registry() as registry, destinations(invocation) as open_folder:
         fetch_job = partial(FetchJob, files_max=files_max, open_folder=open_folder)
-        make_job, draw = _job_maker(invocation.output, jobs, fetch_job, preview=preview)
+        make_job, draw = _job_maker(
+            invocation.output, jobs, fetch_job, preview=preview, write=write
+        )
         finder = finder_of(invocation, registry, invocation.settings.name, address)
         first = next(iter(jobs))
         me, looking_up = await introduce(invocation, registry, finder, first)
@@ -100,12 +107,15 @@ def _job_maker(
     fetch_job: MakeJob,
     *,
     preview: bool,
+    write: Write | None,
 ) -> tuple[MakeJob, Callable[[Any, JobView], object]]:
     """Return how to make a job of `get`, and how to draw it.
 
     Raises:
-        WrongUsage: an item of `--preview` is a glob.
+        WrongUsage: an item of `--preview` is a glob, or standard output cannot take the items.
     """
+    if write is not None:
+        return stream_maker(jobs, output, write), lambda *_: None
     items = [item for each in jobs.values() for item in each]
     if preview:
         if any(item.is_glob for item in items):

@@ -18,6 +18,7 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.fetch.job import FetchJob, JobProgress, SavedFile
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.plan import JobItem
+from p2pshare.peer.fetch.unsaved.stream import DESTINATION
 from p2pshare.storage.identity.data_folder import data_place
 from p2pshare.storage.incoming import saved_files
 from p2pshare.storage.incoming.claimed_names import Claims
@@ -188,7 +189,9 @@ class Results:
                 facts += (
                     f" in {duration_text(file.seconds)}, {rate_text(file.fetched / file.seconds)}"
                 )
-            self._output.line(f"Saved {path}: {facts}.", Fore.GREEN)
+            is_written = file.path == DESTINATION
+            what = "Written to standard output" if is_written else f"Saved {path}"
+            self._output.line(f"{what}: {facts}.", Fore.GREEN)
         self._unshown.clear()
 
 

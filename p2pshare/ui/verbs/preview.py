@@ -20,8 +20,8 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.fetch.job import JobProgress, SavedFile
 from p2pshare.peer.fetch.plan import JobItem
-from p2pshare.peer.fetch.preview import Preview, fetch_preview
 from p2pshare.peer.fetch.remote import RemotePeer
+from p2pshare.peer.fetch.unsaved.preview import Preview, fetch_preview
 from p2pshare.storage.incoming.destination import safe_name
 from p2pshare.storage.incoming.sequential_file import SequentialFile
 from p2pshare.storage.shares.arguments import PICTURE_SUFFIXES

@@ -17,7 +17,7 @@ from p2pshare.pictures.pixels import Pixels
 from p2pshare.ui.verbs.preview import PictureJob, PreviewJob, is_picture, preview_name
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Done, Failed, Fault, Get
-from tests.peer.fetch.test_preview import give_preview
+from tests.peer.fetch.unsaved.test_preview import give_preview
 from tests.peer.memory_sharer import MemorySession, MemorySharer, give
 from tests.peer.share.test_previews import picture
 

@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.peer.fetch.preview`, with a sharer in memory."""
+"""Tests of `p2pshare.peer.fetch.unsaved.preview`, with a sharer in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import RemoteBusy, RemoteNoPreview, SharerLied
 from p2pshare.peer.fetch.job_parts import TRIES_MAX
-from p2pshare.peer.fetch.preview import PREVIEW_MAX, Preview, fetch_preview
+from p2pshare.peer.fetch.unsaved.preview import PREVIEW_MAX, Preview, fetch_preview
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.transfer_messages import (
     Cancel,
