@@ -26,8 +26,8 @@ SHOWN_TIME = 60.0  # seconds
 RUNNING_MAX = 2  # programs that run at once; usually one ends within milliseconds
 RUN_MAX = 10.0  # seconds until one that does not end is ended
 END_TIMEOUT = 0.5  # seconds from SIGTERM to SIGKILL
-TITLE_MAX = 100  # characters
-BODY_MAX = 300  # characters
+TITLE_MAX = 100  # characters of the title
+LINE_MAX = 200  # characters of a line below it
 
 
 class Notifier:
@@ -51,8 +51,8 @@ class Notifier:
         self.dropped = 0
         """Notifications that were not shown, because there were too many."""
 
-    def show(self, title: str, body: str) -> None:
-        """Show a notification unless there were too many of late, or the program is missing."""
+    def show(self, title: str, *lines: str) -> None:
+        """Show lines of text below a title, unless there were too many of late, or the program is missing."""
         program = None if self._is_stopped else self._find(PROGRAM)
         if program is None:
             return
@@ -62,7 +62,12 @@ class Notifier:
             self.dropped += 1
             return
         self._shown.append(now)
-        words = ["--app-name=p2pshare", "--", _plain(title, TITLE_MAX), _body(body)]
+        words = [
+            "--app-name=p2pshare",
+            "--",
+            _plain(title, TITLE_MAX),
+            "\n".join(map(_body, lines)),
+        ]
         child = ChildProcess(self._reactor, lambda line: self._log.debug("{line}", line=line))
         self._running.add(child)
         timer = self._reactor.callLater(RUN_MAX, self._end, child)
@@ -95,5 +100,5 @@ def _plain(text: str, most: int) -> str:
 
 
 def _body(text: str) -> str:
-    """Return the argument for a body. The desktop takes it for markup, and `notify-send` obeys backslashes in it."""
-    return html.escape(_plain(text, BODY_MAX), quote=False).replace("\\", "\\\\")
+    """Return a line of the body. The desktop takes it for markup, and `notify-send` obeys backslashes in it."""
+    return html.escape(_plain(text, LINE_MAX), quote=False).replace("\\", "\\\\")

@@ -7,8 +7,8 @@ each offer is remembered, within a bound. The words and their escaping are for `
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from p2pshare.peer.events import EventHub
 from p2pshare.wire.quantities import size_text
@@ -16,22 +16,30 @@ from p2pshare.wire.quantities import size_text
 REMEMBERED_MAX = 2000  # states of offers, one for each person
 NAMES_SHOWN = 3  # names of an offer in a notification
 
-Show = Callable[[str, str], object]
-"""Shows a title and a body."""
+
+class Shower(Protocol):
+    """Shows notifications, as a `Notifier`."""
+
+    def show(self, title: str, *lines: str) -> None: ...  # noqa: D102
+    async def stop(self) -> None: ...  # noqa: D102
 
 
 class DesktopNotices:
     """Turns events of offers into notifications."""
 
     def __init__(
-        self, events: EventHub, show: Show, *, remembered_max: int = REMEMBERED_MAX
+        self, events: EventHub, notifier: Shower, *, remembered_max: int = REMEMBERED_MAX
     ) -> None:
         """Follow `events` until `stop`."""
-        self._show = show
+        self._notifier = notifier
         self._remembered_max = remembered_max
         self._states: OrderedDict[tuple[str, ...], str] = OrderedDict()
-        self.stop = events.subscribe(self._happened)
-        """Ends it; may be called again."""
+        self._unsubscribe = events.subscribe(self._happened)
+
+    async def stop(self) -> None:
+        """Show nothing more. May be called again."""
+        self._unsubscribe()
+        await self._notifier.stop()
 
     def _happened(self, kind: str, fields: Mapping[str, Any]) -> None:
         if kind == "inbox":
@@ -43,17 +51,17 @@ class DesktopNotices:
         sender, state = item["from"], item["state"]
         before = self._state_before(("inbox", item["id"]), state)
         if state == "waiting" and before is None:
-            note = f"\n{item['note']}" if item["note"] else ""
-            self._show(f"{sender} offers {_amount(item)}", f"{_names(item)}{note}")
+            lines = [each for each in (_names(item), item["note"]) if each]
+            self._notifier.show(f"{sender} offers {_amount(item)}", *lines)
         elif state == "done" and before not in (None, "done"):
-            self._show(f"Received from {sender}", _names(item))
+            self._notifier.show(f"Received from {sender}", _names(item))
 
     def _offer_changed(self, offer: Mapping[str, Any]) -> None:
         for each in offer["to"]:
             name, state = each["name"], each["state"]
             before = self._state_before(("offer", offer["id"], name), state)
             if state == "done" and before not in (None, "done"):
-                self._show(f"{name} has received {_amount(offer)}", _names(offer))
+                self._notifier.show(f"{name} has received {_amount(offer)}", _names(offer))
 
     def _state_before(self, of: tuple[str, ...], state: str) -> str | None:
         """Remember a state, and return the one before it; None if there was none."""

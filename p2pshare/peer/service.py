@@ -38,6 +38,7 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.names import NAME_MAX, ON_NETWORK, read_name
+from p2pshare.net.notifier import Notifier
 from p2pshare.net.reach.port_mapping import PcpGateway, PortMapping
 from p2pshare.net.reach.upnp import upnp_gateway
 from p2pshare.net.session.carriers import Carriers
@@ -49,6 +50,7 @@ from p2pshare.net.sockets import (
 )
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, ControlServer, Fields
+from p2pshare.peer.desktop import DesktopNotices
 from p2pshare.peer.events import EventHub
 from p2pshare.peer.find.browsing import Browsing
 from p2pshare.peer.find.directory import greeting_name, open_directory
@@ -150,6 +152,9 @@ class PeerService(Service):
         self._control: ControlServer | None = None
         self.events = EventHub()
         """What others follow over the control socket."""
+        self._desktop: DesktopNotices | None = None
+        if settings.notify:
+            self._desktop = DesktopNotices(self.events, Notifier(reactor))
         self.ready: Deferred[PeerAddress] = Deferred()
         """Fires when the peer is registered and serves; fails with the `P2pshareError` that prevents it."""
         self.lost: Deferred[None] = Deferred()
@@ -334,7 +339,14 @@ class PeerService(Service):
         try:
             if self._control is not None:
                 await self._control.stop()
-            parts = (self._mapping, self._sessions, self._browsing, self._classic, self._keeper)
+            parts = (
+                self._mapping,
+                self._sessions,
+                self._browsing,
+                self._classic,
+                self._keeper,
+                self._desktop,
+            )
             await gatherResults(
                 [Deferred.fromCoroutine(each.stop()) for each in parts if each is not None]
             )

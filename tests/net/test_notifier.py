@@ -13,8 +13,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from p2pshare.net.notifier import (
-    BODY_MAX,
     END_TIMEOUT,
+    LINE_MAX,
     RUN_MAX,
     RUNNING_MAX,
     SHOWN_MAX,
@@ -38,16 +38,17 @@ class NotifierTests(SynchronousTestCase):
         self.notifier.show(title, body)
         return self.reactor.processes
 
-    def words(self, title: str, body: str) -> list[str]:
+    def words(self, title: str, *lines: str) -> list[str]:
         """Return the words with which the program is started."""
-        command = self.show(title, body)[-1].command
+        self.notifier.show(title, *lines)
+        command = self.reactor.processes[-1].command
         return command[command.index(PROGRAM) :]
 
     def test_shown(self) -> None:
-        """The program gets a title and a body."""
+        """The program gets a title and a body, of several lines if need be."""
         self.assertEqual(
-            self.words("alice", "3 files"),
-            [PROGRAM, "--app-name=p2pshare", "--", "alice", "3 files"],
+            self.words("alice", "3 files", "a note"),
+            [PROGRAM, "--app-name=p2pshare", "--", "alice", "3 files\na note"],
         )
 
     def test_hostile_text(self) -> None:
@@ -65,7 +66,7 @@ class NotifierTests(SynchronousTestCase):
         """Long text is cut, never in the middle of what is quoted."""
         *_, title, body = self.words("t" * 1000, "<" * 100_000)
         self.assertEqual((len(title), title[-1]), (TITLE_MAX, "…"))
-        self.assertEqual(body, "&lt;" * (BODY_MAX - 1) + "…")
+        self.assertEqual(body, "&lt;" * (LINE_MAX - 1) + "…")
 
     def test_bounds(self) -> None:
         """Not more than some in a minute, and some at once, are shown."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.peer.desktop import DesktopNotices
@@ -14,9 +15,14 @@ class DesktopNoticesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.events = EventHub()
         self.shown: list[tuple[str, str]] = []
-        self.notices = DesktopNotices(
-            self.events, lambda *words: self.shown.append(words), remembered_max=2
-        )
+        self.is_stopped = False
+        self.notices = DesktopNotices(self.events, self, remembered_max=2)
+
+    def show(self, title: str, *lines: str) -> None:
+        self.shown.append((title, "\n".join(lines)))
+
+    async def stop(self) -> None:
+        self.is_stopped = True
 
     def came(self, state: str = "waiting", id: str = "a", **fields: Any) -> list[tuple[str, str]]:
         """Let an item of the inbox have a state, and return what was shown for that."""
@@ -38,7 +44,7 @@ class DesktopNoticesTests(SynchronousTestCase):
         names = [{"name": str(number)} for number in range(5)]
         for fields, title, body in (
             ({"files": 1}, "1 file (2.0 KiB)", "cat.jpg, dog.jpg"),
-            ({"text": True, "items": [], "note": "hi"}, "a text", "\nhi"),
+            ({"text": True, "items": [], "note": "hi"}, "a text", "hi"),
             ({"items": names, "more_items": 7}, "2 files (2.0 KiB)", "0, 1, 2 and 9 more"),
         ):
             self.assertEqual(self.came(id=title, **fields), [(f"alice offers {title}", body)])
@@ -79,5 +85,5 @@ class DesktopNoticesTests(SynchronousTestCase):
     def test_others(self) -> None:
         """Other events are none of its business, and after the end, nothing is."""
         self.events.publish("shares", shares=[])
-        self.notices.stop()
-        self.assertEqual(self.came(), [])
+        self.successResultOf(Deferred.fromCoroutine(self.notices.stop()))
+        self.assertEqual((self.came(), self.is_stopped), ([], True))
