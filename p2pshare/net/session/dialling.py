@@ -39,7 +39,7 @@ from p2pshare.net.session.tls import SessionTls
 from p2pshare.net.sockets import IPeerReactor, client_endpoint
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.session_messages import VERSION, Hello, Message
+from p2pshare.wire.session_messages import VERSION, Hello, Message, Purpose
 
 if TYPE_CHECKING:  # it takes its time to import numpy, of which a session over TCP has no use
     from p2pshare.net.session.datagrams import DatagramChannel, DatagramSessions
@@ -81,6 +81,8 @@ class WantedSession:
     """Seconds until it must be connected, and until it must have welcomed this peer."""
     own_name: str = ""
     """What the user is called, if there is no registry that says it."""
+    purpose: Purpose | None = None
+    """What the session is for, if there is no registry."""
 
 
 @dataclass(slots=True, eq=False)
@@ -243,7 +245,7 @@ class SessionDial:
             Role.OPENER,
             reactor.seconds(),
             name=wanted.name,
-            hello=Hello(VERSION, AGENT, wanted.credit, wanted.own_name),
+            hello=Hello(VERSION, AGENT, wanted.credit, wanted.own_name, wanted.purpose),
             silence=wanted.silence,
             greeting=wanted.timeout,
         )

@@ -33,7 +33,7 @@ from p2pshare.net.session.dialling import CALL, SILENCE, SessionDial, Tried, Wan
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.find.target import Target
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.session_messages import Message
+from p2pshare.wire.session_messages import Message, Purpose
 
 CALL_DELAY = 0.2  # seconds for direct attempts before the peer is called
 REMEMBERED_TIMEOUT = (
@@ -104,8 +104,11 @@ class Dialler:
         early: Sequence[Message] = (),
         silence: float = SILENCE,
         timeout: float = GREETING,
+        purpose: Purpose | None = None,
     ) -> Session:
         """Open a session with a peer; the arguments are as in `WantedSession`.
+
+        What the session is for (`purpose`) is told only where there is no registry.
 
         Raises:
             PeerNotReachable: there is nothing to try.
@@ -113,8 +116,10 @@ class Dialler:
         """
         if target.is_remembered:
             timeout = min(timeout, REMEMBERED_TIMEOUT)
+        own_name = self._own_name
         wanted = WantedSession(
-            target.name, target.key, credit, early, silence, timeout, self._own_name
+            *(target.name, target.key, credit, early, silence, timeout, own_name),
+            purpose=purpose if own_name else None,
         )
         return await self._dial(target, wanted, may_relay=self._carriers.has_relay)
 

@@ -1,0 +1,81 @@
+"""What the outbox and the inbox of a peer share."""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pshare.errors import NoSuchOffer
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.peer.events import EventHub
+from p2pshare.peer.find.lookup import PeerFinder
+from p2pshare.peer.find.presence import PresenceWatch
+from p2pshare.peer.offers.correspondence import Correspondence
+from p2pshare.peer.reach.dialler import Dialler
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.offers.history import History
+from p2pshare.storage.offers.ledger import Ledger
+from p2pshare.storage.settings import Settings
+from p2pshare.wire.keys import SigningKey
+from p2pshare.wire.offers.messages import ID_LENGTH
+
+PREFIX_MIN = 4  # characters of an id that name an offer
+NAMED_MAX = 5  # offers that an error names
+
+
+@dataclass(frozen=True, slots=True)
+class OfferParts:
+    """The parts of a running peer that its offers use."""
+
+    reactor: IPeerReactor
+    rng: random.Random
+    wall: Callable[[], float]
+    """The Unix time in s."""
+    settings: Settings
+    name: str
+    """The user's."""
+    key: Callable[[], SigningKey]
+    """Returns the user's present key."""
+    folder: Path
+    """The data folder."""
+    known: KnownPeers
+    """The pinned keys."""
+    ledger: Ledger
+    history: History
+    correspondence: Correspondence
+    finder: PeerFinder
+    """Finds people, and pins their keys at first contact."""
+    dialler: Dialler
+    presence: PresenceWatch
+    events: EventHub
+    is_lan: bool
+    """Whether there is no registry."""
+
+    def draw_id(self) -> str:
+        """Return a new id of an offer."""
+        drawn = self.rng.randbytes(ID_LENGTH * 5 // 8)
+        return base64.b32encode(drawn).decode().lower()
+
+    def now(self) -> int:
+        """Return the Unix time in whole seconds."""
+        return int(self.wall())
+
+
+def id_of(text: str, ids: Iterable[str]) -> str:
+    """Return the only id that begins with a text.
+
+    Raises:
+        NoSuchOffer: there is none, or several, or the text is too short.
+    """
+    wanted = text.strip().lower()
+    if len(wanted) < PREFIX_MIN:
+        raise NoSuchOffer(id=text, hint=f": an ID has at least {PREFIX_MIN} characters")
+    found = sorted(each for each in ids if each.startswith(wanted))
+    if len(found) == 1:
+        return found[0]
+    named = ", ".join(found[:NAMED_MAX])
+    more = ", …" if len(found) > NAMED_MAX else ""
+    raise NoSuchOffer(id=text, hint=f", but several that begin so: {named}{more}" if found else "")
