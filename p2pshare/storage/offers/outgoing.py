@@ -19,6 +19,7 @@ from p2pshare.storage.offers.rows import (
     written_items,
 )
 from p2pshare.storage.shares.arguments import SharedPath, Viewer
+from p2pshare.storage.shares.rules import Rules
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import OfferFault, OfferItem
 
@@ -111,7 +112,10 @@ class OutgoingOffer:
     def shared(self, private: Sequence[Path]) -> tuple[SharedPath, ...]:
         """Return its files and folders for `ShareTree.mount`; `private` is never shared, except the spooled file."""
         hidden = () if self.spool else tuple(private)
-        return tuple(SharedPath(name, path, private=hidden) for name, path in self.roots)
+        rules = Rules(self.exclude, self.hidden)
+        return tuple(
+            SharedPath(name, path, private=hidden, rules=rules) for name, path in self.roots
+        )
 
 
 class OutgoingOffers:

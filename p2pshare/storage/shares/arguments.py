@@ -13,6 +13,7 @@ from p2pshare.names import ON_NETWORK, read_viewer
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.shares.rules import Rules
 from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.offers.messages import MOUNT
 from p2pshare.wire.paths import component_fault
 
 SHARES_MAX = 1000
@@ -26,8 +27,6 @@ EVERYONE_ACCEPTED = "everyone whose key you have accepted"
 """The same without a registry."""
 EVERYONE_HERE = "everyone on this network"
 """Viewers by `--allow @lan`."""
-OFFER_MARK = "@"
-"""Begins the top-level names of offers, which are kept apart from shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,8 @@ class SharedPath:
 
 def share_name_fault(name: str) -> str | None:
     """Return the fault of the name of a share; None if it has none."""
+    if name.startswith(MOUNT):
+        return f"begins with {MOUNT!r}, as offers do"
     return "is hidden" if name.startswith(".") else component_fault(name)
 
 
@@ -168,11 +169,6 @@ def check_shareable(shared: SharedPath, private: Sequence[Path], *, to_send: boo
 def _check_names(found: Iterable[SharedPath]) -> None:
     taken: dict[str, Path] = {}
     for shared in found:
-        if shared.name.startswith(OFFER_MARK):
-            raise WrongUsage(
-                reason=f"No share may be named {shared.name!r}: names with {OFFER_MARK!r} in front are those of offers."
-                f" Give it another name: NAME={shared.path}"
-            )
         if (first := taken.setdefault(shared.name, shared.path)) is not shared.path:
             raise WrongUsage(
                 reason=f"Both {str(first)!r} and {str(shared.path)!r} would be shared as {shared.name!r}. "

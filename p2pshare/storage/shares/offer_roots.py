@@ -15,23 +15,13 @@ from p2pshare.errors import WrongUsage
 from p2pshare.storage.incoming.publishing import numbered
 from p2pshare.storage.shares.arguments import SHARES_MAX, SharedPath, check_shareable
 from p2pshare.storage.shares.listing import Listed, Survey
+from p2pshare.storage.shares.rules import Rules
+from p2pshare.wire.offers.messages import ITEMS_MAX, OfferItem
 from p2pshare.wire.paths import component_fault
 from p2pshare.wire.transfer_messages import Entry, EntryKind
 
-ITEMS_MAX = 32  # roots of an offer that are described one by one
 ENTRIES_MAX = 1_000_000  # files and folders of an offer
-
-
-@dataclass(frozen=True, slots=True)
-class OfferedItem:
-    """A root of an offer, as its recipients are told."""
-
-    name: str
-    kind: EntryKind
-    bytes: int
-    """Of all files in it."""
-    files: int
-    """Number of files in it; 1 for a file."""
+NO_RULES = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +32,7 @@ class OfferSurvey:
     folders: int
     """Number of folders, with the roots among them."""
     bytes: int
-    items: tuple[OfferedItem, ...]
+    items: tuple[OfferItem, ...]
     """The first `ITEMS_MAX` roots that are there, in the order of their names."""
     more_items: int
     """Number of the other roots."""
@@ -51,7 +41,10 @@ class OfferSurvey:
 
 
 def offer_roots(
-    paths: Sequence[Path], private: Sequence[Path] = (), as_name: str | None = None
+    paths: Sequence[Path],
+    private: Sequence[Path] = (),
+    as_name: str | None = None,
+    rules: Rules = NO_RULES,
 ) -> tuple[SharedPath, ...]:
     """Return the roots of an offer.
 
@@ -59,6 +52,7 @@ def offer_roots(
         paths: absolute files and folders.
         private: folders that are never sent, since keys are there.
         as_name: the name of the only path; None for its own.
+        rules: what is left out of folders.
 
     Raises:
         WrongUsage: a path cannot be sent, or has no name that can.
@@ -72,7 +66,7 @@ def offer_roots(
         own = _name_of(path, as_name)
         names = (numbered(own, number) for number in range(len(paths)))
         name = next(name for name in names if name not in roots)
-        roots[name] = SharedPath(name, path, private=tuple(private))
+        roots[name] = SharedPath(name, path, private=tuple(private), rules=rules)
         check_shareable(roots[name], private, to_send=True)
     return tuple(roots.values())
 
@@ -96,7 +90,7 @@ class OfferCount:
 
     left_out: Survey = field(default_factory=Survey)
     entries_max: int = ENTRIES_MAX
-    _items: dict[str, OfferedItem] = field(default_factory=dict)
+    _items: dict[str, OfferItem] = field(default_factory=dict)
     _folders: int = 0
 
     def add(self, found: Listed) -> None:
@@ -114,10 +108,10 @@ class OfferCount:
         is_file = found.kind is EntryKind.FILE
         self._folders += not is_file
         before = self._items.get(found.path[0])
-        self._items[found.path[0]] = OfferedItem(
+        self._items[found.path[0]] = OfferItem(
             found.path[0],
             found.kind if before is None else before.kind,
-            (0 if before is None else before.bytes) + found.size,
+            (0 if before is None else before.size) + found.size,
             (0 if before is None else before.files) + is_file,
         )
 
@@ -127,7 +121,7 @@ class OfferCount:
         return OfferSurvey(
             sum(each.files for each in items),
             self._folders,
-            sum(each.bytes for each in items),
+            sum(each.size for each in items),
             items[:ITEMS_MAX],
             max(0, len(items) - ITEMS_MAX),
             self.left_out,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from p2pshare.storage.shares.arguments import OFFER_MARK, SharedPath, Viewer
+from p2pshare.storage.shares.arguments import SharedPath, Viewer
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.listing import (
@@ -42,6 +42,7 @@ from p2pshare.storage.shares.paths import (
     status_beneath,
 )
 from p2pshare.wire.blocks import BLOCK_SIZE
+from p2pshare.wire.offers.messages import MOUNT, mount_of
 from p2pshare.wire.paths import RemotePath, component_fault
 from p2pshare.wire.transfer_messages import PAGE_MAX, EntryKind, Fault, Omission, Omitted
 
@@ -100,11 +101,11 @@ class ShareTree:
             roots: with different names; who may see them is not their own business.
             is_for: whether a viewer is a recipient; called in any thread.
         """
-        self._mounts[OFFER_MARK + offer_id] = _Mount(_by_name(roots), is_for)
+        self._mounts[mount_of(offer_id)] = _Mount(_by_name(roots), is_for)
 
     def unmount(self, offer_id: str) -> None:
         """Stop showing an offer, if it is shown. Files that are open stay open."""
-        self._mounts.pop(OFFER_MARK + offer_id, None)
+        self._mounts.pop(mount_of(offer_id), None)
 
     def list(
         self,
@@ -241,7 +242,7 @@ class ShareTree:
         if not path:
             shares = self._shares
             return {name: each for name, each in shares.items() if each.is_for(viewer)}
-        if not path[0].startswith(OFFER_MARK):
+        if not path[0].startswith(MOUNT):
             return None
         mount = self._mounts.get(path[0])
         if mount is None or not mount.is_for(viewer):
@@ -252,7 +253,7 @@ class ShareTree:
         """Return the share, or the file or folder of an offer, of a path that `viewer` may see, and the path in it."""
         if self._roots(viewer, path) is not None:
             raise Unavailable(Fault.IS_FOLDER)
-        if path[0].startswith(OFFER_MARK):
+        if path[0].startswith(MOUNT):
             mount = self._mounts.get(path[0])
             shared = None if mount is None else mount.roots.get(path[1])
             path = path[1:]

@@ -8,12 +8,12 @@ from unittest.mock import patch
 from p2pshare.errors import WrongUsage
 from p2pshare.storage.shares.arguments import SHARES_MAX, SharedPath, Viewer
 from p2pshare.storage.shares.offer_roots import (
-    ITEMS_MAX,
     OfferCount,
-    OfferedItem,
     OfferSurvey,
     offer_roots,
 )
+from p2pshare.storage.shares.rules import Rules
+from p2pshare.wire.offers.messages import ITEMS_MAX, OfferItem
 from p2pshare.wire.paths import format_path
 from p2pshare.wire.transfer_messages import Entry, EntryKind, Fault, Omitted
 from tests.storage.share_case import ShareTestCase, viewer_of
@@ -172,6 +172,18 @@ class RootsTests(OfferCase):
             ],
         )
 
+    def test_hidden(self) -> None:
+        """A hidden file that the sender names is sent; what is hidden in a folder only with `--hidden`."""
+        self.write("../.profile", b"p")
+        self.write("../pictures/.hidden", b"h")
+        paths = [self.folder / ".profile", self.folder / "pictures"]
+        for hidden in (False, True):
+            roots = offer_roots(paths, rules=Rules.of(("*.jpg",), hidden=hidden))
+            self.tree.mount(ID, roots, is_bob)
+            self.assertEqual(".profile" in self.names(TOP), True)
+            self.assertEqual("pictures/.hidden" in self.names(TOP, recursive=True), hidden)
+            self.assertNotIn("pictures/cat.jpg", self.names(TOP, recursive=True))
+
     def test_as_name(self) -> None:
         """A single path may have another name."""
         (root,) = self.offer("elsewhere/notes.txt", as_name="n.md")
@@ -200,8 +212,8 @@ class SurveyTests(OfferCase):
         os.mkfifo(self.folder / "pictures/fifo")
         survey = self.survey("pictures", "elsewhere/notes.txt")
         self.assertEqual((survey.files, survey.folders, survey.bytes), (3, 3, 13))
-        notes = OfferedItem("notes.txt", EntryKind.FILE, 5, 1)
-        pictures = OfferedItem("pictures", EntryKind.FOLDER, 8, 2)
+        notes = OfferItem("notes.txt", EntryKind.FILE, 5, 1)
+        pictures = OfferItem("pictures", EntryKind.FOLDER, 8, 2)
         self.assertEqual((survey.items, survey.more_items), ((notes, pictures), 0))
         left_out = survey.left_out
         self.assertEqual(left_out.hidden_examples, ["pictures/.hidden"])
@@ -211,7 +223,7 @@ class SurveyTests(OfferCase):
         """An empty folder is an item of its own."""
         survey = self.survey("pictures/empty")
         self.assertEqual((survey.files, survey.folders, survey.bytes), (0, 1, 0))
-        self.assertEqual(survey.items, (OfferedItem("empty", EntryKind.FOLDER, 0, 0),))
+        self.assertEqual(survey.items, (OfferItem("empty", EntryKind.FOLDER, 0, 0),))
 
     def test_many_items(self) -> None:
         """Only the first roots are described."""
