@@ -32,8 +32,10 @@ def announced(
 class Network:
     """A network; `machines` are connected to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, answers_queries: bool = False) -> None:
         self.machines: list[Machine] = []
+        self.answers_queries = answers_queries
+        """Whether a machine that begins to listen hears what was announced before."""
 
     def say(self, *announcements: Announcement) -> None:
         """Let somebody announce peers."""
@@ -68,6 +70,9 @@ class Machine:
         if self.is_unplugged:
             raise LanUnusable(registry=LAN, reason="it has no address in a network")
         self.heard = heard
+        if self._network.answers_queries:
+            for each in self._network.machines:
+                await each.repeat()
 
     async def announce(self, announcement: Announcement | None) -> None:
         before, self.announced = self.announced, announcement

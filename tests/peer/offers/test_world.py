@@ -113,3 +113,22 @@ class WorldTests(WorldTestCase):
             alice.ask("complete", peer="mallory", prefix="")
         (asked,) = hostile.accepted[0].of_kind("list")
         self.assertEqual(asked["path"], "")
+
+
+class LanTests(WorldTestCase):
+    """The same without a registry."""
+
+    is_lan = True
+
+    def test_accepted(self) -> None:
+        """Somebody who is accepted sees what is shared."""
+        alice, bob = self.world.start("alice", "bob")
+        with self.assertRaises(P2pshareError):
+            bob.ask("complete", peer="alice", prefix="")
+        alice.ask("accept", name="bob")
+        self.world.wait(10)
+        self.assertEqual(bob.ask("complete", peer="alice", prefix="")["entries"], [])
+        alice.crash()
+        alice.start(share=(f"stuff={alice.files}",))
+        self.world.wait(70)
+        self.assertEqual(bob.ask("complete", peer="alice", prefix="")["entries"], ["stuff/"])

@@ -17,8 +17,8 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from socket import AF_INET
@@ -26,25 +26,29 @@ from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from p2pshare.net.datagrams import welcome_port
 from p2pshare.net.reach.interfaces import NetworkState
 from p2pshare.peer import service
+from p2pshare.peer.lan.directory import LanDirectory
 from p2pshare.peer.reach.network import OwnNetwork
 from p2pshare.peer.service import PeerService, shares_of
 from p2pshare.registry.api.authority import Authority
 from p2pshare.registry.api.events import EventHub
 from p2pshare.registry.api.routes import Routes
 from p2pshare.registry.configuration import RegistrySettings
+from p2pshare.storage.offers.ledger import Ledger
 from p2pshare.storage.settings import Settings, Via
 from p2pshare.testing.memory_store import MemoryNameStore
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.limits import Limits
 from p2pshare.web.site import Site
-from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.addresses import LAN, PeerAddress
 from p2pshare.wire.keys import SigningKey
 from tests.peer.delayed_network import DelayedNetwork, Machine, _End
+from tests.peer.lan.network import Network
 
 REGISTRY = "127.0.0.1"  # an address of this machine, so that peers look for no other addresses
 URL = f"http://{REGISTRY}:8000"
@@ -57,10 +61,11 @@ PATIENCE = 120.0  # seconds of virtual time
 class World(DelayedNetwork):
     """The network, the registry and the people."""
 
-    def __init__(self, folder: Path) -> None:
-        """Begin with a registry, whose people have their homes in `folder`."""
+    def __init__(self, folder: Path, *, is_lan: bool = False) -> None:
+        """Begin with a registry, or with a local network without one; people have their homes in `folder`."""
         super().__init__(DELAY)
         self.folder = folder
+        self.lan = Network(answers_queries=True) if is_lan else None
         self.people: dict[str, Person] = {}
         self.graveyard: list[object] = []
         """What killed peers leave behind in memory."""
@@ -108,13 +113,28 @@ class World(DelayedNetwork):
         found: list[Any] = []
         ended.addBoth(found.append)
         self.run(lambda: found, PATIENCE)
-        if hasattr(found[0], "raiseException"):
+        if isinstance(found[0], Failure):
             found[0].raiseException()
         return found[0]
 
-    def until(self, holds: Callable[[], object], within: float = PATIENCE) -> None:
-        """Let time pass until something is the case."""
-        self.run(holds, within)
+    def until(
+        self, holds: Callable[[], object], within: float = PATIENCE, every: float = 0.0
+    ) -> None:
+        """Let time pass until something is the case. That is looked at after each step, or `every` so many seconds."""
+        if not every:
+            self.run(holds, within)
+        for _ in range(int(within / every) if every else 0):
+            if holds():
+                return
+            self.wait(every)
+        if not holds():
+            raise AssertionError(f"it has not come about within {within:g} s")
+
+    def committed(self, path: Path) -> None:
+        """Note that a peer has written its offers; dead peers write in vain."""
+        for each in self.people.values():
+            if path.parent == each.data and each.peer is not None:
+                each.committed()
 
     def stop(self) -> None:
         """Stop all peers that run."""
@@ -131,7 +151,7 @@ class Person:
         """Give a person a home; `number` is the last byte of the address."""
         self.world = world
         self.name = name
-        self.ip = f"127.0.0.{number}"
+        self.ip = f"{'127.0.0' if world.lan is None else '192.0.2'}.{number}"
         self.home = world.folder / name
         self.data, self.inbox, self.files = (
             self.home / each for each in ("data", "inbox", "files")
@@ -140,8 +160,15 @@ class Person:
             each.mkdir(parents=True)
         self.is_cut = False
         """Whether nobody can connect to this person, and this person to nobody."""
-        self.starts = 0
-        """How often the peer was started."""
+        self.starts = self.deaths = 0
+        """How often the peer was started, and how often it was killed."""
+        self.commits = 0
+        """How often the offers were written."""
+        self._commits_left = 0  # until the peer is killed, if it is more than 0
+        self.is_ready = False
+        """Whether the peer runs, and is registered."""
+        self.returns_after: float | None = None
+        """Seconds after which a killed peer starts again; None if it does not."""
         self.notices: list[str] = []
         self.peer: PeerService | None = None
         """The peer; None while none runs."""
@@ -152,10 +179,12 @@ class Person:
         """Start the peer; `settings` differ from those of the last start."""
         assert self.peer is None, "it runs"
         self._free_files()
-        self._settings |= settings
+        self.change(**settings)
         self.starts += 1
+        self.is_ready = False
         self._host = Host(self.world, self.ip)
-        own: dict[str, Any] = {"registry": URL, "address": (self.ip,), "via": Via.TCP}
+        registry = URL if self.world.lan is None else LAN
+        own: dict[str, Any] = {"registry": registry, "address": (self.ip,), "via": Via.TCP}
         chosen = Settings(name=self.name, data=self.data, **(own | self._settings))
         self.peer = PeerService(
             cast("Any", self._host),
@@ -168,18 +197,22 @@ class Person:
         self.ready = self.peer.ready.addCallback(self._registered)
         self.peer.startService()
 
+    def change(self, **settings: Any) -> None:
+        """Change the settings for the next start."""
+        self._settings |= settings
+
     def start(self, **settings: Any) -> None:
         """Start the peer, and wait until it is registered."""
         self.begin(**settings)
         self.world.result(self.ready)
 
     def _registered(self, address: PeerAddress) -> None:
-        self.address = address
+        self.address, self.is_ready = address, True
 
     def stop(self) -> None:
         """Stop the peer in good order, if it runs."""
         if self.peer is not None:
-            peer, self.peer = self.peer, None
+            peer, self.peer, self.is_ready = self.peer, None, False
             self.world.result(peer.stopService())
 
     def crash(self, *, is_noticed: bool = True) -> None:
@@ -192,6 +225,10 @@ class Person:
         self._freeze_databases()
         self.world.graveyard.append((self.peer, self.host))
         self.peer = self._host = None
+        self.is_ready = False
+        self.deaths += 1
+        if self.returns_after is not None:
+            self.world.clock.callLater(self.returns_after, self.begin)
 
     def cut(self) -> None:
         """Cut the cable: connections fall silent, and there are no new ones."""
@@ -214,6 +251,17 @@ class Person:
         """How many timers have fired and bytes arrived since the start."""
         return self.host.steps
 
+    def crash_after_commits(self, count: int) -> None:
+        """Kill the peer as soon as it has written its offers so many times, before it does anything else."""
+        self._commits_left = count
+
+    def committed(self) -> None:
+        """Note that the peer has written its offers."""
+        self.commits += 1
+        self._commits_left -= 1
+        if self._commits_left == 0 and self.peer is not None:
+            self.crash()
+
     def crash_at(self, step: int) -> None:
         """Kill the peer before that step."""
         self.host.on_step = lambda number: self.crash() if number >= step else None
@@ -223,8 +271,26 @@ class Person:
 
         Raises:
             P2pshareError: the action failed.
+            KilledError: the peer was killed meanwhile.
         """
-        return cast("dict[str, Any]", self.world.result(self.asked(do, **fields)))
+        found: list[Any] = []
+        deaths = self.deaths
+        self.asked(do, **fields).addBoth(found.append)
+        self.world.until(lambda: found or self.deaths > deaths)
+        if not found:
+            raise KilledError
+        if isinstance(found[0], Failure):
+            found[0].raiseException()
+        return cast("dict[str, Any]", found[0])
+
+    def look(self, do: str, **fields: Any) -> dict[str, Any]:
+        """Return what the peer says of itself, for which no time may pass."""
+        found: list[Any] = []
+        self.asked(do, **fields).addBoth(found.append)
+        (reply,) = found
+        if isinstance(reply, Failure):
+            reply.raiseException()
+        return cast("dict[str, Any]", reply)
 
     def asked(self, do: str, **fields: Any) -> Deferred[Any]:
         """Return the reply to come of an action."""
@@ -238,11 +304,12 @@ class Person:
         path.write_bytes(data)
         return path
 
-    def received(self) -> dict[str, bytes]:
-        """Return the files in the inbox folder, hidden ones included."""
+    def received(self, sender: str = "") -> dict[str, bytes]:
+        """Return the files in the inbox folder, or in that of a sender there, hidden ones included."""
+        folder = self.inbox / sender
         return {
-            str(path.relative_to(self.inbox)): path.read_bytes()
-            for path in self.inbox.rglob("*")
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob("*")
             if path.is_file()
         }
 
@@ -268,8 +335,14 @@ class Person:
         os.close(nothing)
 
 
+class KilledError(Exception):
+    """The peer was killed before it has answered."""
+
+
 class Host(Machine):
     """A machine whose only process can be killed."""
+
+    network: World
 
     def __init__(self, network: World, ip: str) -> None:
         super().__init__(network, ip)
@@ -279,11 +352,15 @@ class Host(Machine):
         self.on_step: Callable[[int], object] = lambda _: None
         """Called before each of them."""
         self._ends: list[HostEnd] = []
+        self.multicast = None if network.lan is None else network.lan.machine(int(ip[8:]))
+        """Hears and announces peers on the local network."""
 
     def die(self, *, is_noticed: bool) -> None:
         """Do nothing any more."""
         self.is_dead = True
         network = self.network
+        if self.multicast is not None:  # it is heard until its announcements expire
+            self.multicast.heard = self.multicast.announced = None
         for place in [place for place, (host, _) in network.ports.items() if host is self]:
             del network.ports[place]
         for each in self._ends if is_noticed else ():
@@ -378,6 +455,9 @@ class _QuietWatch:
 class WorldTestCase(SynchronousTestCase):
     """Tests in a new world, which ends with each."""
 
+    is_lan = False
+    """Whether there is no registry."""
+
     def setUp(self) -> None:
         if not os.path.isdir("/proc/self/fd"):
             raise SkipTest("the files of a killed peer are found in /proc")
@@ -385,8 +465,30 @@ class WorldTestCase(SynchronousTestCase):
         self.patch(service, "OwnNetwork", partial(OwnNetwork, watch=cast("Any", _QuietWatch)))
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
         self.addCleanup(folder.cleanup)
-        self.world = World(Path(folder.name))
+        self.world = World(Path(folder.name), is_lan=self.is_lan)
+        if self.is_lan:
+            self.patch(service, "open_directory", self._open_directory)
+        self.patch(Ledger, "changing", self._noticed(Ledger.changing))
         self.addCleanup(self.end)
+
+    def _open_directory(
+        self, reactor: Host, _url: str, place: Any, wall: Callable[[], float], **options: Any
+    ) -> Any:
+        assert reactor.multicast is not None
+        lan = LanDirectory(cast("Any", reactor), reactor.multicast, place, wall, **options)
+        return lan, lambda: Deferred.fromCoroutine(lan.close())
+
+    def _noticed(self, changing: Callable[[Ledger], Any]) -> Callable[[Ledger], Any]:
+        """Return a replacement of `Ledger.changing` that tells each commit to the person whose ledger it is."""
+
+        @contextmanager
+        def noticed(ledger: Ledger) -> Iterator[Any]:
+            with changing(ledger) as database:
+                yield database
+            if not ledger._depth:
+                self.world.committed(ledger.path)
+
+        return noticed
 
     def end(self) -> None:
         """Stop all peers, and bury the dead ones."""
