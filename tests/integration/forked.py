@@ -40,6 +40,8 @@ _FIXED = ("LC_", "LANG", "PYTHON", "COVERAGE")  # what variables begin with that
 _FILES_MAX = 1024  # that the forkserver has open
 _HARMLESS = {"PYTHONPATH", "PYTHONUNBUFFERED"}
 _ROOT = str(Path(p2pshare.__file__).parents[1])
+_INHERITED_PATH = os.environ.get("PYTHONPATH")  # trial sets it in each process of `--jobs`
+_FORKED_PATHS = {None, _ROOT, _INHERITED_PATH}
 _ENDS = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 _Request: TypeAlias = dict[str, Any]
 
@@ -113,7 +115,7 @@ def _is_forkable(asked: Mapping[str, Any]) -> bool:
         and isinstance(command, list)
         and command[:2] == [sys.executable, "-c"]
         and _fixed(environ) == _fixed(os.environ)
-        and environ.get("PYTHONPATH", _ROOT) == _ROOT
+        and environ.get("PYTHONPATH") in _FORKED_PATHS
         and not any(asked[each] for each in ("preexec_fn", "start_new_session", "pass_fds"))
     )
 
@@ -134,10 +136,11 @@ class _Forkserver:
         with theirs:
             # As a script, so that it does not import the package of the tests, which makes warnings errors.
             command = [sys.executable, "-P", __file__, str(theirs.fileno())]
+            paths = (_ROOT, _INHERITED_PATH)
             self._process = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": _ROOT},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
             )
 
     def start(self, request: _Request, streams: list[int]) -> tuple[int, int]:
