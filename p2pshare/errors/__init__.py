@@ -60,7 +60,11 @@ from p2pshare.errors.identity import (
 from p2pshare.errors.offers import (
     NoSuchOffer,
     OfferChanged,
+    OfferDeclined,
+    OfferFailed,
     OfferOver,
+    OfferRefused,
+    OfferWithdrawn,
     SendingToOneself,
     TooManyOffers,
 )
@@ -220,7 +224,11 @@ __all__ = [
     "NotOwner",
     "NothingShared",
     "OfferChanged",
+    "OfferDeclined",
+    "OfferFailed",
     "OfferOver",
+    "OfferRefused",
+    "OfferWithdrawn",
     "OtherKeyThere",
     "OwnAddressNeeded",
     "OwnAddressUnknown",

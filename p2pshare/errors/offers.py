@@ -25,3 +25,19 @@ class TooManyOffers(Refused):
 
 class SendingToOneself(Refused):
     """{name!r} is your own name, and an offer to yourself leads nowhere. Name somebody else."""
+
+
+class OfferDeclined(Refused):
+    """{name!r} has declined the offer."""
+
+
+class OfferRefused(Refused):
+    """The peer of {name!r} has refused the offer: {reason}."""
+
+
+class OfferFailed(TransferFailed):
+    """The transfer of the offer failed, with {name!r}: {reason}."""
+
+
+class OfferWithdrawn(TransferFailed):
+    """{name!r} has withdrawn the offer, or it has expired."""

@@ -37,7 +37,8 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     """
     arguments, rest = _parser().parse_known_args(words)
     command: Command = arguments.command
-    if command.name == "get" and not any(word.startswith("-") and word != "-" for word in rest):
+    takes_words = any(each.dest == "words" for each in command.positionals)
+    if takes_words and not any(word.startswith("-") and word != "-" for word in rest):
         arguments.words += rest  # argparse gives up on words that follow a flag that follows words
     elif rest:
         wrong = f"{' '.join(rest)!r} is not known here.{_flag_meant(command, rest[0])}"

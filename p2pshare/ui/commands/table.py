@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from p2pshare.ui.commands.command import Command, Work, flag, positional, read_time
+from p2pshare.ui.commands.offers import INVITATION, OFFER_COMMANDS
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -98,7 +99,6 @@ def _completion(shell: str) -> int:
 LIMIT = flag("--limit", "RATE", "total rate limit, such as 5MB/s (default: none)")
 TIMEOUT = flag("--timeout", "S", "reconnect after S seconds of silence (default: 8)")
 VIA = flag("--via", "CARRIER", "udp, tcp, relay or auto: the first to answer (default)")
-INVITATION = flag("--invitation", "FILE", "file with an invitation to the registry")
 CLASSIC = flag("--classic", None, "speak the classic protocol, which is unencrypted")
 AT = flag("--at", "IP:PORT", "connect to this address, without a look-up")
 PASSPHRASE = flag("--passphrase-file", "FILE", "read the passphrase from FILE or - (default: ask)")
@@ -138,6 +138,8 @@ DIALOG = Command(
         ("p2pshare ls alice", "list what alice shares with you"),
         ("p2pshare get alice:photos/cat.jpg", "get a file"),
         ("p2pshare get alice:photos ~/Pictures", "get a folder, into another one"),
+        ("p2pshare send cat.jpg alice", "offer a file to alice"),
+        ("p2pshare inbox", "list what others offer you"),
         ("p2pshare whoami", "show your name and your key"),
         ("p2pshare demo", "try all of it on this machine"),
     ),
@@ -229,6 +231,7 @@ COMMANDS = (
         " same command again.",
         "[options] PEER:PATH ... [DEST]",
     ),
+    *OFFER_COMMANDS,
     Command(
         "peers",
         "list the peers that you have met, and their keys",

@@ -43,7 +43,8 @@ class TransferRows:
     def __init__(self, terminal: Terminal, *, silent: bool = False) -> None:
         """Draw on `terminal`, unless `silent` or it cannot redraw."""
         self._terminal = terminal
-        self._redraws = terminal.redraws and not silent
+        self.redraws = terminal.redraws and not silent
+        """Whether rows are drawn at all."""
         self._live = LiveLine(terminal)
 
     @property
@@ -53,7 +54,7 @@ class TransferRows:
 
     def update(self, rows: Sequence[TransferRow]) -> None:
         """Draw other rows in place of those before."""
-        if not self._redraws:
+        if not self.redraws:
             return
         if not rows:
             self.finish()

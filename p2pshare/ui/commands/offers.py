@@ -1,0 +1,126 @@
+"""The commands for offers: `send` and `inbox`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from p2pshare.errors import WrongUsage
+from p2pshare.ui.commands.command import Command, Work, flag, positional, read_time
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from p2pshare.ui.invocation import Invocation
+
+INVITATION = flag("--invitation", "FILE", "file with an invitation to the registry")
+ALL = flag("--all", None, "list those that are over, too", dest="with_past")
+
+
+def _send(arguments: Namespace, invocation: Invocation) -> Work:
+    from p2pshare.ui.verbs.offers import send
+
+    words = arguments.words
+    if arguments.list or arguments.cancel is not None:
+        if words or (arguments.list and arguments.cancel is not None):
+            raise WrongUsage(reason="--list and --cancel ID take no other words.")
+        if arguments.list:
+            return send.list_offers(invocation, with_past=arguments.with_past)
+        return send.cancel(invocation, arguments.cancel)
+    options = send.OfferOptions(
+        arguments.note,
+        arguments.expires_s or send.EXPIRES,
+        tuple(arguments.exclude or ()),
+        arguments.hidden,
+    )
+    return send.send(
+        invocation,
+        words,
+        options,
+        text=arguments.text,
+        as_name=arguments.as_name,
+        waits=not arguments.no_wait,
+    )
+
+
+OFFER_COMMANDS = (
+    Command(
+        "send",
+        "offer files, a text or standard input to people",
+        _send,
+        (
+            positional(
+                "words",
+                "PATH",
+                "files and folders, or - for standard input; the last word is NAME, or"
+                " NAME,NAME for several people",
+                repeated=True,
+            ),
+            flag("--note", "TEXT", "a few words for them"),
+            flag(
+                "--expires",
+                "TIME",
+                "lifetime: 12h, 30d (default: 7d)",
+                parse=read_time,
+                dest="expires_s",
+            ),
+            flag("--text", "TEXT", "send this text in place of files"),
+            flag("--as-name", "FILENAME", "the name under which it arrives"),
+            flag("--exclude", "GLOB", "leave out such names; repeatable", repeated=True),
+            flag("--hidden", None, "include names that begin with a dot"),
+            flag("--no-wait", None, "do not wait for an answer"),
+            flag("--list", None, "send nothing: list your offers"),
+            ALL,
+            flag("--cancel", "ID", "send nothing: withdraw an offer"),
+            INVITATION,
+        ),
+        (
+            ("p2pshare send photos/cat.jpg bob", "offer a file to bob"),
+            ("p2pshare send photos notes.txt bob,carol", "a folder and a file, to two"),
+            ('p2pshare send --text "see you at 8" bob', "a text"),
+            ("tar c . | p2pshare send - bob --as-name photos.tar", ""),
+            ("p2pshare send --list", "what you offer, and who has it"),
+            ("p2pshare send --cancel k6xwn2", "withdraw an offer"),
+        ),
+        "They see the offer in `p2pshare inbox`, and decide. Your peer keeps the offer until they have it, also while"
+        " they are offline. If no peer of yours runs, the command itself delivers it as long as it runs. What is left"
+        " out is said before anything goes out. Exit code 5: not delivered yet, but kept.",
+        "[options] PATH ... NAME[,NAME ...]",
+    ),
+    Command(
+        "inbox",
+        "list what others offer you",
+        "verbs.offers.inbox.inbox",
+        (ALL,),
+        (
+            ("p2pshare inbox", "who offers what"),
+            ("p2pshare inbox accept k6xwn2", "into the current folder"),
+            ("p2pshare inbox accept k6xwn2 ~/Pictures", ""),
+            ("p2pshare inbox decline k6xwn2", ""),
+        ),
+        "Nothing is fetched before you accept it, and nothing that arrives is opened or shared.",
+        "[options] [accept ID [DEST] | decline ID]",
+    ),
+    Command(
+        "inbox accept",
+        "get what somebody offers you",
+        "verbs.offers.inbox.accept",
+        (
+            positional("offer_id", "ID", "the offer, as `p2pshare inbox` shows it"),
+            positional("folder", "DEST", "a folder (default: the current one)", optional=True),
+            INVITATION,
+        ),
+        (
+            ("p2pshare inbox accept k6xwn2", "into the current folder"),
+            ("p2pshare inbox accept k6xwn2 ~/Pictures", ""),
+        ),
+        "A transfer that was interrupted goes on by itself while your peer runs, or with the same command.",
+    ),
+    Command(
+        "inbox decline",
+        "decline what somebody offers you",
+        "verbs.offers.inbox.decline",
+        (positional("offer_id", "ID", "the offer, as `p2pshare inbox` shows it"),),
+        notes="An offer that is being fetched is stopped. The sender is told.",
+    ),
+)
+"""They stand behind `get` in the table."""

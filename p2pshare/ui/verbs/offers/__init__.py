@@ -1,0 +1,1 @@
+"""The verbs `send` and `inbox`."""

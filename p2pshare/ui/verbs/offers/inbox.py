@@ -1,0 +1,196 @@
+"""The verb `inbox`: lists what others offer, accepts and declines it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from colorama import Fore
+from twisted.internet.defer import CancelledError
+
+from p2pshare.errors import OfferFailed, OfferWithdrawn, PeerNotAnswering
+from p2pshare.net.threads import run_in_thread
+from p2pshare.ui.invocation import Invocation
+from p2pshare.ui.terminal.transfer_rows import TransferRow
+from p2pshare.ui.verbs.job import shown_path
+from p2pshare.ui.verbs.offers import wording
+from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer
+
+PEERS_MAX = 5  # peers of the user that one command uses, one after the other
+SNIPPET_MAX = 64 * 1024  # bytes of a text that is shown
+OPEN = ("waiting", "accepted")
+"""The states of items that are not over."""
+
+Row = dict[str, Any]
+
+
+async def inbox(invocation: Invocation, *, with_past: bool = False) -> int:
+    """List what others offer; return the exit code.
+
+    Args:
+        invocation: the run of the command line.
+        with_past: whether offers that are over are listed, too.
+
+    Raises:
+        P2pshareError: the inbox cannot be read.
+    """
+    output, now = invocation.output, invocation.wall()
+    async with own_peer(invocation, in_contact=False) as peer:
+        rows = await peer.listed("inbox", "items")
+    shown = [row for row in rows if with_past or row["state"] in OPEN]
+    shown.sort(key=lambda row: row["received"])
+    for row in shown:
+        output.event("inbox", **row)
+    if output.is_quiet:
+        output.rows([wording.short(row["id"])] for row in shown)
+    elif output.screen() is None:
+        output.rows(map(_cells, shown))
+    else:
+        for row in shown:
+            for line in wording.item_lines(row, now):
+                output.line(line)
+        if not shown:
+            output.line("Your inbox is empty.")
+    return 0
+
+
+async def accept(invocation: Invocation, offer_id: str, folder: str | None) -> int:
+    """Accept an offer, and show how it arrives; return the exit code.
+
+    Args:
+        invocation: the run of the command line.
+        offer_id: an ID in the inbox, or its beginning.
+        folder: where to save it; None for the current folder.
+
+    Raises:
+        NoSuchOffer: there is no such offer.
+        P2pshareError: it is over, or nothing can be fetched.
+    """
+    destination = os.path.abspath(invocation.cwd / os.path.expanduser(folder or ""))
+    row: Row = {}
+    for attempt in range(PEERS_MAX):
+        try:
+            async with own_peer(invocation) as peer:
+                if not row:
+                    row = await peer.ask("accept_offer", id=offer_id, folder=destination)
+                row = await _arrival(invocation, peer, row)
+            break
+        except PeerNotAnswering:
+            if not row or attempt + 1 == PEERS_MAX:
+                raise
+            invocation.output.remark("Your peer has ended. This command goes on in its place.")
+    await _show_result(invocation, row)
+    return 0
+
+
+async def decline(invocation: Invocation, offer_id: str) -> int:
+    """Decline an offer; return the exit code.
+
+    Raises:
+        NoSuchOffer: there is no such offer.
+        P2pshareError: it is over.
+    """
+    async with own_peer(invocation, in_contact=False) as peer:
+        row = await peer.ask("decline_offer", id=offer_id)
+    invocation.output.event("inbox", **row)
+    told = f"Declined: {wording.what(row)} from {row['from']}."
+    if peer.is_here:
+        told += f" {row['from']} learns it when your peer runs."
+    invocation.output.line(told)
+    return 0
+
+
+async def _arrival(invocation: Invocation, peer: OwnPeer, accepted: Row) -> Row:
+    """Show the transfer until the offer is over; return its last state.
+
+    Raises:
+        OfferFailed, OfferWithdrawn: it has not arrived.
+        PeerNotAnswering: the peer has ended.
+    """
+    output = invocation.output
+    view, last = output.transfer_rows(), accepted
+    sender = accepted["from"]
+    output.event("inbox", **accepted)
+    output.line(
+        f"Getting {wording.what(accepted)} from {sender}, into {_shown(accepted['folder'], invocation.cwd)}."
+    )
+    try:
+        async with aclosing(peer.follow("inbox", "items", "inbox")) as rows:
+            async for row in rows:
+                if row["id"] != accepted["id"]:
+                    continue
+                row.pop("event", None)
+                if row != last:
+                    output.event("inbox", **row)
+                last = row
+                if row["state"] not in OPEN:
+                    break
+                view.update([_live(row)])
+    except CancelledError:
+        view.finish()
+        _say_what_is_kept(invocation, peer, accepted)
+        raise
+    finally:
+        view.finish()
+    match last["state"]:
+        case "done":
+            return last
+        case "failed" | "refused":
+            raise OfferFailed(name=sender, reason=wording.reason(last["why"]))
+        case _:
+            raise OfferWithdrawn(name=sender)
+
+
+def _live(row: Row) -> TransferRow:
+    if row["bytes_done"] or row["rate"]:
+        return TransferRow(row["from"], "", row["bytes_done"], row["bytes"], row["rate"])
+    return TransferRow(row["from"], "connecting")
+
+
+async def _show_result(invocation: Invocation, row: Row) -> None:
+    """Say where everything was saved. A text is shown, too, which may contain anything: the output escapes it."""
+    output = invocation.output
+    saved = [str(each) for each in row.get("saved") or ()]
+    if row["text"] and saved:
+        text = await run_in_thread(invocation.reactor, lambda: _snippet(Path(saved[0])))
+        for line in text.splitlines():
+            output.result(line)
+        output.remark(f"The text is saved as {_shown(saved[0], invocation.cwd)}.")
+        return
+    where = _shown(saved[0] if len(saved) == 1 else row["folder"], invocation.cwd)
+    output.line(f"Saved {where}: {wording.amount(row)}.", Fore.GREEN)
+
+
+def _snippet(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(SNIPPET_MAX).decode("utf-8", "replace")
+    except OSError:  # removed already
+        return ""
+
+
+def _say_what_is_kept(invocation: Invocation, peer: OwnPeer, row: Row) -> None:
+    goes_on = "It goes on when your peer runs" if peer.is_here else "Your peer goes on with it"
+    invocation.output.remark(
+        f"{goes_on}. To stop it: p2pshare inbox decline {wording.short(row['id'])}"
+    )
+
+
+def _shown(path: str, cwd: Path) -> str:
+    return shown_path(Path(path), cwd)
+
+
+def _cells(row: Row) -> Sequence[str]:
+    """Return an item for a pipe."""
+    return (
+        wording.short(row["id"]),
+        row["from"],
+        row["state"],
+        str(row["files"]),
+        str(row["bytes"]),
+        wording.title(row),
+        row["note"],
+    )

@@ -1,0 +1,118 @@
+"""Tests of `p2pshare.ui.verbs.offers.inbox`, with a scripted peer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from p2pshare.errors import NoSuchOffer, OfferFailed, OfferWithdrawn, PeerNotAnswering
+from p2pshare.ui.verbs.offers import inbox
+from tests.ui.verbs.offers.scripted_peer import ID, ITEM, OfferVerbTestCase, ScriptedPeer
+
+
+class InboxTests(OfferVerbTestCase):
+    module = inbox
+
+    def accept(self, folder: str | None = None, **changes: Any) -> Deferred[int]:
+        """Accept an offer."""
+        destination = str(self.cwd / (folder or ""))
+        row = {**ITEM, "state": "accepted", "folder": destination.rstrip("/"), **changes}
+        self.peer.answers["accept_offer"] = self.row = row
+        return Deferred.fromCoroutine(inbox.accept(self.invocation, "k6xw", folder))
+
+    def tell(self, **changes: Any) -> None:
+        self.peer.tell({**self.row, **changes})
+
+    def test_list(self) -> None:
+        """The list has the offers that are not over, or all of them: on a terminal, in a pipe, as events."""
+        evil = {**ITEM, "note": "look\x1b[2J\u202e", "id": ID}
+        self.peer.rows = {ID: evil, "b": {**ITEM, "id": "b" * 16, "state": "declined"}}
+        for options, count in (
+            ({"tty": True}, 3),
+            ({}, 1),
+            ({"json": True}, 1),
+            ({"quiet": True}, 1),
+        ):
+            self.begin(**options)
+            self.assertEqual(
+                self.successResultOf(Deferred.fromCoroutine(inbox.inbox(self.invocation))), 0
+            )
+            shown = self.stdout.getvalue()
+            self.assertEqual(len(shown.splitlines()), count, shown)
+            self.assertNotIn("\x1b[2J", shown)
+            self.assertIn("k6xwn2", shown)
+        self.begin()
+        working = inbox.inbox(self.invocation, with_past=True)
+        self.successResultOf(Deferred.fromCoroutine(working))
+        self.assertEqual(len(self.stdout.getvalue().splitlines()), 2)
+        self.assertIs(self.contacts[0], False)
+
+    def test_accept(self) -> None:
+        """An offer is saved in the current folder, and the end names where."""
+        accepting = self.accept()
+        self.assertEqual(self.peer.asked[0]["folder"], str(self.cwd))
+        self.tell(bytes_done=100, rate=7)
+        self.assertNoResult(accepting)
+        self.tell(state="done", saved=[str(self.cwd / "photos (1)")])
+        self.assertEqual(self.successResultOf(accepting), 0)
+        self.assertIn("Saved photos (1): 13 files, 4.0 KiB.\n", self.stdout.getvalue())
+
+    def test_folder(self) -> None:
+        """DEST is made absolute, as the peer runs elsewhere."""
+        accepting = self.accept("../here")
+        self.assertEqual(self.peer.asked[0]["folder"], str(self.cwd.parent / "here"))
+        self.tell(state="done", saved=["/x/a", "/x/b"])
+        self.assertEqual(self.successResultOf(accepting), 0)
+
+    def test_text(self) -> None:
+        """A text is shown with escapes, after it is saved."""
+        saved = self.cwd / "text.txt"
+        saved.write_text("one\x1b[2J\ntwo\n")
+        accepting = self.accept(text=True)
+        self.tell(state="done", saved=[str(saved)])
+        self.assertEqual(self.successResultOf(accepting), 0)
+        self.assertTrue(self.stdout.getvalue().endswith("one\\x1b[2J\ntwo\n"))
+        self.assertIn("The text is saved as text.txt.", self.stderr.getvalue())
+
+    def test_ends(self) -> None:
+        """An offer that does not arrive is an error with its reason."""
+        for changes, error in (
+            ({"state": "failed", "why": "changed"}, OfferFailed),
+            ({"state": "withdrawn"}, OfferWithdrawn),
+        ):
+            accepting = self.accept()
+            self.tell(**changes)
+            failure = self.failureResultOf(accepting, error)
+            self.assertEqual(failure.value.exit_code, 1)
+        self.peer.answers["accept_offer"] = NoSuchOffer(id="x", hint="")
+        accepting = Deferred.fromCoroutine(inbox.accept(self.invocation, "x", None))
+        self.assertEqual(self.failureResultOf(accepting, NoSuchOffer).value.exit_code, 4)
+
+    def test_interrupted(self) -> None:
+        """Ctrl+C leaves the transfer to the peer, and says so."""
+        accepting = self.accept()
+        accepting.cancel()
+        self.failureResultOf(accepting, CancelledError)
+        self.assertIn("Your peer goes on with it.", self.stderr.getvalue())
+
+    def test_peer_ends(self) -> None:
+        """If the running peer ends, the command runs one itself, which goes on."""
+        second = ScriptedPeer()
+        self.peers.append(second)
+        accepting = self.accept()
+        second.rows = dict(self.peer.rows)
+        self.peer.end(PeerNotAnswering(path="x", reason="it has ended"))
+        second.tell({**self.row, "state": "done"})
+        self.assertEqual(self.successResultOf(accepting), 0)
+        self.assertEqual(second.asked, [])
+
+    def test_decline(self) -> None:
+        """An offer is declined."""
+        self.peer.answers["decline_offer"] = {**ITEM, "state": "declined"}
+        self.assertEqual(
+            self.successResultOf(Deferred.fromCoroutine(inbox.decline(self.invocation, "k6xw"))), 0
+        )
+        self.assertEqual(
+            self.stdout.getvalue(), "Declined: photos/ and 1 more (13 files, 4.0 KiB) from alice.\n"
+        )
