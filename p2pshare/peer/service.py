@@ -56,6 +56,7 @@ from p2pshare.peer.find.browsing import Browsing
 from p2pshare.peer.find.directory import greeting_name, open_directory
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.lan.admission import LanAdmission
+from p2pshare.peer.offers.service import OfferOwner, OffersService
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
 from p2pshare.peer.reach.answering import Doors
 from p2pshare.peer.reach.calling import PeerCaller
@@ -150,6 +151,7 @@ class PeerService(Service):
         self._mapping: PortMapping | None = None  # in the router
         self._calls: CallListener | None = None
         self._control: ControlServer | None = None
+        self._offers: OffersService | None = None
         self.events = EventHub()
         """What others follow over the control socket."""
         self._desktop: DesktopNotices | None = None
@@ -194,6 +196,12 @@ class PeerService(Service):
             reactor, self._rng, client, finder, dialler, folder.path
         )
         self._keeper = self._keeper_of(folder, identity)
+        owner = OfferOwner(self._settings, self._place, folder.path, lambda: self.key, self._wall)
+        offers = self._offers = OffersService(
+            reactor, self._rng, owner, client, dialler, sessions, self.events
+        )
+        if self._lan_admission is not None:
+            offers.welcome(self._lan_admission)
         self._listen_to_verbs(
             folder,
             {
@@ -203,9 +211,11 @@ class PeerService(Service):
                 "rotate": self._rotate,
                 "complete": browsing.complete,
                 "accept": self._accept_wanted,
+                **offers.actions,
             },
         )
         await sessions.open()
+        await offers.start()
         return await self._retried(self._keeper.take)
 
     def _make_dialler(

@@ -69,7 +69,7 @@ class AliceShares:
         listing = FairLimit(LISTS_AT_ONCE, LISTS_OF_ONE)
         self.sessions: list[Any] = []
 
-        async def admit(key: PublicKey, said: str) -> str:
+        async def admit(key: PublicKey, said: str, _purpose: object = None) -> str:
             return viewer if names is None else names[key]
 
         self.open_sessions = OpenSessions(reactor, CREDIT_WINDOW)

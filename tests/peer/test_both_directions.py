@@ -207,7 +207,7 @@ class TcpTests(BothDirections, TestCase):
         reactor: Any = global_reactor
         self.share(reactor)
 
-        async def admit(key: PublicKey, said: str) -> str:
+        async def admit(key: PublicKey, said: str, _purpose: object = None) -> str:
             return "bob"
 
         def serve(session: Session) -> Any:

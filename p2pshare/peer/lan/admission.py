@@ -11,6 +11,8 @@ about. The names and keys are in the data folder, in the list of known keys, und
     pinned          any                   the same, if the name is in `--allow`
     neither         known by another key  refused: `CHANGED`
     neither         unknown               admitted as a stranger (`NAME@lan`) if a share is open to the whole network
+    neither         unknown               the same if it offers files, and the owner takes offers of this key, or if the
+                                          owner has offered something to this key
     neither         unknown               otherwise refused: `WAITING`; the owner is asked, and the opener comes again
 
 Anybody can make keys and invent names, so what waits is bounded. When the table is full, a new key takes the place of
@@ -37,7 +39,7 @@ from p2pshare.storage.identity.data_folder import LAN_PLACE
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.shares.arguments import EVERYONE_ACCEPTED
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.session_messages import Refusal
+from p2pshare.wire.session_messages import Purpose, Refusal
 
 ACCEPTED = f"{LAN_PLACE} accepted"
 """The heading of accepted keys in the list of known keys."""
@@ -134,15 +136,20 @@ class LanAdmission:
         self._on_question = on_question
         self._waiting_max = waiting_max
         self._per_name_max = per_name_max
+        self.takes_offers: Callable[[Collection[str]], bool] = lambda _pinned: False
+        """Returns whether the owner takes offers of a key; called with the names under which it is pinned."""
+        self.has_offered: Callable[[PublicKey], bool] = lambda _key: False
+        """Returns whether the owner has offered something to a key."""
         self._waiting: dict[PublicKey, _Waiting] = {}  # the one that came last at the end
         self._asked: deque[float] = deque(maxlen=QUESTIONS_MAX)  # when questions were asked
 
-    async def admit(self, key: PublicKey, said: str) -> str:
+    async def admit(self, key: PublicKey, said: str, purpose: Purpose | None = None) -> str:
         """Return the name of an opener, with `ON_NETWORK` behind it if nobody has accepted its key.
 
         Args:
             key: the opener's.
             said: what it calls itself.
+            purpose: what it wants.
 
         Raises:
             NotAdmitted: the owner has not accepted the key, or knows another one for the name.
@@ -153,16 +160,21 @@ class LanAdmission:
                 self._waiting.pop(key, None)
                 return name
             known = await run_in_thread(self._reactor, self._peers.pins.key, said)
+            pinned = await run_in_thread(self._reactor, self._peers.pins.names, key)
         except KnownPeersUnusable as error:
             self._log.error("nobody is admitted: {why}", why=error)
             raise NotAdmitted(Refusal.LATER, RETRY_AFTER) from error
         if not said:
             raise NotAdmitted(Refusal.STRANGER)
-        if known is not None or said == self._own_name:
+        if known not in (None, key) or said == self._own_name:
             self._log.warn("opener refused: name={name} key={key}", name=said, key=key.grouped)
             raise NotAdmitted(Refusal.CHANGED)
-        if ON_NETWORK in self._allowed:
+        is_offering = purpose is Purpose.OFFER
+        may_offer = is_offering and self.takes_offers(pinned)
+        if ON_NETWORK in self._allowed or may_offer or self.has_offered(key):
             return f"{said}{ON_NETWORK}"
+        if is_offering:  # that is no reason to ask the owner
+            raise NotAdmitted(Refusal.STRANGER)
         if not self._wait(key, said):
             raise NotAdmitted(Refusal.LATER, RETRY_AFTER)
         raise NotAdmitted(Refusal.WAITING, COME_AGAIN)

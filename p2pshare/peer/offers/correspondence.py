@@ -23,7 +23,7 @@ nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,7 +40,7 @@ from p2pshare.names import ON_NETWORK
 from p2pshare.peer.find.target import Target
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.offers.messages import Offer, OfferNoted, OfferState, Withdraw
+from p2pshare.wire.offers.messages import InboxState, Offer, OfferNoted, OfferState, Withdraw
 from p2pshare.wire.session_messages import Message, Purpose
 
 ANSWER_TIMEOUT = 20.0  # seconds until an answer must be here
@@ -298,7 +298,8 @@ class _Part:
         self._used()
         self._queue.append(message)
         if self._handling is None:
-            self._handling = Deferred.fromCoroutine(self._handle_all())
+            handling = Deferred.fromCoroutine(self._handle_all())
+            self._handling = None if handling.called else handling
 
     def session_ended(self, reason: P2pshareError | None) -> None:
         """Fail all that wait for an answer. What was received before the end is still handled."""
@@ -349,9 +350,10 @@ class _Part:
             NoOffers(self._session).message_received(message)
         if answer is not None and not self._is_over:
             self._session.send(answer)
-        for each in self._waiting.pop(_kind(message), []):
-            if not each.called:
-                each.callback(message)
+        for answered in _answered(message):
+            for each in self._waiting.pop(answered, []):
+                if not each.called:
+                    each.callback(message)
 
     def _used(self) -> None:
         """Keep a session that was opened for offers for a while."""
@@ -364,20 +366,22 @@ class _Part:
 
 
 def _awaited(message: Message) -> tuple[str, str]:
-    """Return the kind of answer that a message has, and the id of its offer."""
+    """Return a key of the answer that a message has: its kind, and the id of its offer."""
     match message:
         case Offer(id) | Withdraw(id):
             return "state", id
-        case OfferState(id):
-            return "noted", id
+        case OfferState(id, state):
+            return state.value, id
     raise AssertionError(f"{message.WORD} has no answer")
 
 
-def _kind(message: Message) -> tuple[str, str]:
-    """Return which answer a message is."""
+def _answered(message: Message) -> Sequence[tuple[str, str]]:
+    """Return the keys of the answers that a message is. A withdrawal answers states that are not final."""
     match message:
         case OfferState(id):
-            return "state", id
-        case OfferNoted(id) | Withdraw(id):
-            return "noted", id
-    return "", ""
+            return [("state", id)]
+        case OfferNoted(id, state):
+            return [(state.value, id)]
+        case Withdraw(id):
+            return [(state.value, id) for state in InboxState if not state.is_final]
+    return []

@@ -48,7 +48,7 @@ from p2pshare.net.sockets import IPeerReactor, listen_tcp, port_of
 from p2pshare.peer.share.admission import NotAdmitted
 from p2pshare.storage.open_file_limit import share_of_files
 from p2pshare.wire.keys import PublicKey, SigningKey
-from p2pshare.wire.session_messages import Hello, Refusal
+from p2pshare.wire.session_messages import Hello, Purpose, Refusal
 
 INTAKES_MAX = 1024  # keys whose message budgets are kept: more than there are sessions
 TOTAL_PART = 4  # of the open files that the limit leaves: one part for sessions
@@ -111,14 +111,14 @@ class SessionAcceptor:
         self,
         reactor: IPeerReactor,
         key: Callable[[], SigningKey],
-        admit: Callable[[PublicKey, str], Awaitable[str]],
+        admit: Callable[[PublicKey, str, Purpose | None], Awaitable[str]],
         serve: Callable[[Session], SessionUser],
         limits: SessionLimits = DEFAULT_LIMITS,
     ) -> None:
         """Accept sessions after `listen`.
 
-        `key` returns this peer's current key. `admit` returns the name of an opener, from its key and what
-        it calls itself, or raises `NotAdmitted`. `serve`
+        `key` returns this peer's current key. `admit` returns the name of an opener, from its key, what
+        it calls itself and what it wants, or raises `NotAdmitted`. `serve`
         makes the user of a session that was welcomed.
         """
         self._reactor = reactor
@@ -247,7 +247,7 @@ class SessionAcceptor:
         key = session.key
         try:
             self._expect_place(key)
-            name = await self._admit(key, hello.name)
+            name = await self._admit(key, hello.name, hello.purpose)
             self._expect_place(key)
         except NotAdmitted as error:
             self._log.debug(

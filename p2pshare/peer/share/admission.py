@@ -33,7 +33,7 @@ from p2pshare.peer.find.pins import Pins
 from p2pshare.storage.identity.known_peers import PEERS_MAX, KnownPeers
 from p2pshare.storage.shares.arguments import EVERYONE
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.session_messages import Refusal
+from p2pshare.wire.session_messages import Purpose, Refusal
 
 REMEMBER = 60.0  # seconds for which an answer of the registry is used again
 REMEMBER_NO = 5.0  # seconds for which a refusal is used again
@@ -69,7 +69,7 @@ class Admitting(Protocol):
     everyone: str
     """Who sees a share without `--allow`, in words."""
 
-    async def admit(self, key: PublicKey, said: str) -> str:
+    async def admit(self, key: PublicKey, said: str, purpose: Purpose | None = None) -> str:
         """Return the name of an opener, or raise `NotAdmitted`; `said` is what it calls itself."""
         ...
 
@@ -114,8 +114,8 @@ class Admission:
         self._pins_max = pins_max
         self._answers: dict[PublicKey, SharedAnswer[_Answer]] = {}  # the oldest question first
 
-    async def admit(self, key: PublicKey, said: str = "") -> str:
-        """Return the name that belongs to a key; what its opener calls itself is ignored.
+    async def admit(self, key: PublicKey, said: str = "", purpose: Purpose | None = None) -> str:
+        """Return the name that belongs to a key; what its opener calls itself, and what it wants, are ignored.
 
         Raises:
             NotAdmitted: the key has no name, another key is pinned for the name, or the registry does not answer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,8 @@ class SessionSharer:
         """Accepts sessions after its own `listen`."""
         self.open_sessions = OpenSessions(reactor, limits.credit)
         """The sessions that are open now, and what is requested over them."""
+        self.offer_callers: Callable[[], Collection[str] | None] = lambda: ()
+        """Returns the names with whom there may be offers; None for all."""
         self._cache: BlockCache | None = None
         self._tree: ShareTree | None = None
         self._previews: Previews | None = None
@@ -93,11 +95,22 @@ class SessionSharer:
         self._has_stopped = False
 
     @property
+    def tree(self) -> ShareTree | None:
+        """What is shared, after `open`."""
+        return self._tree
+
+    @property
+    def uploads(self) -> Uploads:
+        """The uploads of all sessions."""
+        return self._uploads
+
+    @property
     def callers(self) -> Sequence[str] | None:
-        """The names that see any share, and so may call this peer; None for all."""
-        if any(each.allow is None for each in self._shares):
+        """The names that see any share, or with whom there may be offers, and so may call this peer; None for all."""
+        others = self.offer_callers()
+        if others is None or any(each.allow is None for each in self._shares):
             return None
-        return sorted({name for each in self._shares for name in each.allow or ()})
+        return sorted({*others, *(name for each in self._shares for name in each.allow or ())})
 
     async def admit_caller(self, key: PublicKey) -> str:
         """Return the name of a key that may call this peer.
@@ -209,7 +222,7 @@ class SessionSharer:
             return
         before = self._left_out
         self._left_out = {
-            name: _counted(survey, with_examples=number < SHARES_LOGGED)
+            name: left_out_of(survey, with_examples=number < SHARES_LOGGED)
             for number, (name, survey) in enumerate(surveys.items())
         }
         news = [name for name, counted in self._left_out.items() if counted != before.get(name)]
@@ -278,7 +291,9 @@ def _cut(name: str) -> str:
     return name if len(name) <= EXAMPLE_MAX else f"…{name[1 - EXAMPLE_MAX :]}"
 
 
-def _counted(survey: Survey, *, with_examples: bool) -> dict[str, Any]:
+def left_out_of(survey: Survey, *, with_examples: bool = True) -> dict[str, Any]:
+    """Return what a survey has found to be left out, as members of the status."""
+
     def some(names: Sequence[str]) -> list[str]:
         return [_cut(display(name)) for name in names] if with_examples else []
 

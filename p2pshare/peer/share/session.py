@@ -137,6 +137,8 @@ class ServedSession:
                     self._upload_log.started(event.transfer)
                 case TransferEnded():
                     self._upload_log.ended(event.transfer)
+                    for each in self._uploads.watchers:
+                        each.transfer_ended(self._viewer, event.transfer)
                     self._distrust(event.transfer)
                 case JobTold():
                     self._upload_log.job_told(event.job)
@@ -161,6 +163,8 @@ class ServedSession:
                 piece = core.take_piece(size)
                 session.send_data(piece.transfer.id, piece.offset, piece.data)
                 self._upload_log.sent(size)
+                for each in self._uploads.watchers:
+                    each.transfer_sent(self._viewer, piece.transfer, size)
             else:
                 break
             has_sent = True

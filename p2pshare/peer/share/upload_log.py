@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -22,6 +22,7 @@ from p2pshare.core.session_interface import SessionPath
 from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import P2pshareError
 from p2pshare.net.clocks import LazyTimer
+from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.display import display
 from p2pshare.wire.paths import format_path
@@ -43,6 +44,16 @@ LEFT_MAX = 99 * 86400.0  # seconds
 _log = Logger()
 
 
+class TransferWatcher(Protocol):
+    """Is told of the transfers of all sessions, previews excepted."""
+
+    def transfer_sent(self, viewer: Viewer, transfer: Transfer, size: int) -> None:
+        """Note that bytes of a file have gone out."""
+
+    def transfer_ended(self, viewer: Viewer, transfer: Transfer) -> None:
+        """Note that a transfer is over."""
+
+
 class Uploads:
     """The uploads of all sessions."""
 
@@ -53,6 +64,8 @@ class Uploads:
         self._names: dict[str, _NameLog] = {}  # the name that came last is last
         self.busy = 0
         """Sessions in which something is being fetched."""
+        self.watchers: list[TransferWatcher] = []
+        """Are told of all transfers."""
 
     def begin(self, name: str, path: SessionPath) -> SessionUploads:
         """Add a session of `name`, which takes this path."""

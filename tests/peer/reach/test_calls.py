@@ -87,7 +87,7 @@ class CallsTestCase(SynchronousTestCase):
         self.admitted: list[PublicKey] = []
         self.cleanups: list[Any] = []
 
-    async def admit(self, key: PublicKey, said: str = "") -> str:
+    async def admit(self, key: PublicKey, said: str = "", _purpose: object = None) -> str:
         self.admitted.append(key)
         if isinstance(self.verdict, NotAdmitted):
             raise self.verdict

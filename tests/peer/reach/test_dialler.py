@@ -57,7 +57,7 @@ class DiallerTests(SynchronousTestCase):
         self.caller.clock = self.network.clock
 
     def listen(self, ip: str, port: int, key: Any = ALICE) -> None:
-        async def admit(key: PublicKey, said: str) -> str:
+        async def admit(key: PublicKey, said: str, _purpose: object = None) -> str:
             return "bob"
 
         acceptor = SessionAcceptor(

@@ -108,7 +108,7 @@ class ServerTests(TestCase):
         self.over: list[Session] = []
         self.raws: list[Raw] = []
 
-    async def admit_by_name(self, key: PublicKey, said: str = "") -> str:
+    async def admit_by_name(self, key: PublicKey, said: str = "", _purpose: object = None) -> str:
         if key not in NAMES:
             raise NotAdmitted(Refusal.STRANGER)
         return NAMES[key]
@@ -127,7 +127,7 @@ class ServerTests(TestCase):
         server = SessionAcceptor(
             reactor,
             lambda: self.key,
-            lambda key, _said: self.admit(key),
+            lambda key, _said, _purpose: self.admit(key),
             self.serve,
             SessionLimits(**limits),
         )

@@ -17,7 +17,7 @@ from p2pshare.peer.share.service import (
     EXAMPLE_MAX,
     SURVEY_AGAIN,
     SessionSharer,
-    _counted,
+    left_out_of,
     left_out_text,
 )
 from p2pshare.registry.client import RegistryClient
@@ -124,9 +124,9 @@ class LogTests(SynchronousTestCase):
         )
         self.assertEqual(left_out_text({**told, "hidden": 0}), "")
         survey = Survey(hidden=1, hidden_examples=["x" * 5000])
-        (example,) = _counted(survey, with_examples=True)["hidden_examples"]
+        (example,) = left_out_of(survey, with_examples=True)["hidden_examples"]
         self.assertEqual(len(example), EXAMPLE_MAX)
-        self.assertEqual(_counted(survey, with_examples=False)["hidden_examples"], [])
+        self.assertEqual(left_out_of(survey, with_examples=False)["hidden_examples"], [])
 
     def test_sharing(self) -> None:
         """The log has a line for each share, with those who may see it."""

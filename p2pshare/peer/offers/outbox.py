@@ -1,0 +1,570 @@
+"""What this peer offers: keeps the offers, tells people, and notes what becomes of them.
+
+Theory of operation
+===================
+
+*Durable first.* `_offers` is what the ledger has. Each change of a recipient goes through `_move`: one at a time, it is
+committed, and only then seen by anybody, inside or outside. So a kill at any step leaves an offer in a state from which
+it goes on: `start` reads the ledger, mounts what is open, and tells what is still to be told.
+
+*Two loops.* Telling is driven by this side: each person has a `PersonSchedule` of offers and withdrawals to tell, which
+presence wakes. What becomes of an offer is driven by the other side: `state_received` takes each state, in whatever
+session and order it comes.
+
+*Visibility.* An offer is mounted as long as it is open for anybody. Whether it is for a viewer is asked for each
+request, of the rows as they are then (`OutgoingOffer.is_for`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pshare.core.offers.outgoing import PersonSchedule
+from p2pshare.core.offers.states import (
+    DeliveryState,
+    after_inbox_state,
+    answer_to_state,
+    next_delivery,
+    withdrawal_of,
+)
+from p2pshare.core.sharer_transfers import Transfer
+from p2pshare.errors import ControlRefused, OfferOver, P2pshareError, Refused, RemoteProtocolError
+from p2pshare.net.clocks import LazyTimer
+from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
+from p2pshare.peer.offers.parts import OfferParts, id_of
+from p2pshare.peer.offers.progress import Progress, Throttle
+from p2pshare.peer.offers.sending import Sending, Wanted
+from p2pshare.storage.identity.data_folder import private_folders
+from p2pshare.storage.offers.history import Direction, HistoryEntry
+from p2pshare.storage.offers.outgoing import OutgoingOffer, OutgoingOffers, Recipient
+from p2pshare.storage.offers.spool import Spool
+from p2pshare.storage.shares.arguments import Viewer
+from p2pshare.storage.shares.tree import ShareTree
+from p2pshare.wire.display import display
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.offers.messages import (
+    MOUNT,
+    InboxState,
+    Offer,
+    OfferItem,
+    OfferNoted,
+    OfferState,
+    Withdraw,
+)
+from p2pshare.wire.offers.receipts import OfferReceipt
+from p2pshare.wire.session_messages import Message
+from p2pshare.wire.strict_json import text
+
+KEPT_FOR = 30 * 86400  # seconds that an offer is listed after it is over
+WITHDRAW_FOR = 7 * 86400  # seconds in which people are told that an offer is over
+EXPIRY_LOOK = 3600.0  # seconds after which the wall clock is looked at again, since it may be set
+AGAIN_AFTER = 30.0  # seconds until the next try of a person who had no room
+
+
+@dataclass(slots=True)
+class _Person:
+    """Somebody who is to be told something."""
+
+    schedule: PersonSchedule[DeliveryState]
+    timer: LazyTimer
+    unwatch: Callable[[], object] = lambda: None
+    """Ends the watch of the person's presence."""
+    telling: Deferred[None] | None = None
+    trouble: str = ""
+    """Why the last try failed."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """An offer in memory."""
+
+    offer: OutgoingOffer
+    """As it is in the ledger."""
+    progress: dict[str, Progress] = field(default_factory=dict)
+    """By the name of the person."""
+
+
+class Outbox:
+    """The offers of this peer; a `Sending` for its correspondence, and a
+    `TransferWatcher` for its uploads.
+    """
+
+    _log = Logger()
+
+    def __init__(self, parts: OfferParts, tree: Callable[[], ShareTree | None]) -> None:
+        """Use the parts of a peer; `tree` returns what it shares, as soon as that is open."""
+        self._parts = parts
+        self._tree = tree
+        self._store = OutgoingOffers(parts.ledger)
+        self._spool = Spool(parts.folder)
+        self._sending = Sending(parts, self._spool)
+        self._rows: dict[str, _Row] = {}
+        self._people: dict[str, _Person] = {}
+        self._lock = DeferredLock()  # of changes
+        self._expiry: IDelayedCall | None = None
+        self._throttle = Throttle(parts.reactor, self._publish)
+        self._has_started = self._has_stopped = False
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        """What verbs may ask for."""
+        return {"send": self.send, "offers": self.list, "cancel": self.cancel}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The people to whom an offer is open: they may call this peer."""
+        return frozenset(
+            each.name
+            for row in self._rows.values()
+            for each in row.offer.recipients
+            if not each.state.is_final
+        )
+
+    def knows(self, key: PublicKey) -> bool:
+        """Whether something was offered to a key."""
+        return any(each.key == key for row in self._rows.values() for each in row.offer.recipients)
+
+    async def start(self) -> None:
+        """Read the ledger, show what is offered, and go on telling it."""
+        parts = self._parts
+        kept = await run_in_thread(parts.reactor, self._open, parts.now())
+        self._rows = {each.id: _Row(each) for each in kept}
+        self._has_started = True
+        for row in self._rows.values():
+            self._apply(row.offer)
+        self._look_at_expiry()
+
+    async def stop(self) -> None:
+        """Tell nothing more. What is being committed is committed."""
+        self._has_stopped = True
+        self._throttle.stop()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        for person in self._people.values():
+            self._dismiss(person)
+        self._people.clear()
+        await self._lock.run(lambda: None)
+
+    async def send(self, request: Fields) -> Fields:
+        """Perform the action `send`."""
+        wanted = Wanted.read(request)
+        tree = self._open_tree()
+        offer = await self._sending.offer_of(wanted, tree)
+        if wanted.is_check:
+            return {**self._shown(_Row(offer)), "id": ""}
+        try:
+            dropped = await self._locked(lambda: self._store.add(offer))
+        except BaseException:
+            if wanted.text is not None:
+                await self._sending.discard(offer.spool)
+            raise
+        for each in dropped:
+            self._rows.pop(each.id, None)
+        self._rows[offer.id] = _Row(offer)
+        self._log.info(
+            "offered: id={id} to={to} files={files} bytes={bytes}",
+            id=offer.id,
+            to=",".join(each.name for each in offer.recipients),
+            files=offer.files,
+            bytes=offer.bytes,
+        )
+        self._apply(offer)
+        self._look_at_expiry()
+        self._publish(offer.id)
+        return self._shown(self._rows[offer.id])
+
+    async def list(self, request: Fields) -> Fields:
+        """Perform the action `offers`."""
+        return page(request, "offers", self._rows.items(), self._shown)
+
+    async def cancel(self, request: Fields) -> Fields:
+        """Perform the action `cancel`: withdraw an offer from everybody who is not done."""
+        offer_id = id_of(text({**request}, "id", ID_TEXT_MAX), self._rows)
+        offer = self._rows[offer_id].offer
+        if not offer.is_open:
+            state = ", ".join(dict.fromkeys(each.state.value for each in offer.recipients))
+            raise OfferOver(id=offer_id, state=state)
+        await self._end(offer_id, DeliveryState.CANCELLED)
+        return self._shown(self._rows[offer_id])
+
+    async def state_received(self, viewer: Viewer, state: OfferState) -> OfferNoted | Withdraw:
+        """Note what became of an offer at a person; see `Sending` in `correspondence`."""
+        row = self._rows.get(state.id)
+        recipient = None if row is None else row.offer.recipient(viewer)
+        if row is None or recipient is None:
+            return answer_to_state(None, state)
+        receipt, root = self._checked_receipt(row.offer, viewer, state)
+
+        def changed(now: Recipient) -> Recipient:
+            after = after_inbox_state(now.state, state.state, state.why)
+            key = viewer.key if now.key is None or viewer.is_proven else now.key
+            is_told = now.is_told or state.state.is_final
+            if after is now.state:
+                return replace(now, key=key, is_told=is_told)
+            return replace(
+                now,
+                key=key,
+                state=after,
+                why=state.why,
+                updated=self._parts.now(),
+                receipt=receipt if after is DeliveryState.DONE else now.receipt,
+                is_told=True,
+            )
+
+        after = await self._move(state.id, recipient.name, changed, root)
+        return answer_to_state(None if after is None else after.state, state)
+
+    def transfer_sent(self, viewer: Viewer, transfer: Transfer, size: int) -> None:
+        """Count bytes that have gone out; see `TransferWatcher`."""
+        if (found := self._progress_of(viewer, transfer)) is not None:
+            found.sent(transfer, size, self._parts.reactor.seconds())
+
+    def transfer_ended(self, viewer: Viewer, transfer: Transfer) -> None:
+        """Count a file; see `TransferWatcher`."""
+        if (found := self._progress_of(viewer, transfer)) is not None:
+            found.ended(transfer)
+
+    def _progress_of(self, viewer: Viewer, transfer: Transfer) -> Progress | None:
+        path = transfer.request.path
+        if not path or not path[0].startswith(MOUNT):
+            return None
+        row = self._rows.get(path[0].removeprefix(MOUNT))
+        recipient = None if row is None else row.offer.recipient(viewer)
+        if row is None or recipient is None or recipient.state.is_final:
+            return None
+        self._throttle.soon(row.offer.id)
+        if recipient.name not in row.progress:
+            now = self._parts.reactor.seconds()
+            row.progress[recipient.name] = Progress(row.offer.bytes, now)
+        return row.progress[recipient.name]
+
+    def _open(self, now: int) -> tuple[OutgoingOffer, ...]:
+        """Read all offers, and remove what is not needed any more; blocks."""
+        kept = []
+        for offer in self._store.all():
+            last = max((each.updated for each in offer.recipients), default=offer.created)
+            if not offer.is_open and last < now - KEPT_FOR:
+                self._store.remove(offer.id)
+            else:
+                kept.append(offer)
+        self._spool.remove_orphans({each.spool for each in kept if each.is_open}, now)
+        return tuple(kept)
+
+    def _open_tree(self) -> ShareTree:
+        tree = self._tree()
+        if tree is None or not self._has_started or self._has_stopped:
+            raise ControlRefused(reason="the peer is starting or ending")
+        return tree
+
+    async def _locked(self, work: Callable[[], Any]) -> Any:
+        """Do work on the ledger in a thread, one piece at a time."""
+        await self._lock.acquire()
+        try:
+            return await run_in_thread(self._parts.reactor, work)
+        finally:
+            self._lock.release()
+
+    async def _end(self, offer_id: str, wanted: DeliveryState) -> None:
+        """Cancel an offer, or let it expire, for all for whom it is open."""
+
+        def changed(now: Recipient) -> Recipient:
+            after = next_delivery(now.state, wanted)
+            if after is now.state:
+                return now
+            return replace(now, state=after, updated=self._parts.now(), is_told=False)
+
+        for each in self._rows[offer_id].offer.recipients:
+            await self._move(offer_id, each.name, changed)
+
+    async def _move(
+        self,
+        offer_id: str,
+        name: str,
+        changed: Callable[[Recipient], Recipient],
+        root: str = "",
+    ) -> Recipient | None:
+        """Change a recipient, durably, and do what follows from it; return the recipient as it is then.
+
+        Args:
+            offer_id: the offer.
+            name: the recipient's.
+            changed: returns the recipient after the change.
+            root: of all files, for the history of an offer that is done.
+        """
+        await self._lock.acquire()
+        try:
+            row = self._rows.get(offer_id)
+            if row is None:
+                return None
+            before = next(each for each in row.offer.recipients if each.name == name)
+            after = changed(before)
+            if after == before:
+                return after
+            is_over = after.state.is_final and after.state is not before.state
+            entry = self._entry(row.offer, after, root) if is_over else None
+            await run_in_thread(self._parts.reactor, self._write, offer_id, after, entry)
+            row.offer = row.offer.with_recipient(after)
+        finally:
+            self._lock.release()
+        if after.state is not before.state:
+            self._log.info(
+                "offer {state}: id={id} peer={peer}",
+                state=after.state.value,
+                id=offer_id,
+                peer=name,
+            )
+            if after.state.is_final:
+                row.progress.pop(name, None)
+        self._apply(row.offer)
+        self._publish(offer_id)
+        return after
+
+    def _write(self, offer_id: str, recipient: Recipient, entry: HistoryEntry | None) -> None:
+        """Write a change and its line in the history; blocks."""
+        with self._parts.ledger.changing():
+            self._store.update(offer_id, recipient)
+            if entry is not None:
+                self._parts.history.add(entry)
+
+    def _entry(self, offer: OutgoingOffer, recipient: Recipient, root: str) -> HistoryEntry:
+        return HistoryEntry(
+            self._parts.now(),
+            Direction.SENT,
+            recipient.name,
+            recipient.key,
+            title_of(offer),
+            offer.files,
+            offer.bytes,
+            recipient.state.value,
+            root,
+            recipient.receipt,
+            offer.id,
+        )
+
+    def _checked_receipt(
+        self, offer: OutgoingOffer, viewer: Viewer, state: OfferState
+    ) -> tuple[str, str]:
+        """Return the receipt of an offer that is done, and the root in it; empty if it proves nothing."""
+        if state.state is not InboxState.DONE or not state.receipt:
+            return "", ""
+        try:
+            receipt = OfferReceipt.read(state.receipt, viewer.key)
+        except RemoteProtocolError as error:
+            self._log.warn("receipt not valid: peer={peer} why={why}", peer=viewer.name, why=error)
+            return "", ""
+        own = self._parts.key().public
+        told = receipt.offer, receipt.sender, receipt.key, receipt.files, receipt.bytes
+        if told != (offer.id, own, viewer.key, offer.files, offer.bytes):
+            self._log.warn("receipt of something else: peer={peer}", peer=viewer.name)
+            return "", ""
+        return state.receipt, receipt.root.hex()
+
+    def _apply(self, offer: OutgoingOffer) -> None:
+        """Show an offer as long as it is open, and let people be told what they do not know."""
+        tree = self._tree()
+        if self._has_stopped or tree is None:
+            return
+        if offer.is_open:
+            private = private_folders(self._parts.settings, self._parts.name)
+            tree.mount(offer.id, offer.shared(private), self._is_for(offer.id))
+        else:
+            tree.unmount(offer.id)
+            if offer.spool:
+                discarding = Deferred.fromCoroutine(self._sending.discard(offer.spool))
+                discarding.addErrback(lambda failure: self._log.failure("not removed", failure))
+        for each in offer.recipients:
+            self._apply_to(offer, each)
+
+    def _is_for(self, offer_id: str) -> Callable[[Viewer], bool]:
+        def is_for(viewer: Viewer) -> bool:  # called in any thread
+            row = self._rows.get(offer_id)
+            return row is not None and row.offer.is_for(viewer)
+
+        return is_for
+
+    def _apply_to(self, offer: OutgoingOffer, recipient: Recipient) -> None:
+        state, parts = recipient.state, self._parts
+        is_untold = state.is_withdrawn and not recipient.is_told
+        is_untold = is_untold and parts.now() < recipient.updated + WITHDRAW_FOR
+        if state is DeliveryState.WAITING or is_untold:
+            person = self._people.get(recipient.name) or self._meet(recipient.name)
+            person.schedule.want(offer.id, state, parts.reactor.seconds())
+            self._go_on(recipient.name)
+        elif (known := self._people.get(recipient.name)) is not None:
+            known.schedule.forget(offer.id)
+            self._go_on(recipient.name)
+
+    def _meet(self, name: str) -> _Person:
+        """Begin to watch a person who is to be told something."""
+        parts = self._parts
+        schedule: PersonSchedule[DeliveryState] = PersonSchedule(parts.rng)
+        person = _Person(schedule, LazyTimer(parts.reactor, lambda: self._go_on(name)))
+        self._people[name] = person
+
+        def changed(is_online: bool) -> None:
+            schedule.presence(is_online, parts.reactor.seconds())
+            self._go_on(name)
+            for row in self._rows.values():
+                if any(
+                    each.name == name and not each.state.is_final for each in row.offer.recipients
+                ):
+                    self._throttle.soon(row.offer.id)
+
+        try:
+            person.unwatch = parts.presence.watch(name, changed)
+        except Refused as error:
+            self._log.warn("presence not watched: peer={peer} why={why}", peer=name, why=error)
+        return person
+
+    def _dismiss(self, person: _Person) -> None:
+        person.timer.cancel()
+        person.unwatch()
+        if person.telling is not None:
+            person.telling.cancel()
+
+    def _go_on(self, name: str) -> None:
+        """Tell a person the next thing, if it is time for that."""
+        person, reactor = self._people.get(name), self._parts.reactor
+        if person is None or self._has_stopped:
+            return
+        if person.schedule.is_idle and person.telling is None:
+            self._dismiss(self._people.pop(name))
+            return
+        if (due := person.schedule.next(reactor.seconds())) is not None:
+            person.telling = Deferred.fromCoroutine(self._tell(name, person, *due))
+            person.telling.addBoth(self._told, name, person)
+        else:
+            person.timer.set(person.schedule.get_timer())
+
+    def _told(self, result: object, name: str, person: _Person) -> None:
+        person.telling = None
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            self._log.failure("offer not told: peer={peer}", result, peer=name)
+            person.schedule.failed(self._parts.reactor.seconds())
+        self._go_on(name)
+
+    async def _tell(self, name: str, person: _Person, offer_id: str, state: DeliveryState) -> None:
+        """Tell a person about one offer. What comes of it arrives in `state_received`."""
+        row = self._rows.get(offer_id)
+        recipient = None if row is None else _named(row.offer, name)
+        if row is None or recipient is None or recipient.state is not state:
+            person.schedule.told()
+            return
+        message = self._message(row.offer, state)
+        reactor = self._parts.reactor
+        try:
+            answer = await self._parts.correspondence.exchange(name, recipient.key, message)
+        except P2pshareError as error:
+            wait = error.fields.get("retry_after")
+            person.schedule.failed(reactor.seconds(), wait if isinstance(wait, int) else 0.0)
+            if person.trouble != str(error):
+                person.trouble = str(error)
+                self._log.info("offer not told: peer={peer} why={why}", peer=name, why=error)
+                self._publish(offer_id)
+            return
+        person.trouble = ""
+        told = answer.message
+        assert isinstance(told, OfferState)
+        after = _named(row.offer, name)
+        if after is not None and after.state is state and told.state is InboxState.REFUSED:
+            person.trouble = "" if told.why is None else told.why.value
+            person.schedule.failed(reactor.seconds(), AGAIN_AFTER)
+        else:
+            person.schedule.told()
+
+    def _message(self, offer: OutgoingOffer, state: DeliveryState) -> Message:
+        if state.is_withdrawn:
+            return Withdraw(offer.id, withdrawal_of(state))
+        left = max(1, offer.expires - self._parts.now())
+        return Offer(
+            offer.id,
+            offer.files,
+            offer.folders,
+            offer.bytes,
+            offer.items,
+            offer.more_items,
+            offer.note,
+            left,
+            offer.is_text,
+        ).fitting()
+
+    def _look_at_expiry(self) -> None:
+        """Let offers expire whose time is over, and look again when the next one is due."""
+        if self._expiry is not None and self._expiry.active():
+            self._expiry.cancel()
+        self._expiry = None
+        if self._has_stopped:
+            return
+        now = self._parts.wall()
+        standing = [row.offer for row in self._rows.values() if row.offer.is_open]
+        for each in standing:
+            if each.expires <= now:
+                ending = Deferred.fromCoroutine(self._end(each.id, DeliveryState.EXPIRED))
+                ending.addErrback(lambda failure: self._log.failure("not expired", failure))
+        if standing:
+            due = min((each.expires - now for each in standing if each.expires > now), default=60.0)
+            delay = min(EXPIRY_LOOK, max(1.0, due))
+            self._expiry = self._parts.reactor.callLater(delay, self._look_at_expiry)
+
+    def _publish(self, offer_id: str) -> None:
+        row = self._rows.get(offer_id)
+        if row is not None and not self._has_stopped:
+            self._parts.events.publish("offer", **self._shown(row))
+
+    def _shown(self, row: _Row) -> Fields:
+        """Return an offer as verbs see it."""
+        offer = row.offer
+        return {
+            "id": offer.id,
+            "created": offer.created,
+            "expires": offer.expires,
+            "note": offer.note,
+            "text": offer.is_text,
+            "items": [shown_item(each) for each in offer.items],
+            "more_items": offer.more_items,
+            "files": offer.files,
+            "folders": offer.folders,
+            "bytes": offer.bytes,
+            "left_out": dict(offer.left_out) or None,
+            "to": [self._shown_recipient(row, each) for each in offer.recipients],
+        }
+
+    def _shown_recipient(self, row: _Row, recipient: Recipient) -> Fields:
+        progress, person = row.progress.get(recipient.name), self._people.get(recipient.name)
+        done = row.offer.bytes if recipient.state is DeliveryState.DONE else 0
+        why = None if recipient.why is None else recipient.why.value
+        if recipient.state is DeliveryState.WAITING and person is not None:
+            why = person.trouble or None
+        return {
+            "name": recipient.name,
+            "state": recipient.state.value,
+            "why": why,
+            "online": None if person is None else person.schedule.is_online,
+            "bytes_done": done if progress is None else progress.bytes_done,
+            "rate": 0 if progress is None else progress.rate(self._parts.reactor.seconds()),
+            "updated": recipient.updated,
+            "receipt": recipient.receipt or None,
+        }
+
+
+def title_of(offer: OutgoingOffer) -> str:
+    """Return the name of what is offered, for a list."""
+    return offer.items[0].name if offer.items else display(offer.note)
+
+
+def shown_item(item: OfferItem) -> Fields:
+    """Return an item of an offer as verbs see it."""
+    kind = item.kind.value
+    return {"name": item.name, "kind": kind, "bytes": item.size, "files": item.files}
+
+
+def _named(offer: OutgoingOffer, name: str) -> Recipient | None:
+    return next((each for each in offer.recipients if each.name == name), None)

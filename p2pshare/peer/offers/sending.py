@@ -1,0 +1,223 @@
+"""New offers: reads a request to send, counts what it is about, and finds out for whom."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, FirstError, TimeoutError, gatherResults
+
+from p2pshare.errors import (
+    ControlRefused,
+    NoSuchPeer,
+    SendingToOneself,
+    Unreachable,
+    WrongUsage,
+)
+from p2pshare.names import NAME_MAX, read_name
+from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.control import Fields
+from p2pshare.peer.offers.parts import OfferParts
+from p2pshare.peer.share.service import left_out_of
+from p2pshare.storage.identity.data_folder import private_folders
+from p2pshare.storage.offers.outgoing import OutgoingOffer, Recipient
+from p2pshare.storage.offers.spool import Spool
+from p2pshare.storage.shares.arguments import SHARES_MAX, SharedPath
+from p2pshare.storage.shares.offer_roots import OfferSurvey, offer_roots
+from p2pshare.storage.shares.rules import Rules
+from p2pshare.storage.shares.tree import ShareTree, Unavailable
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.offers.messages import EXPIRY_MAX, NOTE_MAX, SNIPPET_MAX
+from p2pshare.wire.paths import COMPONENT_MAX, PATH_MAX
+from p2pshare.wire.strict_json import boolean, integer, text, texts
+
+EXPIRES_S = 7 * 86400  # seconds until an offer ends, if nothing else is said
+RECIPIENTS_MAX = 100  # people to whom one offer is made
+PATTERNS_MAX = 1000  # patterns of what is left out
+PATTERN_MAX = 1024  # characters of a pattern
+LOOK_UP = 10.0  # seconds for the look-up of a person; without an answer it is done later
+TEXT_NAME = "text.txt"
+"""The name of a text that is sent without a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request to send, read and checked."""
+
+    paths: tuple[Path, ...]
+    text: bytes | None
+    spooled: str
+    as_name: str | None
+    to: tuple[str, ...]
+    note: str
+    expires_s: int
+    rules: Rules
+    exclude: tuple[str, ...]
+    is_check: bool
+
+    @classmethod
+    def read(cls, request: Fields) -> Wanted:
+        """Read the fields of the action `send`.
+
+        Raises:
+            RemoteProtocolError: a field is missing or invalid.
+            WrongUsage: they do not fit together.
+        """
+        fields = {key: value for key, value in request.items() if value is not None}
+        content = None
+        if "text" in fields:
+            content = text(fields, "text", SNIPPET_MAX).encode()
+            if not 0 < len(content) <= SNIPPET_MAX:
+                raise WrongUsage(
+                    reason=f"A text has 1 to {SNIPPET_MAX} bytes. Send a file instead."
+                )
+        paths = texts({"paths": [], **fields}, "paths", SHARES_MAX, PATH_MAX)
+        spooled = text({"spooled": "", **fields}, "spooled", 64)
+        if sum(map(bool, (paths, spooled, content is not None))) != 1:
+            raise WrongUsage(
+                reason="Name what to send: files and folders, or a text, or standard input."
+            )
+        if not all(map(os.path.isabs, paths)):
+            raise WrongUsage(reason="The paths of what is sent have to be absolute.")
+        exclude = texts({"exclude": [], **fields}, "exclude", PATTERNS_MAX, PATTERN_MAX)
+        return cls(
+            tuple(map(Path, paths)),
+            content,
+            spooled,
+            text(fields, "as_name", COMPONENT_MAX) if "as_name" in fields else None,
+            _names(fields),
+            text({"note": "", **fields}, "note", NOTE_MAX),
+            integer({"expires_s": EXPIRES_S, **fields}, "expires_s", 1, EXPIRY_MAX),
+            Rules.of(exclude, hidden=boolean({"hidden": False, **fields}, "hidden")),
+            exclude,
+            boolean({"check": False, **fields}, "check"),
+        )
+
+
+def _names(fields: dict[str, Any]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(map(read_name, texts(fields, "to", RECIPIENTS_MAX, NAME_MAX))))
+    if not names:
+        raise WrongUsage(reason="Name at least one person to send to.")
+    return names
+
+
+class Sending:
+    """Makes offers of requests."""
+
+    def __init__(self, parts: OfferParts, spool: Spool) -> None:
+        """Use the parts of a peer, and the spool in its data folder."""
+        self._parts = parts
+        self._spool = spool
+
+    async def offer_of(self, wanted: Wanted, tree: ShareTree) -> OutgoingOffer:
+        """Return a new offer. Nothing of it is kept, except a text that was written into the spool.
+
+        Raises:
+            P2pshareError: it cannot be sent, or not to these people.
+        """
+        parts = self._parts
+        if parts.name in wanted.to:
+            raise SendingToOneself(name=parts.name)
+        spool_id = wanted.spooled
+        if wanted.text is not None:
+            name = TEXT_NAME if wanted.as_name is None else wanted.as_name
+            spool_id = await run_in_thread(parts.reactor, self._spool.add, name, wanted.text)
+        try:
+            survey, roots = await self._surveyed(wanted, spool_id, tree)
+            none: list[PublicKey | None] = [None] * len(wanted.to)
+            keys = none if wanted.is_check else await self._keys_of(wanted.to)
+        except BaseException:
+            if wanted.text is not None:
+                await self.discard(spool_id)
+            raise
+        now = parts.now()
+        offer = OutgoingOffer(
+            parts.draw_id(),
+            now,
+            now + wanted.expires_s,
+            wanted.note,
+            wanted.text is not None,
+            tuple((each.name, each.path) for each in roots),
+            wanted.exclude,
+            wanted.rules.hidden,
+            survey.items,
+            survey.more_items,
+            survey.files,
+            survey.folders,
+            survey.bytes,
+            tuple(
+                Recipient(name, key, updated=now) for name, key in zip(wanted.to, keys, strict=True)
+            ),
+            spool_id,
+            left_out_of(survey.left_out),
+        )
+        if wanted.is_check and wanted.text is not None:
+            await self.discard(spool_id)
+        return offer
+
+    async def discard(self, spool_id: str) -> None:
+        """Remove a file from the spool."""
+        await run_in_thread(self._parts.reactor, self._spool.remove, spool_id)
+
+    async def _surveyed(
+        self, wanted: Wanted, spool_id: str, tree: ShareTree
+    ) -> tuple[OfferSurvey, Sequence[SharedPath]]:
+        """Count what is sent, in a thread."""
+        settings, name = self._parts.settings, self._parts.name
+        has_ended = False
+
+        def count() -> tuple[OfferSurvey, Sequence[SharedPath]]:
+            private: Sequence[Path] = private_folders(settings, name)
+            paths, as_name = wanted.paths, wanted.as_name
+            if spool_id:
+                found = self._spool.find(spool_id)
+                paths, private = (found,), ()
+                as_name = found.name if as_name is None else as_name
+            roots = offer_roots(paths, private, as_name, wanted.rules)
+            return tree.survey_offer(roots, lambda: has_ended), roots
+
+        try:
+            survey, roots = await run_in_thread(self._parts.reactor, count)
+        except Unavailable as error:
+            raise ControlRefused(reason="too many files are open now") from error
+        finally:
+            has_ended = True
+        if not survey.items:
+            raise WrongUsage(reason="There is nothing that can be sent: all of it is left out.")
+        return survey, roots
+
+    async def _keys_of(self, names: Sequence[str]) -> list[PublicKey | None]:
+        looking_up = [Deferred.fromCoroutine(self._key_of(name)) for name in names]
+        try:
+            return await gatherResults(looking_up, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+
+    async def _key_of(self, name: str) -> PublicKey | None:
+        """Return the key of a person, which is pinned from now on; None if it has to be found out later.
+
+        Raises:
+            NoSuchPeer: nobody has this name, and nobody with this name was met before.
+            KeyChanged, KeyGone: the person has another key than before.
+            P2pshareError: the person cannot get offers.
+        """
+        parts = self._parts
+        finding = Deferred.fromCoroutine(parts.finder.find(name))
+        try:
+            found = await finding.addTimeout(LOOK_UP, parts.reactor)
+        except NoSuchPeer:
+            if not parts.is_lan:
+                raise
+            known = await run_in_thread(parts.reactor, parts.known.key, name)
+            if known is None:
+                raise
+            return known
+        except (Unreachable, TimeoutError):
+            return await run_in_thread(parts.reactor, parts.known.key, name)
+        try:
+            return found.expect_sessions()
+        except Unreachable:  # its user runs no peer now
+            return found.key
