@@ -37,6 +37,10 @@ class BlockCorrupt(TransferFailed):
     """{path} does not match its checksums: {reason}. Try again."""
 
 
+class ChangedHere(CannotSave):
+    """{path} is not as it was fetched, so it is kept. Add --force to replace it."""
+
+
 class CannotRead(P2pshareError):
     """{path} cannot be read: {reason}"""
 

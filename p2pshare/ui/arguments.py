@@ -68,12 +68,24 @@ def _check_get(arguments: argparse.Namespace) -> None:
         reason = f"--{flag} takes one DEST, and nothing to get. {_see_help(arguments.command)}"
         raise WrongUsage(reason=reason)
     if arguments.words[1:] and arguments.words[-1] == "-":
-        for dest in ("force", "preview", "classic"):
+        for dest in ("force", "update", "preview", "classic"):
             if getattr(arguments, dest):
                 reason = f"Standard output takes the bytes of one file: omit --{dest}."
                 raise WrongUsage(reason=reason)
+    if arguments.preview and arguments.update:
+        raise WrongUsage(reason="Use either --preview or --update.")
     if arguments.classic:
-        for dest in ("limit", "timeout", "via", "at", "max_files", "preview", "wait", "wait_for"):
+        for dest in (
+            "limit",
+            "timeout",
+            "via",
+            "at",
+            "max_files",
+            "preview",
+            "wait",
+            "wait_for",
+            "update",
+        ):
             if getattr(arguments, dest) not in (None, False):
                 flag = dest.replace("_", "-")
                 raise WrongUsage(reason=f"The classic protocol has no --{flag}: omit it.")

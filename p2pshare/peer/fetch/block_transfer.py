@@ -28,7 +28,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from p2pshare.core.incoming_transfer import ArrivedBlock
-from p2pshare.errors import BlockCorrupt, CannotSave, InUse, TooManyOpenFiles
+from p2pshare.errors import BlockCorrupt, CannotSave, ChangedHere, InUse, TooManyOpenFiles
 from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.job_parts import JobContext
 from p2pshare.storage.incoming.partial_file import Incoming
@@ -258,5 +258,7 @@ def cancel_reason(error: BaseException) -> Cancelled:
     """Return what to tell the sharer of a transfer that `error` ended here."""
     if isinstance(error, BlockCorrupt):
         return Cancelled.CORRUPT
-    is_disk = isinstance(error, CannotSave) and not isinstance(error, InUse | TooManyOpenFiles)
+    is_disk = isinstance(error, CannotSave) and not isinstance(
+        error, InUse | TooManyOpenFiles | ChangedHere
+    )
     return Cancelled.DISK if is_disk else Cancelled.BY_USER

@@ -76,7 +76,8 @@ FILES_PART = 12  # part of the open files that the limit leaves: one in 12 for e
 TELL_AGAIN = 60.0  # seconds after which the sharer hears of the job again, so that it is not idle
 TICK = 1.0  # seconds between two checkpoints, and between two messages on the job to the sharer
 
-_Found = Present | Absent | str | P2pshareError
+Found = Present | Absent | str | P2pshareError
+"""What was found of a file, or the local name of a folder."""
 
 
 class FetchJob:
@@ -245,8 +246,8 @@ class FetchJob:
                 await self._disk.run(self._open, root)
             until = self._reactor.seconds() + SHORT_PATIENCE
             while wanted:
-                look_up = self._disk.run(_look_up, self._remote.key, self._folders, wanted)
-                outcomes, wanted = await look_up, []
+                looking_up = self._disk.run(look_up, self._remote.key, self._folders, wanted)
+                outcomes, wanted = await looking_up, []
                 for each, found in outcomes:
                     if isinstance(found, TooManyOpenFiles) and self._reactor.seconds() < until:
                         wanted.append(each)
@@ -276,7 +277,7 @@ class FetchJob:
     def _queued(self) -> int:
         return self._small.queued + len(self._large)
 
-    def _looked_up(self, wanted: Wanted, found: _Found) -> None:
+    def _looked_up(self, wanted: Wanted, found: Found) -> None:
         if isinstance(wanted, WantedFolder):
             if isinstance(found, P2pshareError):
                 self._item_failed(wanted.path, found)
@@ -443,11 +444,11 @@ class FetchJob:
             )
 
 
-def _look_up(
+def look_up(
     key: PublicKey, folders: dict[Path, IncomingFolder], page: Sequence[Wanted]
-) -> list[tuple[Wanted, _Found]]:
+) -> list[tuple[Wanted, Found]]:
     """Look up files and make folders, whose names are returned; in a thread."""
-    found: list[_Found | None] = [None] * len(page)
+    found: list[Found | None] = [None] * len(page)
     known: dict[Path, dict[int, Sought]] = {}
     for number, wanted in enumerate(page):
         folder = folders[wanted.root]

@@ -67,6 +67,7 @@ class JobContext:
             content_root=absent.root,
             is_claimed=absent.is_claimed,
             is_renamed=wanted.is_renamed or is_renamed,
+            replaces=absent.replaces,
         )
 
     def without_first(self, wanted: WantedFile) -> WantedFile:
@@ -93,7 +94,16 @@ def sought(key: PublicKey, wanted: WantedFile, size: int, version: str) -> Sough
         version: its version, as listed or announced.
     """
     origin = Origin(key, wanted.path)
-    return Sought(wanted.place, origin, size, version, wanted.overwrite, wanted.is_claimed)
+    return Sought(
+        wanted.place,
+        origin,
+        size,
+        version,
+        wanted.overwrite,
+        wanted.is_claimed,
+        wanted.update,
+        wanted.replaces,
+    )
 
 
 def found_file(wanted: WantedFile, present: Present) -> SavedFile:

@@ -220,7 +220,16 @@ class LargeFetch:
         seconds = context.reactor.seconds() - started
         is_renamed = wanted.is_renamed or path.name != wanted.place.name
         context.on_saved(
-            SavedFile(wanted.path, path, size, fetched, seconds, root=root, is_renamed=is_renamed)
+            SavedFile(
+                wanted.path,
+                path,
+                size,
+                fetched,
+                seconds,
+                root=root,
+                is_renamed=is_renamed,
+                is_replaced=wanted.replaces is not None,
+            )
         )
 
     async def _request(
@@ -279,7 +288,11 @@ class LargeFetch:
         wanted = self.wanted
         self._incoming = await disk.run(
             lambda: self._folder.begin(
-                wanted.place, self._origin, announced, overwrite=wanted.overwrite
+                wanted.place,
+                self._origin,
+                announced,
+                overwrite=wanted.may_replace,
+                replaces=wanted.replaces or b"",
             )
         )
         return self._incoming
@@ -465,7 +478,8 @@ class LargeFetch:
         return self._folder.resume(
             self.wanted.place,
             self._origin,
-            overwrite=self.wanted.overwrite,
+            overwrite=self.wanted.may_replace,
+            replaces=self.wanted.replaces or b"",
             on_progress=self._hashed,
             stop=lambda: self._is_stopping,
         )

@@ -62,6 +62,8 @@ class JobItem:
     """The local name of a file, or of a new folder around a folder; None for the remote name. Not for globs."""
     overwrite: bool = False
     """Replace a local file of that name instead of numbering the new one."""
+    update: bool = False
+    """Replace what was fetched before and is unchanged here, and number nothing."""
 
     @property
     def is_glob(self) -> bool:
@@ -95,6 +97,15 @@ class WantedFile:
     """Whether a local name differs from its own."""
     first: FirstFile | None = None
     """The request that is under way already."""
+    update: bool = False
+    """As in `JobItem`."""
+    replaces: bytes | None = None
+    """The fingerprint of the file that it replaces, empty for any file; None if there is none."""
+
+    @property
+    def may_replace(self) -> bool:
+        """Whether it is published in place of another file."""
+        return self.overwrite or self.replaces is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +180,7 @@ class PlannedPage:
                     entry.size,
                     entry.version,
                     item.overwrite,
+                    update=item.update,
                     is_renamed=is_beneath_renamed or names[-len(entry.path)] != entry.path[0],
                 )
             )
@@ -473,7 +485,15 @@ def _file_page(
     place = Place((), name or shown_name(path[-1]))
     is_renamed = name is None and place.name != path[-1]
     file = WantedFile(
-        path, item.folder, place, size, version, item.overwrite, first=first, is_renamed=is_renamed
+        path,
+        item.folder,
+        place,
+        size,
+        version,
+        item.overwrite,
+        update=item.update,
+        first=first,
+        is_renamed=is_renamed,
     )
     return PlannedPage(item, ready=[file])
 

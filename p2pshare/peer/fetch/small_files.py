@@ -114,8 +114,8 @@ class SmallFetch:
         if block is not None:
             block.release()
 
-    def whole(self, origin: Origin, place: Place) -> WholeFile | None:
-        """Return what is to be stored; None if the content was not requested."""
+    def whole(self, origin: Origin, place: Place, replaces: bytes | None) -> WholeFile | None:
+        """Return what is to be stored; None if the content was not requested. `replaces` is as in `WantedFile`."""
         assert self.header is not None
         block = self.block
         if block is None and self.header.size:
@@ -127,7 +127,8 @@ class SmallFetch:
             b"" if block is None else block.data,
             () if block is None else (block.digest,),
             self.root,
-            self.wanted.overwrite,
+            self.wanted.overwrite or replaces is not None,
+            replaces or b"",
         )
 
 
@@ -354,7 +355,14 @@ class SmallFetches:
             is_renamed = wanted.is_renamed or outcome.name != wanted.place.name
             context.on_saved(
                 SavedFile(
-                    wanted.path, outcome, size, size, seconds, root=root, is_renamed=is_renamed
+                    wanted.path,
+                    outcome,
+                    size,
+                    size,
+                    seconds,
+                    root=root,
+                    is_renamed=is_renamed,
+                    is_replaced=fetch.wanted.replaces is not None,
                 )
             )
         context.remote.done(done)
@@ -393,7 +401,7 @@ def _store(key: PublicKey, rows: list[tuple[IncomingFolder, list[SmallFetch]]]) 
         for fetch in row:
             wanted, header = fetch.wanted, fetch.header
             assert header is not None
-            place, absent = wanted.place, None
+            place, absent, replaces = wanted.place, None, wanted.replaces
             if wanted.candidates:
                 wants = sought(key, wanted, header.size, header.version)
                 try:
@@ -404,9 +412,9 @@ def _store(key: PublicKey, rows: list[tuple[IncomingFolder, list[SmallFetch]]]) 
                 if isinstance(found, Present):
                     outcomes.append((fetch, None, found))
                     continue
-                place, absent = found.place, found
+                place, absent, replaces = found.place, found, found.replaces
                 absents[fetch] = found
-            file = fetch.whole(Origin(key, wanted.path), place)
+            file = fetch.whole(Origin(key, wanted.path), place, replaces)
             if file is None:
                 outcomes.append((fetch, absent, None))
             else:

@@ -28,6 +28,8 @@ class SavedFile:
     """The root of its content, if known."""
     is_renamed: bool = False
     """Whether its name, or that of a folder above it, differs from the remote one."""
+    is_replaced: bool = False
+    """Whether it has taken the place of another file."""
 
 
 @dataclass(frozen=True, slots=True)

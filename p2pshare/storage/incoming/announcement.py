@@ -56,6 +56,8 @@ class WholeFile:
     """The digests of its blocks: one, or none for an empty file."""
     root: bytes
     overwrite: bool = False
+    replaces: bytes = b""
+    """The fingerprint of the only file that may be overwritten; empty for any."""
 
 
 def identity_of(place: Place, origin: Origin) -> bytes:

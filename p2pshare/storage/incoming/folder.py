@@ -221,7 +221,13 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             raise cannot_save(error, self._path.joinpath(*folder)) from error
 
     def begin(
-        self, place: Place, origin: Origin, announced: Announced, *, overwrite: bool = False
+        self,
+        place: Place,
+        origin: Origin,
+        announced: Announced,
+        *,
+        overwrite: bool = False,
+        replaces: bytes = b"",
     ) -> Incoming:
         """Begin a file. An earlier part of the same origin is discarded.
 
@@ -230,6 +236,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             origin: its origin.
             announced: its size, time and version.
             overwrite: replace a regular file of that name in the end.
+            replaces: the fingerprint of the only file that is replaced; empty for any.
 
         Raises:
             InUse: another process has the part.
@@ -238,7 +245,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         """
         if not 0 <= announced.size <= FILE_SIZE_MAX:
             raise ValueError(f"{announced.size} bytes are no size of a file")
-        target = Target(place, origin, self._checked(place), overwrite)
+        target = Target(place, origin, self._checked(place), overwrite, replaces)
         try:
             with self._handles.using(place.folder, make=True) as folder_fd:
                 fd = open_hidden(folder_fd, target.hidden, target.path)
@@ -259,6 +266,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
         origin: Origin,
         *,
         overwrite: bool = False,
+        replaces: bytes = b"",
         on_progress: Callable[[int, int], object] = lambda done, total: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Incoming | None:
@@ -270,6 +278,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             place: as for `begin`.
             origin: as for `begin`.
             overwrite: as for `begin`.
+            replaces: as for `begin`.
             on_progress: called in this thread with the blocks that were hashed, and all of them.
             stop: called in this thread before each block.
 
@@ -278,7 +287,7 @@ class IncomingFolder(AbstractContextManager["IncomingFolder"]):
             CannotSave: it cannot be read.
             Stopped: `stop` returned True; the part is kept.
         """
-        target = Target(place, origin, self._checked(place), overwrite)
+        target = Target(place, origin, self._checked(place), overwrite, replaces)
         try:
             with self._handles.using(place.folder, make=False) as folder_fd:
                 incoming = Incoming.reopen(self, folder_fd, target)

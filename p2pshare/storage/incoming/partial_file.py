@@ -80,6 +80,8 @@ class Target:
     """As the user calls it, without a number."""
     overwrite: bool
     """Replace a regular file of that name."""
+    replaces: bytes = b""
+    """The fingerprint of the only file that may be replaced; empty for any."""
 
     @property
     def hidden(self) -> str:
@@ -412,6 +414,7 @@ class Incoming:
             target.path,
             overwrite=target.overwrite,
             number=target.place.number,
+            replaces=target.replaces,
             sync_above=self._destination.sync_made,
         )
         with suppress(OSError):  # it is published, whatever becomes of the leftovers

@@ -10,6 +10,11 @@ As a rule the record alone decides, at the cost of one `stat`. Otherwise `look_u
 with this name or a numbered one. The caller asks the sharer for the root, for which no content is sent, and `settle`
 compares.
 
+An *update* also replaces what was fetched before. A file that differs from the remote one is replaced if its record
+says that it is as it was saved. One without a record, or that was written to since, is the user's: it is kept
+(`ChangedHere`). The fingerprint goes with the new file to where it is published, so that a change in the meantime is
+noticed, too.
+
 Each file of a job claims its local name when it is looked up, in the order of the listing. So no local file stands for
 two remote ones, and names that become equal here get the same numbers in each run, whatever arrives first.
 """
@@ -23,7 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from p2pshare.errors import CannotSave
+from p2pshare.errors import CannotSave, ChangedHere
 from p2pshare.storage.incoming.announcement import Origin, Place
 from p2pshare.storage.incoming.claimed_names import Claims
 from p2pshare.storage.incoming.folder_handles import FolderHandles
@@ -55,6 +60,10 @@ class Sought:
     """Whether it replaces a file that has the name of the place."""
     is_claimed: bool = False
     """Whether the number of its place is reserved for it in this job."""
+    update: bool = False
+    """Whether it replaces what was fetched before and is unchanged."""
+    replaces: bytes | None = None
+    """As in `Absent`, if it is claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,8 @@ class Absent:
     """The root that its content must have, if known; then the sharer need not be asked."""
     is_claimed: bool = False
     """As in `Sought`. A file that may overwrite others has a claim at once, others when there are no candidates."""
+    replaces: bytes | None = None
+    """The fingerprint of the file that it replaces, empty for any; None if there is none, or nothing is claimed."""
 
 
 class Presence:
@@ -129,7 +140,7 @@ class Presence:
             with self._handles.using(sought.place.folder, make=False) as folder_fd:
                 return self._look_up(folder_fd, sought, record)
         except (FileNotFoundError, NotADirectoryError):
-            return self._absent(None, sought)
+            return self._absent(None, sought, None)
 
     def settle(
         self,
@@ -154,14 +165,14 @@ class Presence:
         try:
             with self._handles.using(sought.place.folder, make=False) as folder_fd:
                 (record,) = self.records([sought])
-                record = self._valid(folder_fd, sought, record)
+                valid = self._valid(folder_fd, sought, record)
                 for name in candidates:
-                    found = self._compared(folder_fd, sought, name, root, record, stop)
+                    found = self._compared(folder_fd, sought, name, root, valid, stop)
                     if found is not None:
                         return found
-                return self._absent(folder_fd, sought)
+                return self._absent(folder_fd, sought, record, stop)
         except (FileNotFoundError, NotADirectoryError):
-            return self._absent(None, sought)
+            return self._absent(None, sought, None)
 
     def moved(self, path: Path) -> None:
         """Report files by another path of the folder."""
@@ -201,22 +212,23 @@ class Presence:
         self, folder_fd: int, sought: Sought, record: SavedRecord | None
     ) -> Present | Absent:
         if sought.overwrite and not sought.is_claimed:
-            place = self._absent(folder_fd, sought).place
+            absent = self._absent(folder_fd, sought, record)
+            place = absent.place
             try:
-                claimed = replace(sought, place=place, is_claimed=True)
+                claimed = replace(sought, place=place, is_claimed=True, replaces=absent.replaces)
                 return self._look_up(folder_fd, claimed, record)
             except OSError:  # it will be looked up again
                 self.give_back(place)
                 raise
-        is_claimed = sought.is_claimed
+        is_claimed, replaces = sought.is_claimed, sought.replaces
         candidates: list[str] = []
-        record = self._valid(folder_fd, sought, record)
-        if record is not None:
-            candidates.append(record.name)
-            if sought.version and record.version == sought.version:
-                if not record.is_sure and sought.size > BLOCK_SIZE:
-                    return Absent(sought.place, (record.name,), record.root, is_claimed)
-                found = self._compared(folder_fd, sought, record.name, record.root, record)
+        valid = self._valid(folder_fd, sought, record)
+        if valid is not None:
+            candidates.append(valid.name)
+            if sought.version and valid.version == sought.version:
+                if not valid.is_sure and sought.size > BLOCK_SIZE:
+                    return Absent(sought.place, (valid.name,), valid.root, is_claimed, replaces)
+                found = self._compared(folder_fd, sought, valid.name, valid.root, valid)
                 if found is not None:
                     return found
         candidates += self._candidates(folder_fd, sought)
@@ -224,8 +236,8 @@ class Presence:
         if names and not sought.size:
             return self.settle(sought, names, root_of(0, ()))
         if names:
-            return Absent(sought.place, names, is_claimed=is_claimed)
-        return self._absent(folder_fd, sought)
+            return Absent(sought.place, names, is_claimed=is_claimed, replaces=replaces)
+        return self._absent(folder_fd, sought, record)
 
     def _valid(
         self, folder_fd: int, sought: Sought, record: SavedRecord | None
@@ -286,21 +298,61 @@ class Presence:
         names = (*sought.place.folder, name)
         return Present(self._path.joinpath(*names), names, root)
 
-    def _absent(self, folder_fd: int | None, sought: Sought) -> Absent:
-        """Claim the first name that is free or may be overwritten."""
+    def _absent(
+        self,
+        folder_fd: int | None,
+        sought: Sought,
+        record: SavedRecord | None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Absent:
+        """Claim the first name that is free or may be overwritten.
+
+        Raises:
+            ChangedHere: an update finds a file that is not as it was saved.
+        """
         if sought.is_claimed:
-            return Absent(sought.place, is_claimed=True)
+            return Absent(sought.place, is_claimed=True, replaces=sought.replaces)
+        if sought.update and not sought.overwrite and folder_fd is not None and record is not None:
+            replaced = self._replaced(folder_fd, sought, record, stop)
+            if replaced is not None:
+                return replaced
         clashes = False
+        path = self._path.joinpath(*sought.place.folder, sought.place.name)
         for number in range(COPIES_MAX + 1):
             name = numbered(sought.place.name, number)
             is_free = folder_fd is None or status_of(folder_fd, name) is None
-            if is_free or sought.overwrite:
+            if is_free or sought.overwrite or sought.update:
                 if self._claims.take(self._claim(sought.place, name)):
+                    if not is_free and not sought.overwrite:
+                        raise ChangedHere(path=path.with_name(name))
                     place = replace(sought.place, number=number, clashes=clashes)
-                    return Absent(place, is_claimed=True)
+                    return Absent(place, is_claimed=True, replaces=None if is_free else b"")
                 clashes = True
-        path = self._path.joinpath(*sought.place.folder, sought.place.name)
         raise CannotSave(path=path, reason=f"{COPIES_MAX} copies of it exist already")
+
+    def _replaced(
+        self,
+        folder_fd: int,
+        sought: Sought,
+        record: SavedRecord,
+        stop: Callable[[], bool],
+    ) -> Absent | None:
+        """Claim the name of the file that was saved, if it is as it was saved, whatever its size."""
+        status = status_of(folder_fd, record.name)
+        if status is None or fingerprint_of(status) != record.fingerprint:
+            return None
+        numbers = range(COPIES_MAX + 1)
+        own = (each for each in numbers if numbered(sought.place.name, each) == record.name)
+        if (number := next(own, None)) is None:
+            return None
+        if not record.is_sure:
+            read = read_root(folder_fd, record.name, status.st_size, stop)
+            if read is None or read[0] != record.root:
+                return None
+        if not self._claims.take(self._claim(sought.place, record.name)):
+            return None
+        place = replace(sought.place, number=number)
+        return Absent(place, is_claimed=True, replaces=record.fingerprint)
 
     def _claim(self, place: Place, name: str) -> str:
         return f"{self._real}/{self._names.key(place, name)}"

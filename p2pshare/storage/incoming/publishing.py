@@ -41,10 +41,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePath
 
-from p2pshare.errors import CannotSave
+from p2pshare.errors import CannotSave, ChangedHere
 from p2pshare.storage.disk_space import replaced_error
 from p2pshare.storage.durability import sync_folder
 from p2pshare.storage.incoming.destination import SAFE_NAME_MAX, SUFFIX_MAX
+from p2pshare.storage.incoming.saved_files import fingerprint_of
 from p2pshare.storage.system_calls import rename_no_replace
 
 COPIES_MAX = 999  # numbered names per file: "alice (1).png" and so on
@@ -65,6 +66,7 @@ def publish_durably(
     *,
     overwrite: bool,
     number: int = 0,
+    replaces: bytes = b"",
     sync_above: Callable[[], object] = lambda: None,
 ) -> str:
     """Publish one file whose bytes are durable, and make its name durable: steps 5 and 6. Return the name.
@@ -76,12 +78,15 @@ def publish_durably(
         path: as in `publish`.
         overwrite: as in `publish`.
         number: as in `publish`.
+        replaces: as in `publish`.
         sync_above: makes new folders above durable; may raise `OSError`.
 
     Raises:
         CannotSave, OSError: as in `publish`; the file still has its hidden name, and no other unless it replaced one.
     """
-    name = publish(folder_fd, hidden_name, path, overwrite=overwrite, number=number)
+    name = publish(
+        folder_fd, hidden_name, path, overwrite=overwrite, number=number, replaces=replaces
+    )
     try:
         sync_folder(folder_fd)
         sync_above()
@@ -97,7 +102,13 @@ def publish_durably(
 
 
 def publish(
-    folder_fd: int, hidden_name: str, path: Path, *, overwrite: bool, number: int = 0
+    folder_fd: int,
+    hidden_name: str,
+    path: Path,
+    *,
+    overwrite: bool,
+    number: int = 0,
+    replaces: bytes = b"",
 ) -> str:
     """Give a hidden file its final name. Return that name. The hidden name may remain; `remove_name` removes it.
 
@@ -108,14 +119,16 @@ def publish(
         overwrite: replace a regular file of that name. Otherwise the first free name of `alice.png`, `alice (1).png`
             and so on is used.
         number: the first of these numbers to try.
+        replaces: the fingerprint of the only file that may be overwritten; empty for any.
 
     Raises:
+        ChangedHere: the file to replace has another fingerprint.
         CannotSave: all names are taken, or the file to replace is not a regular one.
         OSError: the disk fails.
     """
     if overwrite:
         path = path.with_name(numbered(path.name, number))
-        _replace(folder_fd, hidden_name, path)
+        _replace(folder_fd, hidden_name, path, replaces)
         return path.name
     for each in range(number, COPIES_MAX + 1):
         candidate = numbered(path.name, each)
@@ -191,12 +204,17 @@ def current_umask() -> int:
     return umask
 
 
-def _replace(folder_fd: int, hidden_name: str, path: Path) -> None:
-    """Take over the name of a regular file; folders, links and devices are not replaced."""
+def _replace(folder_fd: int, hidden_name: str, path: Path, replaces: bytes) -> None:
+    """Take over the name of a regular file; folders, links and devices are not replaced.
+
+    Nothing prevents a program from writing to a file between the look at it and the replacement.
+    """
     there = status_of(folder_fd, path.name)
     if there is not None and not stat.S_ISREG(there.st_mode):
         reason = "its name belongs to something that is not a plain file, and is not replaced"
         raise CannotSave(path=path, reason=reason)
+    if replaces and there is not None and fingerprint_of(there) != replaces:
+        raise ChangedHere(path=path)
     os.rename(hidden_name, path.name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
 
 

@@ -164,7 +164,12 @@ class WholeFiles:
                 each.name, each.status = name, found[1]  # another process has just published it
             else:
                 each.name = publish(
-                    each.folder_fd, each.hidden, each.path, overwrite=overwrite, number=number
+                    each.folder_fd,
+                    each.hidden,
+                    each.path,
+                    overwrite=overwrite,
+                    number=number,
+                    replaces=each.file.replaces,
                 )
                 each.is_ours = True
             remove_name(each.folder_fd, each.hidden)

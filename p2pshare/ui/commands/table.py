@@ -55,6 +55,7 @@ def _get(arguments: Namespace, invocation: Invocation) -> Work:
         at=arguments.at,
         preview=arguments.preview,
         wait=_wait(arguments),
+        update=arguments.update,
     )
 
 
@@ -201,6 +202,7 @@ COMMANDS = (
                 repeated=True,
             ),
             flag("--force", None, "replace existing files"),
+            flag("--update", None, "replace what has changed since you fetched it"),
             flag("--wait", None, "wait up to 7 days for peers that are offline"),
             flag("--wait-for", "TIME", "the same, for up to TIME: 30m, 12h, 2d", parse=read_time),
             flag("--preview", None, "get small previews of pictures, not the files"),
@@ -220,6 +222,7 @@ COMMANDS = (
             ("p2pshare get alice:photos/cat.jpg tom.jpg", "saved as tom.jpg"),
             ("p2pshare get alice:photos ~/Pictures", "saved as ~/Pictures/photos"),
             ("p2pshare get 'alice:photos/*.jpg' bob:notes.txt Downloads", ""),
+            ("p2pshare get --update alice:photos", "fetched before: new and changed files"),
             ("p2pshare get --wait alice:photos", "as soon as alice is online"),
             ("p2pshare get alice:home.tar - | tar x", "without a file of it"),
             ("p2pshare get --preview alice:photos/cat.jpg", "saved as cat.preview.jpg"),

@@ -9,6 +9,7 @@ from typing import Any
 from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, WrongUsage
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.fetch.plan import JobItem
+from p2pshare.peer.fetch.survey import UpdateSurvey
 from p2pshare.peer.fetch.unsaved.stream import Write
 from p2pshare.storage.incoming.destination import make_folder
 from p2pshare.storage.open_file_limit import allow_open_files
@@ -17,6 +18,7 @@ from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.job_view import JobView
 from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce
 from p2pshare.ui.verbs.fetching.streaming import goes_to_stdout, stream_maker, write_all
+from p2pshare.ui.verbs.fetching.updating import UpdateJob
 from p2pshare.ui.verbs.fetching.waiting import WaitingPeers
 from p2pshare.ui.verbs.job import HARD_STOPS, MakeJob, Results, WatchedJob, destinations
 from p2pshare.ui.verbs.key import name_of
@@ -39,6 +41,7 @@ async def get(
     at: str | None = None,
     preview: bool = False,
     wait: float | None = None,
+    update: bool = False,
 ) -> int:
     """Fetch all that `words` name; return the exit code.
 
@@ -51,6 +54,7 @@ async def get(
         files_max: the most files and folders of an item; None for the limit of `JobPlan`.
         at: the address of the peer, `IP:PORT`; None to look it up.
         preview: fetch small previews of pictures in place of the files.
+        update: replace what was fetched before and has changed, after telling how many files.
         wait: seconds for which peers are waited for that cannot be reached; None to fail at once.
 
     Raises:
@@ -62,7 +66,9 @@ async def get(
     write: Write | None = None
     if goes_to_stdout(words):
         words, write = words[:-1], partial(write_all, invocation.output.give_stdout())
-    jobs = parse_items(words, name_of(invocation.settings), invocation.cwd, overwrite=overwrite)
+    jobs = parse_items(
+        words, name_of(invocation.settings), invocation.cwd, overwrite=overwrite, update=update
+    )
     address = parse_at(at)
     if address is not None and len(jobs) > 1:
         raise WrongUsage(
@@ -74,6 +80,10 @@ async def get(
         make_job, draw = _job_maker(
             invocation.output, jobs, fetch_job, preview=preview, write=write
         )
+        if update:
+            survey = partial(UpdateSurvey, open_folder=open_folder, files_max=files_max)
+            output = invocation.output
+            make_job = partial(UpdateJob, survey=survey, make_job=fetch_job, output=output)
         finder = finder_of(invocation, registry, invocation.settings.name, address)
         first = next(iter(jobs))
         me, looking_up = await introduce(invocation, registry, finder, first)
@@ -87,6 +97,7 @@ async def get(
                 make_folder(folder)
             if waiting is None or waiting.meets(peer):
                 announce(invocation, found)
+            open_folder.begin_job(peer)
             watched = WatchedJob(invocation, peer, results, make_job=make_job, draw=draw)
             limit = invocation.settings.limit
             async with connection(

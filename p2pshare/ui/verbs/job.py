@@ -6,14 +6,13 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from colorama import Fore
 from twisted.internet.task import LoopingCall
 
-from p2pshare.errors import KeyChanged, KeyGone, OtherKeyThere, P2pshareError, Refused
+from p2pshare.errors import ChangedHere, KeyChanged, KeyGone, OtherKeyThere, P2pshareError, Refused
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.fetch.job import FetchJob, JobProgress, SavedFile
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
@@ -58,21 +57,45 @@ MakeJob = Callable[..., Job]
 """Makes a job; called with the arguments of `FetchJob`."""
 
 
+class Destinations:
+    """Opens destination folders, and knows what was saved before and by the jobs of this command."""
+
+    def __init__(self, saved: SavedFiles, *, portable_names: bool) -> None:
+        self._saved = saved
+        self._portable_names = portable_names
+        self._claims = self._current = Claims()
+        self._of_peers: dict[str, Claims] = {}
+
+    def __call__(self, path: Path, claims: Claims | None = None) -> IncomingFolder:
+        """Open a folder for the job that was begun last, or with other claims."""
+        return IncomingFolder.open(
+            path,
+            saved=self._saved,
+            claims=claims or self._current,
+            portable_names=self._portable_names,
+        )
+
+    def begin_job(self, peer: str) -> None:
+        """Begin the job of a peer. If it is repeated, the names that it took before are free for it again."""
+        if peer in self._of_peers:
+            self._of_peers[peer].give_all_back()
+        self._current = self._of_peers.setdefault(peer, self._claims.beside())
+
+    def close(self) -> None:
+        """Forget the names that were taken."""
+        self._claims.close()
+
+
 @asynccontextmanager
-async def destinations(invocation: Invocation) -> AsyncIterator[Callable[[Path], IncomingFolder]]:
-    """Return a function that opens destination folders, and knows what was saved before and by this command."""
+async def destinations(invocation: Invocation) -> AsyncIterator[Destinations]:
+    """Return what opens the destination folders of one command."""
     settings = invocation.settings
     saved = SavedFiles((settings.data or data_place()) / saved_files.FILE_NAME)
-    claims = Claims()
+    opening = Destinations(saved, portable_names=settings.portable_names)
     try:
-        yield partial(
-            IncomingFolder.open,
-            saved=saved,
-            claims=claims,
-            portable_names=settings.portable_names,
-        )
+        yield opening
     finally:
-        claims.close()
+        opening.close()
         await run_in_thread(invocation.reactor, saved.close)
 
 
@@ -95,6 +118,10 @@ class Results:
         self.bytes = 0
         """Bytes of them that arrived now."""
         self.already_there = 0
+        self.replaced = 0
+        """Files among them that have taken the place of others."""
+        self.kept = 0
+        """Files that an update has left as they are."""
 
     @property
     def failures(self) -> int:
@@ -123,6 +150,7 @@ class Results:
         self.files += not file.already_there
         self.already_there += file.already_there
         self.bytes += file.fetched
+        self.replaced += file.is_replaced
         self._output.event(
             "saved",
             **{"from": f"{peer}:{format_path(file.remote)}"},
@@ -132,6 +160,7 @@ class Results:
             seconds=round(file.seconds, 3),
             already_there=file.already_there,
             renamed=file.is_renamed,
+            replaced=file.is_replaced,
             root=file.root.hex() or None,
         )
         self._has_many |= self.files + self.already_there > LINES_MAX or (total or 0) > LINES_MAX
@@ -148,6 +177,7 @@ class Results:
     def failed(self, error: P2pshareError, peer: str = "") -> None:
         """Count an error of a peer that was shown already."""
         self._codes[peer, error.exit_code] += 1
+        self.kept += isinstance(error, ChangedHere)
         self._is_hard |= isinstance(error, HARD_STOPS)
 
     def summarize(self) -> None:
@@ -161,6 +191,8 @@ class Results:
             bytes=self.bytes,
             seconds=round(seconds, 3),
             already_there=self.already_there,
+            replaced=self.replaced,
+            kept=self.kept,
             failed=self.failures,
         )
         if self.files + self.already_there + self.failures <= 1:
@@ -170,6 +202,8 @@ class Results:
             rate = rate_text(self.bytes / max(seconds, 1e-3))
             what = f"{self.files} file{'' if self.files == 1 else 's'}"
             parts.append(f"{what}, {size_text(self.bytes)}, in {duration_text(seconds)}, {rate}")
+        if self.replaced:
+            parts.append(f"{self.replaced} of them replaced")
         if self.already_there:
             parts.append(f"{self.already_there} {_were(self.already_there)} here already")
         if self.failures:

@@ -26,6 +26,7 @@ def parse_items(
     cwd: Path,
     *,
     overwrite: bool,
+    update: bool = False,
     which_file: str = WHICH_FILE,
 ) -> dict[str, list[JobItem]]:
     """Read `PEER:PATH… [DEST]`; return the items of each peer, in the order of the words.
@@ -35,6 +36,7 @@ def parse_items(
         own_name: the user's name.
         cwd: the folder that a relative destination starts from.
         overwrite: replace existing files.
+        update: replace files that are as they were fetched.
         which_file: what to do about an item without a path; it may contain `{peer}`.
 
     Raises:
@@ -51,7 +53,7 @@ def parse_items(
     folder, name = _destination([path for _, path in parsed], dest, cwd)
     jobs: dict[str, list[JobItem]] = {}
     for peer, path in parsed:
-        jobs.setdefault(peer, []).append(JobItem(path, folder, name, overwrite))
+        jobs.setdefault(peer, []).append(JobItem(path, folder, name, overwrite, update))
     return jobs
 
 

@@ -37,7 +37,7 @@ LARGE = content_of(3 * BLOCK + 5)
 OTHER = Origin(ORIGIN.key, ("photos", "dog.jpg"))
 
 
-def sought(content: bytes, origin: Origin = ORIGIN, version: str = "v1", **options: bool) -> Sought:
+def sought(content: bytes, origin: Origin = ORIGIN, version: str = "v1", **options: Any) -> Sought:
     return Sought(PLACE, origin, len(content), version, **options)
 
 
@@ -249,6 +249,18 @@ class ClaimTests(IncomingTestCase):
         self.assertEqual([taken.take(each) for each in names], [True] * 10)
         self.assertEqual([taken.take(each) for each in names], [False] * 10)
         self.assertEqual([taken.has(each) for each in ("7", "x")], [True, False])
+
+    def test_repeated_job(self) -> None:
+        """A job that is repeated gives its own names back, in memory or not, and nobody else's."""
+        self.patch(claims, "RECENT_MAX", 3)
+        first = Claims()
+        self.addCleanup(first.close)
+        second = first.beside()
+        for number in range(10):
+            (first if number % 2 else second).take(str(number))
+        self.assertFalse(second.take("1") or first.take("0"))
+        second.give_all_back()
+        self.assertEqual([first.has(str(number)) for number in range(4)], [False, True] * 2)
 
 
 class FoldingTests(SynchronousTestCase):

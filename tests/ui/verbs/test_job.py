@@ -270,6 +270,7 @@ class ProgramsTests(WatchedJobTestCase):
                 "seconds": 0.5,
                 "already_there": False,
                 "renamed": False,
+                "replaced": False,
                 "root": None,
             },
         )
@@ -287,6 +288,8 @@ class ProgramsTests(WatchedJobTestCase):
                 "bytes": MIB,
                 "seconds": 2.0,
                 "already_there": 0,
+                "replaced": 0,
+                "kept": 0,
                 "failed": 1,
             },
         )
