@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pshare.core.sharer_transfers import Outcome
-from p2pshare.errors import P2pshareError, WrongUsage
+from p2pshare.errors import ControlRefused, NoSuchOffer, P2pshareError, WrongUsage
 from p2pshare.names import is_name, read_name
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
@@ -34,12 +34,13 @@ from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath, allowed_text
 from p2pshare.ui.dialog.console import GOOD, HINT, Console, Line
+from p2pshare.ui.dialog.offers import ACCEPT, DialogOffers
 from p2pshare.ui.dialog.remote_folder import ENTRIES_SHOWN
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.connection import announce, connection, finder_of
 from p2pshare.ui.verbs.job import Results, WatchedJob, destinations
+from p2pshare.ui.verbs.own_peer import OwnPeer
 from p2pshare.wire.addresses import LAN, PeerAddress, is_loopback
-from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.quantities import size_text
 from p2pshare.wire.transfer_messages import Listing
@@ -70,6 +71,7 @@ class Actions:
         self._is_original = False
         self._name = ""
         self._destination = invocation.cwd
+        self._offers: DialogOffers | None = None
 
     async def serve_during(self, talk: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await the dialog, and stop the user's peer after it.
@@ -90,6 +92,8 @@ class Actions:
                 raise self._lost from None
             raise
         finally:
+            if self._offers is not None:
+                self._offers.stop()
             if self._peer is not None:
                 await _to_its_end(self._peer.stopService())
 
@@ -130,6 +134,11 @@ class Actions:
             raise
         peer.lost.addErrback(self._ended_by)
         self._name = name
+        own = OwnPeer(invocation.with_settings(name=name), name, None)
+        offers = self._offers = DialogOffers(
+            invocation, own, self._console.line, lambda: self._destination
+        )
+        peer.events.subscribe(offers.event)
         left_out = [
             (f"Not shared of {share}: {text}.", HINT) for share, text in peer.left_out().items()
         ]
@@ -137,6 +146,7 @@ class Actions:
             *_reached(name, address, is_private=settings.private),
             *_sharing(shares, settings),
             *left_out,
+            *await offers.waiting(),
             (HOW_TO_END, HINT),
         ]
 
@@ -174,15 +184,23 @@ class Actions:
         ) as visit.remote:
             yield visit
 
-    async def accept(self, words: str) -> PublicKey:
-        """Let a peer see the user's shares, without a registry: `NAME [KEY]`; return its key.
+    async def obey_offers(self, word: str, rest: str) -> Sequence[Line]:
+        """Obey a command for offers; return lines for the user.
+
+        Without a registry, `accept NAME [KEY]` lets a peer see the user's shares. An ID of an offer comes first.
 
         Raises:
-            P2pshareError: as for `PeerService.accept`.
+            P2pshareError: as for `DialogOffers.obey` and `PeerService.accept`.
         """
-        assert self._peer is not None, "the user has joined"
-        name, _, part = words.partition(" ")
-        return await self._peer.accept(read_name(name), part)
+        assert self._peer is not None and self._offers is not None, "the user has joined"
+        try:
+            return await self._offers.obey(word, rest)
+        except (NoSuchOffer, ControlRefused):
+            if word != ACCEPT or self._invocation.settings.registry != LAN:
+                raise
+        name, _, part = rest.partition(" ")
+        key = await self._peer.accept(read_name(name), part)
+        return [(f"Accepted. The key is {key.grouped}.", GOOD)]
 
     async def set_destination(self, folder: str) -> Path:
         """Save files in another folder from now on; one with a slash at its end is made.

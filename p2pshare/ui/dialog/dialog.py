@@ -48,6 +48,7 @@ from p2pshare.ui.dialog.console import (
     Interrupted,
     Line,
 )
+from p2pshare.ui.dialog.offers import WORDS as OFFER_WORDS
 from p2pshare.ui.dialog.remote_folder import GET, LIST, Fetch, Open, RemoteFolder
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.remote_arguments import FROM_YOURSELF, parse_where
@@ -58,7 +59,6 @@ USERS_SHOWN = 60  # names; the others are counted
 QUIT = "quit"
 HELP = ("help", "?")
 TO = "to"
-ACCEPT = "accept"
 YOUR_NAME = "Your name:"
 INVITATION = "Your invitation:"
 WANTS_INVITATION = "This registry accepts new names by invitation only. Ask its operator for one, and paste it here."
@@ -74,6 +74,11 @@ COMMANDS = (
     "NAME or NAME:PATH  look at a user",
     "get NAME:PATH      get a file or folder",
     "ls                 list the users",
+    "send PATH NAME     offer it to NAME",
+    "inbox              what others offer",
+    "accept ID [FOLDER] get what is offered",
+    "decline ID         do not get it",
+    "offers, cancel ID  your own offers",
     "to FOLDER          save there",
     "accept NAME        let NAME see shares",
     "help or ?          show this list",
@@ -84,12 +89,12 @@ OPEN_COMMANDS = (
     "get 2 or PATH      get a file or folder",
     "ls or ls PATH      list a folder",
     "..                 go back",
+    "send, inbox, accept ID: as for users",
     "to FOLDER          save there",
     "help or ?          show this list",
     "quit               leave",
     './help             a file named "help"',
 )
-ACCEPT_WHOM = 'Type who may see your shares, too: "accept NAME".'
 TO_WHERE = 'Type the folder, too: "to FOLDER".'
 GET_WHAT = 'Type what to get, and from whom: "get NAME:PATH".'
 STOPPED = 'Stopped. Press Ctrl+C again, or type "quit", to end the dialog.'
@@ -304,16 +309,19 @@ class Dialog:
                 if text.casefold() in HELP:
                     for line in OPEN_COMMANDS if question == OPEN else COMMANDS:
                         self._say(line)
-                elif word.casefold() not in (TO, ACCEPT):
+                elif word.casefold() in OFFER_WORDS:
+                    obeying = self._actions.obey_offers(word.casefold(), rest.strip())
+                    for told in await self._console.interruptible(obeying):
+                        self._say(*told)
+                elif word.casefold() != TO:
                     return text
                 elif not rest.strip():
-                    raise WrongUsage(reason=TO_WHERE if word.casefold() == TO else ACCEPT_WHOM)
-                elif word.casefold() == ACCEPT:
-                    key = await self._actions.accept(rest.strip())
-                    self._say(f"Accepted. The key is {key.grouped}.", GOOD)
+                    raise WrongUsage(reason=TO_WHERE)
                 else:
                     folder = await self._actions.set_destination(rest.strip())
                     self._say(f"Files are saved in {folder} from now on.", GOOD)
+            except Interrupted:
+                self._say(STOPPED, HINT)
             except P2pshareError as error:
                 self._complain(error)
 

@@ -30,7 +30,6 @@ from p2pshare.errors import (
 from p2pshare.ui.dialog.actions import USERS_COUNTED
 from p2pshare.ui.dialog.console import BAD, Interrupted
 from p2pshare.ui.dialog.dialog import (
-    ACCEPT_WHOM,
     COMMANDS,
     INVITATION,
     OPEN,
@@ -45,7 +44,6 @@ from p2pshare.ui.dialog.dialog import (
     Dialog,
 )
 from p2pshare.ui.verbs.remote_arguments import FROM_YOURSELF
-from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.transfer_messages import Entry, EntryKind, Listing
 
 PAGE = Listing(
@@ -89,7 +87,7 @@ def kind_of_step(kind: str) -> Callable[..., Step]:
 Join, FindUser, ListFolder, GetFiles, GetClassic, SetDestination = map(
     kind_of_step, ("Join", "FindUser", "ListFolder", "GetFiles", "GetClassic", "SetDestination")
 )
-Accept = kind_of_step("Accept")
+Obey = kind_of_step("Obey")
 FindRegistry, ListUsers = Step("FindRegistry"), Step("ListUsers")
 
 
@@ -168,8 +166,8 @@ class Driven:
         self._peer = name
         yield self
 
-    def accept(self, words: str) -> Deferred[PublicKey]:
-        return self._take(Accept(words))
+    def obey_offers(self, word: str, rest: str) -> Deferred[list[tuple[str, str]]]:
+        return self._take(Obey(word, rest))
 
     def set_destination(self, folder: str) -> Deferred[Path]:
         return self._take(SetDestination(folder))
@@ -417,17 +415,20 @@ class DialogTests(SynchronousTestCase):
 
     def test_accept(self) -> None:
         """Either menu lets a peer see the user's shares, and asks again."""
-        key = SigningKey(bytes(32)).public
         for dialog, question in ((self.joined(), WHOM), (self.looking(), OPEN)):
             self.assertEqual(
-                dialog.line_received("Accept bob abcd efgh").step, Accept("bob abcd efgh")
+                dialog.line_received("Accept bob abcd efgh").step, Obey("accept", "bob abcd efgh")
             )
-            turn = dialog.succeeded(key)
-            self.assertEqual(turn.step, Ask(question))
-            self.assertIn(key.grouped, turn.says[0][0])
+            turn = dialog.succeeded([("Accepted.", "")])
+            self.assertEqual((turn.step, turn.says), (Ask(question), (("Accepted.", ""),)))
             dialog.line_received("accept dave")
             self.assert_bad(dialog.failed(P2pshareError(reason="x")), "x")
-            self.assert_bad(dialog.line_received("accept"), ACCEPT_WHOM)
+            for word in ("inbox", "send a b", "decline", "offers", "cancel x"):
+                command, _, rest = word.partition(" ")
+                self.assertEqual(dialog.line_received(word).step, Obey(command, rest))
+                dialog.succeeded([])
+            dialog.line_received("send a b")
+            self.assertEqual(dialog.interrupted().step, Ask(question))
 
     def test_waiting_interrupted(self) -> None:
         """Ctrl+C while a peer has not accepted the user leaves the user in the menu."""

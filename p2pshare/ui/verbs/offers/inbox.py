@@ -155,7 +155,7 @@ async def _show_result(invocation: Invocation, row: Row) -> None:
     output = invocation.output
     saved = [str(each) for each in row.get("saved") or ()]
     if row["text"] and saved:
-        text = await run_in_thread(invocation.reactor, lambda: _snippet(Path(saved[0])))
+        text = await run_in_thread(invocation.reactor, lambda: read_snippet(Path(saved[0])))
         for line in text.splitlines():
             output.result(line)
         output.remark(f"The text is saved as {_shown(saved[0], invocation.cwd)}.")
@@ -164,7 +164,8 @@ async def _show_result(invocation: Invocation, row: Row) -> None:
     output.line(f"Saved {where}: {wording.amount(row)}.", Fore.GREEN)
 
 
-def _snippet(path: Path) -> str:
+def read_snippet(path: Path) -> str:
+    """Return the text of an offer that was saved, which may contain anything; empty if it is gone."""
     try:
         with path.open("rb") as file:
             return file.read(SNIPPET_MAX).decode("utf-8", "replace")

@@ -167,13 +167,9 @@ class Sending:
         self._row = row = await peer.ask("send", **fields)
         row["left_out"] = row.get("left_out") or checked["left_out"]
         self._output.event("offer", **row)
-        to = ", ".join(each["name"] for each in row["to"])
-        until = wording.until(row["expires"], self._invocation.wall())
         if self._output.is_quiet:
             self._output.result(wording.short(row["id"]))
-        self._output.line(
-            f"Offer {wording.short(row['id'])} to {to}: {wording.what(row)}, until {until}."
-        )
+        self._output.line(wording.made(row, self._invocation.wall()))
 
     async def follow(self, peer: OwnPeer) -> None:
         """Show what becomes of the offer, until it is over or can wait.
@@ -231,7 +227,7 @@ class Sending:
                 self._said[each["name"]] = each["state"]
                 self._say_state(each)
         self._draw()
-        return _is_over(row) or self._can_end()
+        return wording.is_over(row) or self._can_end()
 
     def _say_state(self, person: Row) -> None:
         name, state = person["name"], person["state"]
@@ -361,7 +357,8 @@ async def list_offers(invocation: Invocation, *, with_past: bool = False) -> int
     async with own_peer(invocation, in_contact=False) as peer:
         rows = await peer.listed("offers", "offers")
     rows = sorted(
-        (row for row in rows if with_past or not _is_over(row)), key=lambda row: row["created"]
+        (row for row in rows if with_past or not wording.is_over(row)),
+        key=lambda row: row["created"],
     )
     for row in rows:
         output.event("offer", **row)
@@ -393,10 +390,6 @@ async def cancel(invocation: Invocation, offer_id: str) -> int:
     had = f" {_joined(done)} had it already." if done else ""
     output.line(f"The offer {wording.short(row['id'])} is cancelled.{had}")
     return 0
-
-
-def _is_over(row: Row) -> bool:
-    return all(each["state"] in wording.FINAL for each in row["to"])
 
 
 def _cells(row: Row, person: Row) -> tuple[str, ...]:

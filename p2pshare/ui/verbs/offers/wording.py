@@ -105,6 +105,17 @@ def waiting_for(state: Row) -> str:
     return "has it, no answer yet" if state["state"] == "delivered" else "starts to fetch"
 
 
+def made(row: Row, now: float) -> str:
+    """Return the line about an offer that was just made."""
+    to = ", ".join(each["name"] for each in row["to"])
+    return f"Offer {short(row['id'])} to {to}: {what(row)}, until {until(row['expires'], now)}."
+
+
+def is_over(row: Row) -> bool:
+    """Whether an offer is over for everybody."""
+    return all(each["state"] in FINAL for each in row["to"])
+
+
 def offer_lines(row: Row, now: float) -> Iterator[str]:
     """Return the lines of `send --list` for one offer."""
     until_when = until(row["expires"], now)
