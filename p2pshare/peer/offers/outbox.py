@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
@@ -37,6 +37,7 @@ from p2pshare.core.offers.states import (
 from p2pshare.core.sharer_transfers import Transfer
 from p2pshare.errors import ControlRefused, OfferOver, P2pshareError, Refused, RemoteProtocolError
 from p2pshare.net.clocks import LazyTimer
+from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
 from p2pshare.peer.offers.parts import OfferParts, id_of
@@ -62,6 +63,8 @@ from p2pshare.wire.offers.messages import (
 from p2pshare.wire.offers.receipts import OfferReceipt
 from p2pshare.wire.session_messages import Message
 from p2pshare.wire.strict_json import text
+
+T = TypeVar("T")
 
 KEPT_FOR = 30 * 86400  # seconds that an offer is listed after it is over
 WITHDRAW_FOR = 7 * 86400  # seconds in which people are told that an offer is over
@@ -160,10 +163,15 @@ class Outbox:
         offer = await self._sending.offer_of(wanted, tree)
         if wanted.is_check:
             return {**self._shown(_Row(offer)), "id": ""}
+        await SharedAnswer(Deferred.fromCoroutine(self._keep(offer))).wait()
+        return self._shown(self._rows[offer.id])
+
+    async def _keep(self, offer: OutgoingOffer) -> None:
+        """Keep a new offer, and tell it."""
         try:
             dropped = await self._locked(lambda: self._store.add(offer))
         except BaseException:
-            if wanted.text is not None:
+            if offer.is_text:
                 await self._sending.discard(offer.spool)
             raise
         for each in dropped:
@@ -179,7 +187,6 @@ class Outbox:
         self._apply(offer)
         self._look_at_expiry()
         self._publish(offer.id)
-        return self._shown(self._rows[offer.id])
 
     async def list(self, request: Fields) -> Fields:
         """Perform the action `offers`."""
@@ -264,10 +271,12 @@ class Outbox:
             raise ControlRefused(reason="the peer is starting or ending")
         return tree
 
-    async def _locked(self, work: Callable[[], Any]) -> Any:
+    async def _locked(self, work: Callable[[], T]) -> T:
         """Do work on the ledger in a thread, one piece at a time."""
         await self._lock.acquire()
         try:
+            if self._has_stopped:
+                raise ControlRefused(reason="the peer is ending")
             return await run_in_thread(self._parts.reactor, work)
         finally:
             self._lock.release()
@@ -293,18 +302,28 @@ class Outbox:
     ) -> Recipient | None:
         """Change a recipient, durably, and do what follows from it; return the recipient as it is then.
 
+        The change is made even if the caller is cancelled: memory never lags behind the ledger.
+
         Args:
             offer_id: the offer.
             name: the recipient's.
             changed: returns the recipient after the change.
             root: of all files, for the history of an offer that is done.
         """
+        moving = Deferred.fromCoroutine(self._moved(offer_id, name, changed, root))
+        return await SharedAnswer(moving).wait()
+
+    async def _moved(
+        self, offer_id: str, name: str, changed: Callable[[Recipient], Recipient], root: str
+    ) -> Recipient | None:
         await self._lock.acquire()
         try:
             row = self._rows.get(offer_id)
             if row is None:
                 return None
-            before = next(each for each in row.offer.recipients if each.name == name)
+            if self._has_stopped:
+                raise ControlRefused(reason="the peer is ending")
+            before = _named(row.offer, name)
             after = changed(before)
             if after == before:
                 return after
@@ -454,8 +473,7 @@ class Outbox:
     async def _tell(self, name: str, person: _Person, offer_id: str, state: DeliveryState) -> None:
         """Tell a person about one offer. What comes of it arrives in `state_received`."""
         row = self._rows.get(offer_id)
-        recipient = None if row is None else _named(row.offer, name)
-        if row is None or recipient is None or recipient.state is not state:
+        if row is None or (recipient := _named(row.offer, name)).state is not state:
             person.schedule.told()
             return
         message = self._message(row.offer, state)
@@ -473,8 +491,7 @@ class Outbox:
         person.trouble = ""
         told = answer.message
         assert isinstance(told, OfferState)
-        after = _named(row.offer, name)
-        if after is not None and after.state is state and told.state is InboxState.REFUSED:
+        if _named(row.offer, name).state is state and told.state is InboxState.REFUSED:
             person.trouble = "" if told.why is None else told.why.value
             person.schedule.failed(reactor.seconds(), AGAIN_AFTER)
         else:
@@ -566,5 +583,5 @@ def shown_item(item: OfferItem) -> Fields:
     return {"name": item.name, "kind": kind, "bytes": item.size, "files": item.files}
 
 
-def _named(offer: OutgoingOffer, name: str) -> Recipient | None:
-    return next((each for each in offer.recipients if each.name == name), None)
+def _named(offer: OutgoingOffer, name: str) -> Recipient:
+    return next(each for each in offer.recipients if each.name == name)
