@@ -7,9 +7,9 @@ Theory of operation
 committed, and only then seen by anybody, inside or outside. So a kill at any step leaves an offer in a state from which
 it goes on: `start` reads the ledger, mounts what is open, and tells what is still to be told.
 
-*Two loops.* Telling is driven by this side: each person has a `PersonSchedule` of offers and withdrawals to tell, which
-presence wakes. What becomes of an offer is driven by the other side: `state_received` takes each state, in whatever
-session and order it comes.
+*Two loops.* Telling is driven by this side: each person is told what is to be told, woken by presence (`telling`). What
+becomes of an offer is driven by the other side: `state_received` takes each state, in whatever session and order it
+comes.
 
 *Visibility.* An offer is mounted as long as it is open for anybody. Whether it is for a viewer is asked for each
 request, of the rows as they are then (`OutgoingOffer.is_for`).
@@ -21,12 +21,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from p2pshare.core.offers.outgoing import PersonSchedule
 from p2pshare.core.offers.states import (
     DeliveryState,
     after_inbox_state,
@@ -35,14 +33,14 @@ from p2pshare.core.offers.states import (
     withdrawal_of,
 )
 from p2pshare.core.sharer_transfers import Transfer
-from p2pshare.errors import ControlRefused, OfferOver, P2pshareError, Refused, RemoteProtocolError
-from p2pshare.net.clocks import LazyTimer
+from p2pshare.errors import ControlRefused, OfferOver, RemoteProtocolError, SessionPostponed
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
 from p2pshare.peer.offers.parts import OfferParts, id_of
 from p2pshare.peer.offers.progress import Progress, Throttle
 from p2pshare.peer.offers.sending import Sending, Wanted
+from p2pshare.peer.offers.telling import Telling
 from p2pshare.storage.identity.data_folder import private_folders
 from p2pshare.storage.offers.history import Direction, HistoryEntry
 from p2pshare.storage.offers.outgoing import OutgoingOffer, OutgoingOffers, Recipient
@@ -69,20 +67,7 @@ T = TypeVar("T")
 KEPT_FOR = 30 * 86400  # seconds that an offer is listed after it is over
 WITHDRAW_FOR = 7 * 86400  # seconds in which people are told that an offer is over
 EXPIRY_LOOK = 3600.0  # seconds after which the wall clock is looked at again, since it may be set
-AGAIN_AFTER = 30.0  # seconds until the next try of a person who had no room
-
-
-@dataclass(slots=True)
-class _Person:
-    """Somebody who is to be told something."""
-
-    schedule: PersonSchedule[DeliveryState]
-    timer: LazyTimer
-    unwatch: Callable[[], object] = lambda: None
-    """Ends the watch of the person's presence."""
-    telling: Deferred[None] | None = None
-    trouble: str = ""
-    """Why the last try failed."""
+AGAIN_AFTER = 30  # seconds until the next try of a person who had no room
 
 
 @dataclass(slots=True)
@@ -110,7 +95,7 @@ class Outbox:
         self._spool = Spool(parts.folder)
         self._sending = Sending(parts, self._spool)
         self._rows: dict[str, _Row] = {}
-        self._people: dict[str, _Person] = {}
+        self._telling: Telling[DeliveryState] = Telling(parts, self._tell, self._person_changed)
         self._lock = DeferredLock()  # of changes
         self._expiry: IDelayedCall | None = None
         self._throttle = Throttle(parts.reactor, self._publish)
@@ -151,9 +136,7 @@ class Outbox:
         self._throttle.stop()
         if self._expiry is not None:
             self._expiry.cancel()
-        for person in self._people.values():
-            self._dismiss(person)
-        self._people.clear()
+        self._telling.stop()
         await self._lock.run(lambda: None)
 
     async def send(self, request: Fields) -> Fields:
@@ -410,92 +393,37 @@ class Outbox:
         return is_for
 
     def _apply_to(self, offer: OutgoingOffer, recipient: Recipient) -> None:
-        state, parts = recipient.state, self._parts
+        state = recipient.state
         is_untold = state.is_withdrawn and not recipient.is_told
-        is_untold = is_untold and parts.now() < recipient.updated + WITHDRAW_FOR
+        is_untold = is_untold and self._parts.now() < recipient.updated + WITHDRAW_FOR
         if state is DeliveryState.WAITING or is_untold:
-            person = self._people.get(recipient.name) or self._meet(recipient.name)
-            person.schedule.want(offer.id, state, parts.reactor.seconds())
-            self._go_on(recipient.name)
-        elif (known := self._people.get(recipient.name)) is not None:
-            known.schedule.forget(offer.id)
-            self._go_on(recipient.name)
-
-    def _meet(self, name: str) -> _Person:
-        """Begin to watch a person who is to be told something."""
-        parts = self._parts
-        schedule: PersonSchedule[DeliveryState] = PersonSchedule(parts.rng)
-        person = _Person(schedule, LazyTimer(parts.reactor, lambda: self._go_on(name)))
-        self._people[name] = person
-
-        def changed(is_online: bool) -> None:
-            schedule.presence(is_online, parts.reactor.seconds())
-            self._go_on(name)
-            for row in self._rows.values():
-                if any(
-                    each.name == name and not each.state.is_final for each in row.offer.recipients
-                ):
-                    self._throttle.soon(row.offer.id)
-
-        try:
-            person.unwatch = parts.presence.watch(name, changed)
-        except Refused as error:
-            self._log.warn("presence not watched: peer={peer} why={why}", peer=name, why=error)
-        return person
-
-    def _dismiss(self, person: _Person) -> None:
-        person.timer.cancel()
-        person.unwatch()
-        if person.telling is not None:
-            person.telling.cancel()
-
-    def _go_on(self, name: str) -> None:
-        """Tell a person the next thing, if it is time for that."""
-        person, reactor = self._people.get(name), self._parts.reactor
-        if person is None or self._has_stopped:
-            return
-        if person.schedule.is_idle and person.telling is None:
-            self._dismiss(self._people.pop(name))
-            return
-        if (due := person.schedule.next(reactor.seconds())) is not None:
-            person.telling = Deferred.fromCoroutine(self._tell(name, person, *due))
-            person.telling.addBoth(self._told, name, person)
+            self._telling.want(recipient.name, offer.id, state)
         else:
-            person.timer.set(person.schedule.get_timer())
+            self._telling.forget(recipient.name, offer.id)
 
-    def _told(self, result: object, name: str, person: _Person) -> None:
-        person.telling = None
-        if isinstance(result, Failure) and not result.check(CancelledError):
-            self._log.failure("offer not told: peer={peer}", result, peer=name)
-            person.schedule.failed(self._parts.reactor.seconds())
-        self._go_on(name)
+    def _person_changed(self, name: str) -> None:
+        """Publish what somebody is to be told, since presence or trouble has changed."""
+        for row in self._rows.values():
+            if row.offer.is_open and any(each.name == name for each in row.offer.recipients):
+                self._throttle.soon(row.offer.id)
 
-    async def _tell(self, name: str, person: _Person, offer_id: str, state: DeliveryState) -> None:
-        """Tell a person about one offer. What comes of it arrives in `state_received`."""
+    async def _tell(self, name: str, offer_id: str, state: DeliveryState) -> None:
+        """Tell a person about one offer. What comes of it arrives in `state_received`.
+
+        Raises:
+            SessionPostponed: the person has no room now.
+            P2pshareError: the person was not reached.
+        """
         row = self._rows.get(offer_id)
         if row is None or (recipient := _named(row.offer, name)).state is not state:
-            person.schedule.told()
             return
         message = self._message(row.offer, state)
-        reactor = self._parts.reactor
-        try:
-            answer = await self._parts.correspondence.exchange(name, recipient.key, message)
-        except P2pshareError as error:
-            wait = error.fields.get("retry_after")
-            person.schedule.failed(reactor.seconds(), wait if isinstance(wait, int) else 0.0)
-            if person.trouble != str(error):
-                person.trouble = str(error)
-                self._log.info("offer not told: peer={peer} why={why}", peer=name, why=error)
-                self._publish(offer_id)
-            return
-        person.trouble = ""
+        answer = await self._parts.correspondence.exchange(name, recipient.key, message)
         told = answer.message
         assert isinstance(told, OfferState)
         if _named(row.offer, name).state is state and told.state is InboxState.REFUSED:
-            person.trouble = "" if told.why is None else told.why.value
-            person.schedule.failed(reactor.seconds(), AGAIN_AFTER)
-        else:
-            person.schedule.told()
+            reason = "" if told.why is None else told.why.value
+            raise SessionPostponed(name=name, reason=reason, retry_after=AGAIN_AFTER)
 
     def _message(self, offer: OutgoingOffer, state: DeliveryState) -> Message:
         if state.is_withdrawn:
@@ -555,16 +483,16 @@ class Outbox:
         }
 
     def _shown_recipient(self, row: _Row, recipient: Recipient) -> Fields:
-        progress, person = row.progress.get(recipient.name), self._people.get(recipient.name)
+        progress = row.progress.get(recipient.name)
         done = row.offer.bytes if recipient.state is DeliveryState.DONE else 0
         why = None if recipient.why is None else recipient.why.value
-        if recipient.state is DeliveryState.WAITING and person is not None:
-            why = person.trouble or None
+        if recipient.state is DeliveryState.WAITING:
+            why = self._telling.trouble(recipient.name) or None
         return {
             "name": recipient.name,
             "state": recipient.state.value,
             "why": why,
-            "online": None if person is None else person.schedule.is_online,
+            "online": self._telling.is_online(recipient.name),
             "bytes_done": done if progress is None else progress.bytes_done,
             "rate": 0 if progress is None else progress.rate(self._parts.reactor.seconds()),
             "updated": recipient.updated,
