@@ -23,7 +23,7 @@ truthfully. This table is bounded: the oldest is reported as unconfirmed when it
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from p2pshare.core.outflow import Outflow
 from p2pshare.core.ranges import RangeSet
@@ -51,6 +51,7 @@ from p2pshare.core.wanted_blocks import byte_ranges, named_blocks
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.wire.blocks import BLOCK_SIZE, block_count
 from p2pshare.wire.frames import PIECE_MAX
+from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.session_messages import Credit, Message
 from p2pshare.wire.transfer_messages import (
     Cancel,
@@ -247,6 +248,13 @@ class SharerCore:
         if wanted:
             self._stop(transfer, Outcome.FAILED, why)
             self._answer(Failed(transfer.id, why, transfer.sent))
+
+    def withdraw(self, is_shared: Callable[[RemotePath], bool]) -> None:
+        """Stop all transfers of files that are not shared with the other side any more."""
+        for transfer in list(self._transfers.values()):
+            if not is_shared(transfer.request.path):
+                self._stop(transfer, Outcome.FAILED, Fault.WITHDRAWN)
+                self._answer(Failed(transfer.id, Fault.WITHDRAWN, transfer.sent))
 
     # Messages and pieces
 

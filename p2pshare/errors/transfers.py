@@ -9,6 +9,10 @@ class RemoteNotFound(NotFound):
     """{name!r} shares no {path!r}, or not with you. Run `p2pshare ls {name}` for what it shares with you."""
 
 
+class RemoteWithdrawn(NotFound):
+    """{name!r} no longer shares {path!r}, or not with you. Verified data is kept; ask {name!r} to share it again."""
+
+
 class NothingShared(NotFound):
     """{name!r} answered, but sent no {what}. It may share none, or too many peers are fetching it."""
 

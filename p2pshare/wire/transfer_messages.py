@@ -55,6 +55,8 @@ class Fault(enum.Enum):
     """The opener asked for too much at once."""
     NO_PREVIEW = "no_preview"
     """The file is no picture, or there are no previews of this size."""
+    WITHDRAWN = "withdrawn"
+    """The owner has just ended the share or the offer, or takes it away from the opener."""
 
 
 class Omitted(enum.Enum):

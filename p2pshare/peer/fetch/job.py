@@ -38,7 +38,13 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, TooManyOpenFiles
+from p2pshare.errors import (
+    DestinationGone,
+    DiskFull,
+    P2pshareError,
+    RemoteWithdrawn,
+    TooManyOpenFiles,
+)
 from p2pshare.peer.fetch.disk_work import DiskWork
 from p2pshare.peer.fetch.first_file import FirstFile
 from p2pshare.peer.fetch.job_parts import (
@@ -116,6 +122,7 @@ class FetchJob:
         self._renamed: set[RemotePath] = set()
         self._open_folder = open_folder
         self._title = _title(items)
+        self._tops = {format_path(each.path[:1]) for each in items}
         self._tally = JobTally()
         self._disk = DiskWork(reactor, self._stop)
         self._first = self._first_file(items)
@@ -392,7 +399,9 @@ class FetchJob:
 
     def _stops(self, error: P2pshareError) -> bool:
         """End the job if every other file would fail, too; whether that is so."""
-        is_fatal = isinstance(error, DiskFull | DestinationGone)
+        is_fatal = isinstance(error, DiskFull | DestinationGone) or (
+            isinstance(error, RemoteWithdrawn) and self._tops == {error.fields["path"]}
+        )
         if is_fatal:
             self._stop(error)
         return is_fatal

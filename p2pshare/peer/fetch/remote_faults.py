@@ -21,6 +21,7 @@ from p2pshare.errors import (
     RemoteTooDeep,
     RemoteTooLarge,
     RemoteUnreadable,
+    RemoteWithdrawn,
     SourceChanged,
 )
 from p2pshare.wire.paths import RemotePath, format_path
@@ -53,6 +54,8 @@ def error_of(why: Fault, name: str, path: RemotePath) -> P2pshareError:
     if why is Fault.IS_FILE and not path:
         reason = f"{name!r} says that the list of its shares is a file"
         return RemoteProtocolError(reason=reason, name=name, path="")
+    if why is Fault.WITHDRAWN:  # not this file alone
+        return RemoteWithdrawn(name=name, path=format_path(path[:1]))
     return _ERRORS[why](name=name, path=format_path(path))
 
 

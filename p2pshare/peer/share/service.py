@@ -85,6 +85,7 @@ class SessionSharer:
         """The sessions that are open now, and what is requested over them."""
         self.offer_callers: Callable[[], Collection[str] | None] = lambda: ()
         """Returns the names with whom there may be offers; None for all."""
+        self._serving: set[ServedSession] = set()
         self._cache: BlockCache | None = None
         self._tree: ShareTree | None = None
         self._previews: Previews | None = None
@@ -151,6 +152,11 @@ class SessionSharer:
             self._resolving = Deferred.fromCoroutine(self.admission.resolve(wanted))
             self._resolving.addErrback(self._not_resolved)
         self._begin_survey(self._tree)
+
+    def shares_changed(self) -> None:
+        """Stop the transfers of what is not shared or offered any more, or not with the peer that fetches it."""
+        for each in tuple(self._serving):
+            each.shares_changed()
 
     async def stop(self) -> None:
         """Close all sessions and caches. May be called at any time."""
@@ -241,6 +247,8 @@ class SessionSharer:
             self._listing,
             previews=self._previews,
         )
+        self._serving.add(serving)
+        serving.on_end = lambda: self._serving.discard(serving)
         return self.open_sessions.add(session, serving)
 
     def _open_stores(self) -> tuple[BlockCache, FolderIndex]:

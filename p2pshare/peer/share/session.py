@@ -39,6 +39,7 @@ from p2pshare.storage.shares.outgoing_files import OutgoingFile, WholeOutgoing
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.frames import PIECE_MAX
+from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.session_messages import Message
 from p2pshare.wire.transfer_messages import Cancelled, Fault, FileHeader
 
@@ -86,6 +87,9 @@ class ServedSession:
         self._upload_log = uploads.begin(session.name, session.path)
         self._listing = listing
         self._pace = _Pace(reactor, limit, self._step)
+        self.on_end: Callable[[], object] = lambda: None
+        """Is called when the session has ended."""
+        self._withdrawn: set[str] = set()  # shares and offers whose transfers were stopped
         self._is_stepping = self._has_news = False
         self._large_open = share_of_files(LARGE_OPEN, FILES_PART)
         self._short_since: float | None = None  # when first too many files were open
@@ -100,6 +104,19 @@ class ServedSession:
         """Continue to send."""
         self._step()
 
+    def shares_changed(self) -> None:
+        """Stop the transfers of files that are not shared with the opener any more."""
+        tree, viewer = self._tree, self._viewer
+
+        def is_shared(path: RemotePath) -> bool:
+            is_shared = tree.is_shared(viewer, path)
+            if not is_shared:
+                self._withdrawn.add(path[0])
+            return is_shared
+
+        self._core.withdraw(is_shared)
+        self._step()
+
     def session_ended(self, reason: P2pshareError | None) -> None:
         """Close all files; a file that a thread is reading is closed after that."""
         self._pace.stop()
@@ -111,6 +128,7 @@ class ServedSession:
             self._step()
         finally:
             self._upload_log.over(reason)
+            self.on_end()
 
     def _step(self) -> None:
         """Begin the work that is due, and send what can be sent."""
@@ -271,7 +289,7 @@ class ServedSession:
                 case Unavailable(why=Fault.BUSY) if self._may_wait():
                     is_short = True  # it stays in the batch, which is taken up again
                 case Unavailable():
-                    core.failed(transfer, each.why)
+                    core.failed(transfer, self._why(transfer, each.why))
                     has_failed |= each.why is Fault.BUSY
                 case WholeOutgoing():
                     self._opened_whole(transfer, each)
@@ -289,6 +307,13 @@ class ServedSession:
             if not has_failed:
                 self._short_since = None
             core.batch_done(work)
+
+    def _why(self, transfer: Transfer, why: Fault) -> Fault:
+        """Return the reason for which a file cannot be opened: also that it was shared just now."""
+        path = transfer.request.path
+        if why is not Fault.NOT_FOUND or path[0] not in self._withdrawn:
+            return why
+        return why if self._tree.is_shared(self._viewer, path) else Fault.WITHDRAWN
 
     def _opened_whole(self, transfer: Transfer, file: WholeOutgoing) -> None:
         block = None if file.digest is None else ReadBlock(0, file.data, file.digest)

@@ -179,6 +179,14 @@ class ShareTree:
             folders.close()
         return tuple(found)
 
+    def is_shared(self, viewer: Viewer, path: RemotePath) -> bool:
+        """Whether `viewer` may see the share or the offer that a path lies in; nothing is opened."""
+        try:
+            self._shared(viewer, path)
+        except Unavailable as error:
+            return error.why is Fault.IS_FOLDER
+        return True
+
     def distrust(self, viewer: Viewer, path: RemotePath) -> None:
         """Drop the digests of a file that did not match them at `viewer`, so that it is hashed the next time.
 

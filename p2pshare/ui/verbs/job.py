@@ -12,7 +12,15 @@ from typing import Any, Protocol
 from colorama import Fore
 from twisted.internet.task import LoopingCall
 
-from p2pshare.errors import ChangedHere, KeyChanged, KeyGone, OtherKeyThere, P2pshareError, Refused
+from p2pshare.errors import (
+    ChangedHere,
+    KeyChanged,
+    KeyGone,
+    OtherKeyThere,
+    P2pshareError,
+    Refused,
+    RemoteWithdrawn,
+)
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.fetch.job import FetchJob, JobProgress, SavedFile
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
@@ -112,6 +120,7 @@ class Results:
         self._has_many = False
         self._codes: Counter[tuple[str, int]] = Counter()  # exit codes of errors, by peer
         self._is_hard = False
+        self._is_withdrawn = False
         self._reported: set[int] | None = set() if tries_again else None
         self.files = 0
         """Files that were fetched."""
@@ -130,12 +139,14 @@ class Results:
 
     @property
     def exit_code(self) -> int:
-        """0 without errors; after a hard stop its code; if nothing exists for one reason, the code of that; else 1."""
+        """0 without errors; after a hard stop its code; if nothing exists for one reason, or if the share has ended
+        meanwhile, the code of that; else 1.
+        """
         if not self.failures or self._is_hard:
             return Refused.exit_code if self._is_hard else 0
-        nothing = not self.files and not self.already_there
+        is_whole_reason = self._is_withdrawn or not (self.files or self.already_there)
         codes = {code for _, code in self._codes}
-        return codes.pop() if nothing and len(codes) == 1 else 1
+        return codes.pop() if is_whole_reason and len(codes) == 1 else 1
 
     def saved(self, peer: str, file: SavedFile, total: int | None) -> None:
         """Report a file; `total` is how many files this peer sends, None if that is not known yet.
@@ -179,6 +190,7 @@ class Results:
         self._codes[peer, error.exit_code] += 1
         self.kept += isinstance(error, ChangedHere)
         self._is_hard |= isinstance(error, HARD_STOPS)
+        self._is_withdrawn |= isinstance(error, RemoteWithdrawn)
 
     def summarize(self) -> None:
         """Report the sum; people see it only if there was more than one file."""

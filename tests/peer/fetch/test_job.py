@@ -45,6 +45,7 @@ from p2pshare.errors import (
     RemoteTooLarge,
     RemoteTooMany,
     RemoteUnreadable,
+    RemoteWithdrawn,
     SharerLied,
     SourceChanged,
     TooManyOpenFiles,
@@ -636,7 +637,7 @@ class SmallTests(JobTestCase):
 
     def test_faults(self) -> None:
         """Files that the sharer cannot send fail; changed files, and those of a busy sharer, are requested again."""
-        for fault in Fault:
+        for fault in set(Fault) - {Fault.WITHDRAWN}:
             self.alice.put(f"s/{fault.value}", b"x")
             self.alice.answers["s", fault.value] = lambda session, get: session.say(
                 Failed(get.id, Fault(get.path[-1]))
@@ -649,6 +650,20 @@ class SmallTests(JobTestCase):
         self.error("s/busy", RemoteBusy)
         self.error("s/unreadable", RemoteUnreadable)
         self.nothing_left()
+
+    def test_withdrawn(self) -> None:
+        """A job ends when the only share that it fetches from has ended; otherwise the other shares go on."""
+        self.alice.put("s/fine", b"fine")
+        for path in (self.alice.put("s/gone", b"x"), self.alice.put("t/gone", b"x")):
+            self.alice.answers[path] = lambda session, get: session.say(
+                Failed(get.id, Fault.WITHDRAWN)
+            )
+        self.fetch("s", "t")
+        error = self.error("t/gone", RemoteWithdrawn)
+        self.assertEqual((error.fields["path"], error.exit_code), ("t", 4))
+        _, running = self.begin("s")
+        self.alice.pass_time(3)
+        self.failureResultOf(running, RemoteWithdrawn)
 
     def test_lost(self) -> None:
         """Files that were arriving when the session broke are requested again in the next one."""

@@ -370,6 +370,31 @@ class RoomTests(ServingTestCase):
 
 
 class EndTests(ServingTestCase):
+    def test_withdrawn(self) -> None:
+        """A transfer of a share that ends is stopped with a reason; later requests for it get the same reason."""
+        self.share("big", bytes(9 * BLOCK_SIZE))
+        self.share("more", b"x")
+        get = Get(1, ("stuff", "big"))
+        session, serving = self.serve(RICH, get, session=MemorySession(room=BLOCK_SIZE))
+        sent, other = len(session.data[1]), self.serve(RICH, session=MemorySession("carol"))
+        shares = SharedPath("stuff", self.folder, frozenset(["carol"]))
+        self.tree.replace([shares, SharedPath("other", self.folder)])
+        serving.shares_changed()
+        session.room = 10**12
+        serving.room_again()
+        self.assertEqual(session.said[-1], Failed(1, Fault.WITHDRAWN, sent))
+        self.assertEqual(self.open_files(), 0)
+        for number, name in enumerate(("stuff", "none", "other"), 2):
+            serving.message_received(Get(number, (name, "more")))
+        failed = [each.why for each in session.said if isinstance(each, Failed)]
+        self.assertEqual(failed, [Fault.WITHDRAWN, Fault.WITHDRAWN, Fault.NOT_FOUND])
+        self.assertEqual(session.data[4], b"x")
+        other[1].message_received(Get(1, ("stuff", "more")))
+        self.assertEqual(other[0].data[1], b"x")
+        self.tree.replace([SharedPath("stuff", self.folder)])
+        serving.message_received(Get(5, ("stuff", "more")))
+        self.assertEqual(session.data[5], b"x")
+
     def test_cancelled(self) -> None:
         """A cancelled file is closed, and nothing more of it is sent."""
         self.share("big", bytes(9 * BLOCK_SIZE))
