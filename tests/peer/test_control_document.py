@@ -16,11 +16,10 @@ from tests.peer.registry_case import RegistryTestCase
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
 TO_COME = {
-    *("send", "offers", "cancel", "inbox", "accept_offer", "decline_offer", "history"),
+    *("inbox", "accept_offer", "decline_offer", "history"),
     *("shares", "share_add", "share_remove", "share_allow"),
 }
 """Actions in the document that no peer has yet."""
-OF_OBJECTS = {"elsewhere": {"address", "noticed", "waits"}}
 
 
 def part(title: str) -> str:
@@ -73,12 +72,23 @@ class ControlDocumentTests(RegistryTestCase):
         await self.started("alice")
         client = await self.client()
         version = await client.ask("version")
-        self.assertEqual(set(version["actions"]) | TO_COME, documented_actions())
+        self.assertEqual(sorted([*version["actions"], *TO_COME]), sorted(documented_actions()))
         self.assertEqual(fields(part("### version")), list(version))
         status = await client.ask("status")
         self.assertEqual(sorted(fields(part("### status"))), sorted(status))
         left_out = status["shares"][0]["left_out"]
         self.assertEqual(sorted(fields(part("### What is left out"))), sorted(left_out))
+
+    async def test_offers(self) -> None:
+        """An offer has the fields of the document."""
+        await self.started("alice")
+        client = await self.client()
+        paths = [str(self.shared)]
+        offer = await client.ask("send", paths=paths, to=["bob"], check=True)
+        self.assertEqual(fields(part("### An offer")), list(offer))
+        self.assertEqual(fields(part("### A recipient")), list(offer["to"][0]))
+        self.assertEqual(set(offer["items"][0]), {"name", "kind", "bytes", "files"})
+        self.assertEqual(list(await client.ask("offers")), ["offers", "more"])
 
     async def test_requests(self) -> None:
         """The peer reads each field of a request that the document has: one of a wrong type is an error."""
@@ -87,7 +97,7 @@ class ControlDocumentTests(RegistryTestCase):
         for action in sorted(documented_actions() - TO_COME):
             table = part(f"### {action}")
             for name in fields(table) if "| bound |" in table else ():
-                right = {"name": "bob", "prefix": ""}
+                right = {"name": "bob", "prefix": "", "paths": ["/"], "to": ["bob"]}
                 with self.assertRaises(P2pshareError) as raised:
                     await client.ask(action, **{**right, name: {}})
                 self.assertIn(f"the {name} is", str(raised.exception))

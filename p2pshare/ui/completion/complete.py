@@ -44,6 +44,9 @@ WORDS, PATHS, PART, FILES, FOLDERS = "words", "paths", "part", "files", "folders
 CANDIDATES_MAX = 500
 LOCAL_MAX = 2000  # entries of the current folder that are looked at
 
+SOURCE = ("words", "PATH")
+"""What `send` sends, and to whom: the attribute and the metavar of its words."""
+
 NOTHING: tuple[str, list[str]] = (WORDS, [])
 
 
@@ -80,7 +83,10 @@ def complete(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, lis
         return NOTHING
     expected, may_be_local, values = _expected_at(line.words, line.last)
     lookup = partial(_lookup, values, environ)
-    how, candidates = _candidates(expected, may_be_local, line.last, lookup)
+    if isinstance(expected, Argument) and (expected.dest, expected.metavar) == SOURCE:
+        how, candidates = _sources(line.last, lookup, may_be_name=may_be_local or "text" in values)
+    else:
+        how, candidates = _candidates(expected, may_be_local, line.last, lookup)
     safe = sorted({each for each in candidates if each.startswith(line.last) and _is_safe(each)})
     del safe[CANDIDATES_MAX:]
     if shell != "bash":
@@ -143,10 +149,13 @@ def _candidates(
     if expected.choices is not None:
         return WORDS, expected.choices
     match expected.metavar:
-        case "FILE" | "[NAME=]PATH":
+        case "FILE" | "PATH" | "[NAME=]PATH":
             return FILES, []
-        case "DIR":
+        case "DIR" | "DEST":
             return FOLDERS, []
+        case "ID":
+            is_own = expected.dest == "cancel"
+            return WORDS, lookup().offers("offers" if is_own else "inbox")
         case "CARRIER":
             return WORDS, list(Via)
         case "NAME":
@@ -167,6 +176,19 @@ def _candidates(
     return NOTHING
 
 
+def _sources(
+    last: str, lookup: Callable[[], Lookup], *, may_be_name: bool
+) -> tuple[str, Sequence[str]]:
+    """Return what `send` may have in the place of `last`: a path, or after the first one also names with commas."""
+    if not may_be_name or _is_local_path(last):
+        return FILES, []
+    before, comma, prefix = last.rpartition(",")
+    names = [f"{before}{comma}{name}" for name in _names(lookup(), prefix)]
+    if comma:
+        return WORDS, names
+    return (WORDS, [*names, *_local(last)]) if names else (FILES, [])
+
+
 def _is_local_path(word: str) -> bool:
     """Whether a word can only be a local path: it has a slash before any colon, or begins like one."""
     return word.startswith((".", "~")) or "/" in word.partition(":")[0]
@@ -174,11 +196,16 @@ def _is_local_path(word: str) -> bool:
 
 def _local_folders(prefix: str) -> list[str]:
     """Return the folders in the current one, without hidden ones."""
+    return [each for each in _local(prefix) if each.endswith("/")]
+
+
+def _local(prefix: str) -> list[str]:
+    """Return the entries of the current folder, without hidden ones; folders end with a slash."""
     with suppress(OSError), os.scandir() as entries:
         return [
-            f"{each.name}/"
+            f"{each.name}/" if each.is_dir() else each.name
             for each in islice(entries, LOCAL_MAX)
-            if each.name.startswith(prefix) and not each.name.startswith(".") and each.is_dir()
+            if each.name.startswith(prefix) and not each.name.startswith(".")
         ]
     return []
 

@@ -6,9 +6,10 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.names import is_name
@@ -20,7 +21,8 @@ from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, format_path
 from p2pshare.wire.strict_json import parse_object
 
 ANSWER_TIMEOUT = 0.15  # seconds for connecting and for the answer
-ANSWER_MAX = 256 * 1024  # bytes of an answer
+ANSWER_MAX = 1024 * 1024  # bytes of an answer
+ID_SHOWN = 6  # characters of an ID
 ENTRIES_MAX = 1000  # of an answer
 FOLDERS_MAX = 32  # data folders that are looked at if the user is not known
 
@@ -57,7 +59,7 @@ class Lookup:
 
     def names(self, prefix: str) -> list[str]:
         """Return the names of peers that begin with `prefix`."""
-        live = self._ask({"prefix": prefix})
+        live = self._complete({"prefix": prefix})
         if live is not None:
             return live
         seen = (name for folder in self._folders for name in Seen(folder).names())
@@ -65,7 +67,7 @@ class Lookup:
 
     def entries(self, peer: str, path: RemotePath, prefix: str) -> list[str]:
         """Return the entries of a folder that begin with `prefix`; folders end with a slash."""
-        live = self._ask({"peer": peer, "path": format_path(path), "prefix": prefix})
+        live = self._complete({"peer": peer, "path": format_path(path), "prefix": prefix})
         if live is not None:
             return live
         return [
@@ -75,15 +77,24 @@ class Lookup:
             if name.startswith(prefix)
         ]
 
-    def _ask(self, question: Mapping[str, str]) -> list[str] | None:
+    def offers(self, do: str) -> list[str]:
+        """Return the short IDs of the offers that are not over, as the action `do` of the running peer lists them."""
+        return self._ask({"do": do}, _ids_of) or []
+
+    def _complete(self, question: Mapping[str, str]) -> list[str] | None:
+        return self._ask({"do": "complete", **question}, _entries_of)
+
+    def _ask(
+        self, question: Mapping[str, str], read: Callable[[bytes], list[str] | None]
+    ) -> list[str] | None:
         """Return the answer of the one running peer; None if there is none in time."""
         deadline = time.monotonic() + ANSWER_TIMEOUT
         running = [each for folder in self._folders if (each := _connected(folder)) is not None]
         try:
             if len(running) != 1:
                 return None
-            running[0].sendall(json.dumps({"do": "complete", **question}).encode() + b"\n")
-            return _entries_of(self._reply(running[0], deadline))
+            running[0].sendall(json.dumps(question).encode() + b"\n")
+            return read(self._reply(running[0], deadline))
         except (OSError, RemoteProtocolError):
             return None
         finally:
@@ -122,6 +133,24 @@ def _connected(folder: Path) -> socket.socket | None:
         return None
     connection.settimeout(ANSWER_TIMEOUT)
     return connection
+
+
+def _ids_of(reply: bytes) -> list[str] | None:
+    """Return the short IDs in a list of offers, or of items of an inbox; None if it is an error."""
+    fields = parse_object(reply)
+    rows = fields.get("offers", fields.get("items"))
+    if fields.get("ok") is not True or not isinstance(rows, list):
+        return None
+    open_rows = [each for each in rows if isinstance(each, dict) and _is_open(each)]
+    return [str(each.get("id"))[:ID_SHOWN] for each in open_rows]
+
+
+def _is_open(row: Mapping[str, Any]) -> bool:
+    people = row.get("to")
+    states = (
+        [each.get("state") for each in people] if isinstance(people, list) else [row.get("state")]
+    )
+    return any(each in ("waiting", "delivered", "accepted") for each in states)
 
 
 def _entries_of(reply: bytes) -> list[str] | None:

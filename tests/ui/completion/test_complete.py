@@ -129,6 +129,16 @@ class CompleteTests(CompletingTestCase):
             words = ["zsh", "get", "alice:x", last]
             self.assertEqual(complete(words, self.environ), (how, []), last)
 
+    def test_send(self) -> None:
+        """`send` has files first, then files and names, several of them with commas; a text has names only."""
+        self.assertEqual(complete(["zsh", "send", ""], self.environ), ("files", []))
+        self.assertIn("alice", self.candidates("send", "x", ""))
+        self.assertEqual(self.candidates("send", "x", "bob,al"), ["bob,albert", "bob,alice"])
+        self.assertEqual(complete(["zsh", "send", "x", "./al"], self.environ), ("files", []))
+        self.assertEqual(complete(["zsh", "send", "x", "Z"], self.environ), ("files", []))
+        self.assertEqual(self.candidates("send", "--text", "hi", "al"), ["albert", "alice"])
+        self.assertEqual(self.candidates("inbox", ""), ["accept", "decline"])
+
     def test_known(self) -> None:
         """`peers forget` offers the peers whose keys are known."""
         self.assertEqual(self.candidates("peers", "forget", ""), [])
@@ -259,6 +269,23 @@ class LookupTests(CompletingTestCase):
         )
         for _ in range(5):
             self.assertEqual(self.lookup().names("bo"), ["bob"])
+
+    def test_offers(self) -> None:
+        """The short IDs of offers that are not over are offered: own ones for --cancel, others for the inbox."""
+        people = [{"state": "done"}, {"state": "delivered"}]
+        own = {"offers": [{"id": "a" * 16, "to": people}, {"id": "b" * 16, "to": people[:1]}, 7]}
+        others = {
+            "items": [{"id": "c" * 16, "state": "waiting"}, {"id": "d" * 16, "state": "done"}]
+        }
+        replies = [json.dumps({"ok": True, **each}).encode() + b"\n" for each in (own, others)]
+        peer = self.peer(*replies, replies[1], b'{"ok": false}\n')
+        self.assertEqual(self.candidates("send", "--cancel", ""), ["a" * 6])
+        self.assertEqual(self.candidates("inbox", "accept", ""), ["c" * 6])
+        self.assertEqual(self.candidates("inbox", "decline", "d"), [])
+        self.assertEqual(self.candidates("inbox", "decline", ""), [])
+        self.assertEqual([each["do"] for each in peer.asked], ["offers", *["inbox"] * 3])
+        words = ["zsh", "inbox", "accept", "x", ""]
+        self.assertEqual(complete(words, self.environ), ("folders", []))
 
 
 class ShellTests(CompletingTestCase):

@@ -161,11 +161,12 @@ class Sending:
                 file.discard()
 
     async def _make(self, peer: OwnPeer, fields: Row) -> None:
-        checked = await peer.ask("send", **fields, check=True)
-        self._output.event("checked", **checked)
-        self._say_what_is_left_out(checked)
+        if self._sources.paths:
+            checked = await peer.ask("send", **fields, check=True)
+            self._output.event("checked", **checked)
+            if omitted := wording.left_out(checked):
+                self._output.remark(f"Left out: {omitted}.")
         self._row = row = await peer.ask("send", **fields)
-        row["left_out"] = row.get("left_out") or checked["left_out"]
         self._output.event("offer", **row)
         if self._output.is_quiet:
             self._output.result(wording.short(row["id"]))
@@ -204,16 +205,11 @@ class Sending:
                 "No peer of yours runs now. The offer is kept, and goes out as soon as one runs."
             )
 
-    def _say_what_is_left_out(self, checked: Row) -> None:
-        if omitted := wording.left_out(checked):
-            self._output.remark(f"Left out: {omitted}.")
-
     async def _follow(self, peer: OwnPeer) -> None:
         async with aclosing(peer.follow("offers", "offers", "offer")) as rows:
             async for row in rows:
                 if row["id"] == self._row["id"]:
                     row.pop("event", None)
-                    row["left_out"] = row.get("left_out") or self._row["left_out"]
                     if self._changed(row):
                         return
 
@@ -331,7 +327,8 @@ def _who_is_away(people: Sequence[Row]) -> str:
     parts = [f"{_joined(offline)} {_is(offline)} offline"] if offline else []
     if others:
         parts.append(f"{_joined(others)} cannot be reached")
-    return f"{', and '.join(parts)}."
+    why = next((each["why"] for each in people if each["online"] is not False and each["why"]), "")
+    return f"{', and '.join(parts)}.{f' {why}' if why else ''}"
 
 
 def _joined(names: Sequence[str]) -> str:

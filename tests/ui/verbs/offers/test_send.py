@@ -84,7 +84,7 @@ class SendTests(OfferVerbTestCase):
 
         self.patch(self.peer, "ask", ask)
         sending = self.send({"name": "carol"}, left_out=LEFT_OUT)
-        self.peer.tell(offer({"state": "done"}))
+        self.peer.tell(offer({"state": "done"}, left_out=LEFT_OUT))
         self.assertEqual(self.successResultOf(sending), 1)
 
     def test_offline(self) -> None:
