@@ -188,6 +188,8 @@ class Correspondence:
     async def handle(self, viewer: Viewer, message: Message) -> Message | None:
         """Let a message be handled, and return the answer to it."""
         sender, receiver = self.sender, self.receiver
+        if self._has_stopped:
+            return None
         match message:
             case OfferState() if sender is not None:
                 return await sender.state_received(viewer, message)

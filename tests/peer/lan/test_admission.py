@@ -21,7 +21,7 @@ from p2pshare.peer.lan.admission import (
 )
 from p2pshare.peer.share.admission import NotAdmitted
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.session_messages import Refusal
+from p2pshare.wire.session_messages import Purpose, Refusal
 from tests.peer.find.test_browsing import ThreadClock
 from tests.peer.lan.network import key_of
 
@@ -48,8 +48,10 @@ class AdmissionTests(SynchronousTestCase):
             **bounds,
         )
 
-    def admit(self, key: PublicKey = BOB, said: str = "bob") -> str | Refusal:
-        admitting = Deferred.fromCoroutine(self.admission.admit(key, said))
+    def admit(
+        self, key: PublicKey = BOB, said: str = "bob", purpose: Purpose | None = None
+    ) -> str | Refusal:
+        admitting = Deferred.fromCoroutine(self.admission.admit(key, said, purpose))
         result: list[Any] = []
         admitting.addBoth(result.append)
         if isinstance(result[0], str):
@@ -109,6 +111,27 @@ class AdmissionTests(SynchronousTestCase):
         self.lists.accept("bob", BOB)
         self.assertEqual([self.admit(), self.admit(EVE, "eve")], ["bob", f"eve{ON_NETWORK}"])
         self.assertEqual(self.questions, [])
+
+    def test_offering(self) -> None:
+        """A stranger that offers files is admitted under a mark if the owner takes that; nobody is asked about it."""
+        self.assertIs(self.admit(purpose=Purpose.OFFER), Refusal.STRANGER)
+        self.admission.takes_offers = lambda pinned: True
+        self.assertEqual(self.admit(purpose=Purpose.OFFER), f"bob{ON_NETWORK}")
+        self.admission.takes_offers = lambda pinned: "bob" in pinned
+        self.assertIs(self.admit(purpose=Purpose.OFFER), Refusal.STRANGER)
+        self.lists.pins.pin("bob", BOB, None)
+        self.assertEqual(self.admit(purpose=Purpose.OFFER), f"bob{ON_NETWORK}")
+        self.assertIs(self.admit(EVE, "bob", Purpose.OFFER), Refusal.CHANGED)
+        self.assertEqual(self.questions, [])
+        self.assertIs(self.admit(), Refusal.WAITING)
+
+    def test_offered(self) -> None:
+        """Somebody to whom the owner has offered something may come for it, under a mark; nobody else may."""
+        self.lists.pins.pin("bob", BOB, None)
+        self.admission.has_offered = lambda key: key == BOB
+        self.assertEqual(self.admit(), f"bob{ON_NETWORK}")
+        self.assertIs(self.admit(EVE, "bob"), Refusal.CHANGED)
+        self.assertIs(self.admit(EVE, "carol"), Refusal.WAITING)
 
     def test_which_key(self) -> None:
         """If several keys wait with one name, the owner says which one; a part of a key must be long enough."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2pshare.core.offers.states import after_withdrawal
+from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import (
+    KeyChanged,
     LedgerUnusable,
     NoSuchOffer,
     NoSuchPeer,
@@ -16,6 +18,8 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.peer.offers.correspondence import Correspondence
+from p2pshare.peer.offers.progress import Progress
+from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.offers.messages import (
@@ -27,6 +31,7 @@ from p2pshare.wire.offers.messages import (
     Withdraw,
 )
 from p2pshare.wire.offers.receipts import OfferReceipt
+from p2pshare.wire.transfer_messages import FileHeader, Get
 from tests.peer.offers.world import Person, WorldTestCase
 
 
@@ -340,6 +345,38 @@ class TellingTests(OutboxTestCase):
             self.assertEqual(
                 (entry.offer, entry.outcome, bool(entry.receipt)), (offer_id, "done", is_valid)
             )
+
+    def test_another_key(self) -> None:
+        """Threat 62: a person whose key has changed without a word gets nothing, and sending anew is an error."""
+        self.bob.stop()
+        offer_id = self.send()
+        alice: Any = self.alice.peer
+        known: KnownPeers = alice._offers._parts.known
+        known.pin("bob", SigningKey(b"e" * 32).public, known.key("bob"))  # as if it had been eve's
+        self.bob.start()
+        self.desk.sit_down()
+        self.world.wait(60)
+        self.assertEqual((self.state(offer_id), self.desk.told), ("waiting", 0))
+        self.assertIn("key", self.row(offer_id)["to"][0]["why"])
+        with self.assertRaises(KeyChanged):
+            self.send()
+
+    def test_progress(self) -> None:
+        """Bytes count as they go out, and a file once when it is confirmed."""
+        progress = Progress(10, 0.0)
+        transfer = Transfer(Get(1, ("@x", "a")), FileHeader(1, 6, 0, False, "v"))
+        progress.sent(transfer, 4, 1.0)
+        self.assertEqual((progress.bytes_done, progress.rate(1.5) > 0), (4, True))
+        transfer.outcome = Outcome.CONFIRMED
+        for _ in range(3):
+            progress.ended(transfer)
+        self.assertEqual(progress.bytes_done, 6)
+        other = Transfer(Get(2, ("@x", "b")), FileHeader(2, 6, 0, False, "v"))
+        progress.sent(other, 5, 2.0)
+        self.assertEqual(progress.bytes_done, 10, "never more than there is")
+        other.outcome = Outcome.INTERRUPTED
+        progress.ended(other)
+        self.assertEqual(progress.bytes_done, 6)
 
     def test_events(self) -> None:
         """Followers hear of each new state."""
