@@ -87,10 +87,22 @@ class Outbox:
 
     _log = Logger()
 
-    def __init__(self, parts: OfferParts, tree: Callable[[], ShareTree | None]) -> None:
-        """Use the parts of a peer; `tree` returns what it shares, as soon as that is open."""
+    def __init__(
+        self,
+        parts: OfferParts,
+        tree: Callable[[], ShareTree | None],
+        on_hidden: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Make offers after `start`.
+
+        Args:
+            parts: of the peer.
+            tree: returns what it shares, as soon as that is open.
+            on_hidden: called when somebody may not see an offer any more, to stop what is being fetched of it.
+        """
         self._parts = parts
         self._tree = tree
+        self._on_hidden = on_hidden
         self._store = OutgoingOffers(parts.ledger)
         self._spool = Spool(parts.folder)
         self._sending = Sending(parts, self._spool)
@@ -326,6 +338,8 @@ class Outbox:
             if after.state.is_final:
                 row.progress.pop(name, None)
         self._apply(row.offer)
+        if after.state.is_final:
+            self._on_hidden()
         self._publish(offer_id)
         return after
 

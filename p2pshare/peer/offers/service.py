@@ -103,7 +103,7 @@ class OffersService:
             events,
             place.is_lan,
         )
-        self.outbox = Outbox(self._parts, lambda: sessions.tree)
+        self.outbox = Outbox(self._parts, lambda: sessions.tree, sessions.shares_changed)
         self._policy = OffersPolicy(owner.settings.offers)
         self._allowed = frozenset(owner.settings.accept_from)
         sessions.open_sessions.offers = self._correspondence.attach
