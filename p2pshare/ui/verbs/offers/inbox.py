@@ -11,15 +11,19 @@ from typing import Any
 from colorama import Fore
 from twisted.internet.defer import CancelledError
 
-from p2pshare.errors import OfferFailed, OfferWithdrawn, PeerNotAnswering
+from p2pshare.errors import OfferFailed, OfferWithdrawn, PeerNotAnswering, Unreachable
 from p2pshare.net.threads import run_in_thread
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.terminal.transfer_rows import TransferRow
 from p2pshare.ui.verbs.job import shown_path
 from p2pshare.ui.verbs.offers import wording
+from p2pshare.ui.verbs.offers.watching import until_over
 from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer
 
 PEERS_MAX = 5  # peers of the user that one command uses, one after the other
+STALLED = (
+    60.0  # seconds without a byte after which a command leaves the transfer to the running peer
+)
 SNIPPET_MAX = 64 * 1024  # bytes of a text that is shown
 OPEN = ("waiting", "accepted")
 """The states of items that are not over."""
@@ -70,20 +74,21 @@ async def accept(invocation: Invocation, offer_id: str, folder: str | None) -> i
         P2pshareError: it is over, or nothing can be fetched.
     """
     destination = os.path.abspath(invocation.cwd / os.path.expanduser(folder or ""))
-    row: Row = {}
+    arrival: _Arrival | None = None
     for attempt in range(PEERS_MAX):
         try:
             async with own_peer(invocation) as peer:
-                if not row:
+                if arrival is None:
                     row = await peer.ask("accept_offer", id=offer_id, folder=destination)
-                row = await _arrival(invocation, peer, row)
+                    arrival = _Arrival(invocation, row)
+                await arrival.watch(peer)
             break
         except PeerNotAnswering:
-            if not row or attempt + 1 == PEERS_MAX:
+            if arrival is None or attempt + 1 == PEERS_MAX:
                 raise
             invocation.output.remark("Your peer has ended. This command goes on in its place.")
-    await _show_result(invocation, row)
-    return 0
+    assert arrival is not None, "at least one attempt was made"
+    return await arrival.result()
 
 
 async def decline(invocation: Invocation, offer_id: str) -> int:
@@ -103,51 +108,97 @@ async def decline(invocation: Invocation, offer_id: str) -> int:
     return 0
 
 
-async def _arrival(invocation: Invocation, peer: OwnPeer, accepted: Row) -> Row:
-    """Show the transfer until the offer is over; return its last state.
+class _Arrival:
+    """The transfer of an accepted offer, as the command shows it."""
 
-    Raises:
-        OfferFailed, OfferWithdrawn: it has not arrived.
-        PeerNotAnswering: the peer has ended.
-    """
-    output = invocation.output
-    view, last = output.transfer_rows(), accepted
-    sender = accepted["from"]
-    output.event("inbox", **accepted)
-    output.line(
-        f"Getting {wording.what(accepted)} from {sender}, into {_shown(accepted['folder'], invocation.cwd)}."
-    )
-    try:
+    def __init__(self, invocation: Invocation, row: Row) -> None:
+        self._invocation = invocation
+        self._output = invocation.output
+        self._view = invocation.output.transfer_rows()
+        self._is_here = False
+        self._has_told_wait = False
+        self._moved = invocation.reactor.seconds()
+        self.row = row
+        """The last state."""
+        self._output.event("inbox", **row)
+        where = shown_path(Path(row["folder"]), invocation.cwd)
+        self._output.line(f"Getting {wording.what(row)} from {row['from']}, into {where}.")
+
+    async def watch(self, peer: OwnPeer) -> None:
+        """Return when the offer is over, or nothing arrives for `STALLED` and the running peer goes on alone.
+
+        Raises:
+            PeerNotAnswering: the peer has ended.
+        """
+        self._is_here = peer.is_here
+        try:
+            await until_over(self._invocation.reactor, self._follow(peer), self._can_end)
+        except CancelledError:
+            self._view.finish()
+            self._say_what_is_kept()
+            raise
+        finally:
+            self._view.finish()
+
+    async def _follow(self, peer: OwnPeer) -> None:
         async with aclosing(peer.follow("inbox", "items", "inbox")) as rows:
             async for row in rows:
-                if row["id"] != accepted["id"]:
+                if row["id"] != self.row["id"]:
                     continue
                 row.pop("event", None)
-                if row != last:
-                    output.event("inbox", **row)
-                last = row
+                if row != self.row:
+                    self._output.event("inbox", **row)
+                if row["bytes_done"] != self.row["bytes_done"]:
+                    self._moved, self._has_told_wait = self._invocation.reactor.seconds(), False
+                self.row = row
                 if row["state"] not in OPEN:
-                    break
-                view.update([_live(row)])
-    except CancelledError:
-        view.finish()
-        _say_what_is_kept(invocation, peer, accepted)
-        raise
-    finally:
-        view.finish()
-    match last["state"]:
-        case "done":
-            return last
-        case "failed" | "refused":
-            raise OfferFailed(name=sender, reason=wording.reason(last["why"]))
-        case _:
-            raise OfferWithdrawn(name=sender)
+                    return
+                self._view.update([self._live()])
 
+    def _live(self) -> TransferRow:
+        row = self.row
+        if row.get("trouble"):
+            return TransferRow(row["from"], "not reached, trying again")
+        if row["bytes_done"] or row["rate"]:
+            return TransferRow(row["from"], "", row["bytes_done"], row["bytes"], row["rate"])
+        return TransferRow(row["from"], "connecting")
 
-def _live(row: Row) -> TransferRow:
-    if row["bytes_done"] or row["rate"]:
-        return TransferRow(row["from"], "", row["bytes_done"], row["bytes"], row["rate"])
-    return TransferRow(row["from"], "connecting")
+    def _can_end(self) -> bool:
+        """Whether nothing arrives and the peer goes on; one inside the command stays, since it would end with it."""
+        if self._invocation.reactor.seconds() - self._moved < STALLED:
+            return False
+        if self._is_here and not self._has_told_wait:
+            self._has_told_wait = True
+            self._output.remark(f"{self._why()} This command waits. Ctrl+C ends it.")
+        return not self._is_here
+
+    def _why(self) -> str:
+        return str(self.row.get("trouble") or f"Nothing arrives from {self.row['from']}.")
+
+    def _say_what_is_kept(self) -> None:
+        goes_on = "It goes on when your peer runs" if self._is_here else "Your peer goes on with it"
+        stop = f"p2pshare inbox decline {wording.short(self.row['id'])}"
+        self._output.remark(f"{goes_on}. To stop it: {stop}")
+
+    async def result(self) -> int:
+        """Show what has arrived; return the exit code.
+
+        Raises:
+            OfferFailed, OfferWithdrawn: the offer is over, and has not arrived.
+        """
+        row = self.row
+        match row["state"]:
+            case "done":
+                await _show_result(self._invocation, row)
+                return 0
+            case "accepted" | "waiting":
+                self._output.remark(self._why())
+                self._say_what_is_kept()
+                return Unreachable.exit_code
+            case "failed" | "refused":
+                raise OfferFailed(name=row["from"], reason=wording.reason(row["why"]))
+            case _:
+                raise OfferWithdrawn(name=row["from"])
 
 
 async def _show_result(invocation: Invocation, row: Row) -> None:
@@ -171,13 +222,6 @@ def read_snippet(path: Path) -> str:
             return file.read(SNIPPET_MAX).decode("utf-8", "replace")
     except OSError:  # removed already
         return ""
-
-
-def _say_what_is_kept(invocation: Invocation, peer: OwnPeer, row: Row) -> None:
-    goes_on = "It goes on when your peer runs" if peer.is_here else "Your peer goes on with it"
-    invocation.output.remark(
-        f"{goes_on}. To stop it: p2pshare inbox decline {wording.short(row['id'])}"
-    )
 
 
 def _shown(path: str, cwd: Path) -> str:

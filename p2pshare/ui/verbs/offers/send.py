@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from colorama import Fore
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
+from twisted.internet.defer import CancelledError
 
 from p2pshare.errors import (
     OfferDeclined,
@@ -29,9 +27,9 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.key import name_of
 from p2pshare.ui.verbs.offers import wording
 from p2pshare.ui.verbs.offers.sources import Sources, check_note, read_sources
+from p2pshare.ui.verbs.offers.watching import until_over
 from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer
 
-LOOK_EVERY = 1.0  # seconds between two checks whether to go on waiting
 GONE_AFTER = 10.0  # seconds for which somebody who has the offer may be offline
 SILENT_AFTER = 30.0  # seconds after which somebody whom the peer cannot tell counts as offline
 PEERS_MAX = 5  # peers of the user that one command uses, one after the other
@@ -115,7 +113,6 @@ class Sending:
         self._said: dict[str, str] = {}  # the state of each person that was told to the user
         self._away_since: dict[str, float] = {}
         self._codes: set[int] = set()
-        self._over: Deferred[None] = Deferred()
         self._is_here = False
         self._has_told_wait = False
         self._view = invocation.output.transfer_rows()
@@ -178,22 +175,13 @@ class Sending:
         Raises:
             P2pshareError: the peer has ended.
         """
-        self._over = Deferred()
-        following = Deferred.fromCoroutine(self._follow(peer))
-        following.addCallbacks(lambda _: self._end(), self._failed)
-        looking = LoopingCall(self._look)
-        looking.clock = self._invocation.reactor
-        looking.start(LOOK_EVERY, now=False).addErrback(self._failed)
         try:
-            await self._over
+            await until_over(self._invocation.reactor, self._follow(peer), self._can_end)
         except CancelledError:
             self._view.finish()
             self._say_what_is_kept()
             raise
         finally:
-            following.cancel()
-            if looking.running:
-                looking.stop()
             self._view.finish()
             self._output.end_failures()
         self._sum_up()
@@ -254,10 +242,6 @@ class Sending:
         ]
         self._view.update(rows)
 
-    def _look(self) -> None:
-        if self._can_end():
-            self._end()
-
     def _can_end(self) -> bool:
         """Whether nothing more can happen soon; with a peer inside the command, never while somebody is missing."""
         now = self._invocation.reactor.seconds()
@@ -310,14 +294,6 @@ class Sending:
         self._output.remark(
             f"The offer is kept, {kept}. To withdraw it: p2pshare send --cancel {offer_id}"
         )
-
-    def _end(self) -> None:
-        if not self._over.called:
-            self._over.callback(None)
-
-    def _failed(self, failure: Failure) -> None:
-        if not failure.check(CancelledError) and not self._over.called:
-            self._over.errback(failure)
 
 
 def _who_is_away(people: Sequence[Row]) -> str:

@@ -122,7 +122,11 @@ def _absolute(word: str, cwd: Path, people: str) -> str:
     path = os.path.abspath(cwd / os.path.expanduser(word))
     if not os.path.exists(path):
         dangling = " It is a link that leads nowhere." if os.path.lexists(path) else ""
-        hint = f" Names are joined by commas: {word},{people}." if is_name(word) else ""
+        hint = (
+            f" If it is a person, join the names by a comma: {word},{people}."
+            if is_name(word)
+            else ""
+        )
         raise WrongUsage(reason=f"There is no file or folder {word!r} here.{dangling or hint}")
     try:
         path.encode()

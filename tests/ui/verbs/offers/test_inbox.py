@@ -96,6 +96,22 @@ class InboxTests(OfferVerbTestCase):
         self.failureResultOf(accepting, CancelledError)
         self.assertIn("Your peer goes on with it.", self.stderr.getvalue())
 
+    def test_stalled(self) -> None:
+        """If nothing arrives, the command ends with 5 and the running peer goes on; a peer inside stays."""
+        for is_here in (False, True):
+            self.begin()
+            self.peer.is_here = is_here
+            accepting = self.accept()
+            self.tell(trouble="alice is offline.", bytes_done=1)
+            self.clock.pump([1.0] * int(inbox.STALLED - 1))
+            self.assertNoResult(accepting)
+            self.clock.pump([1.0] * 9)
+            self.assertEqual(self.stderr.getvalue().count("alice is offline."), 1)
+            if not is_here:
+                self.assertEqual(self.successResultOf(accepting), 5)
+        self.tell(state="done")
+        self.assertEqual(self.successResultOf(accepting), 0)
+
     def test_peer_ends(self) -> None:
         """If the running peer ends, the command runs one itself, which goes on."""
         second = ScriptedPeer()

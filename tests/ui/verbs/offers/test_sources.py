@@ -45,7 +45,7 @@ class SourcesTests(SynchronousTestCase):
         for words, part in (
             ((), "NAME is missing"),
             (("carol",), "PATH is missing"),
-            (("dave", "carol"), "joined by commas: dave,carol"),
+            (("dave", "carol"), "by a comma: dave,carol"),
             (("no/file", "carol"), "There is no file or folder 'no/file' here."),
             (("lost", "carol"), "leads nowhere"),
             (("a.txt", "My Cat.jpg"), "is a name, but 'My Cat.jpg' is a file"),
