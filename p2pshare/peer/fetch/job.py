@@ -123,7 +123,8 @@ class FetchJob:
         self._open_folder = open_folder
         self._title = _title(items)
         self._tops = {format_path(each.path[:1]) for each in items}
-        self._tally = JobTally()
+        self._budgets = [each.budget for each in items if each.budget is not None]
+        self._tally = JobTally(on_grown=self._grown)
         self._disk = DiskWork(reactor, self._stop)
         self._first = self._first_file(items)
         self._plan = JobPlan(
@@ -218,7 +219,7 @@ class FetchJob:
 
     def _first_file(self, items: Sequence[JobItem]) -> FirstFile | None:
         """Return the request for the first item, if the next session may begin with it."""
-        if not items or not items[0].path or items[0].is_glob:
+        if not items or not items[0].path or items[0].is_glob or items[0].contents:
             return None
         item = items[0]
 
@@ -396,6 +397,14 @@ class FetchJob:
         if not self._stops(error):
             self._tally.failed(size)
             self._on_failed(path, error)
+
+    def _grown(self, size: int) -> None:
+        """Count bytes that were not listed against the budget of the job's only item, and end the job beyond it."""
+        for budget in self._budgets:
+            try:
+                budget.grow(size)
+            except P2pshareError as error:
+                self._stop(error)
 
     def _stops(self, error: P2pshareError) -> bool:
         """End the job if every other file would fail, too; whether that is so."""

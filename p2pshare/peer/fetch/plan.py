@@ -17,6 +17,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from p2pshare.errors import (
     P2pshareError,
@@ -50,6 +51,18 @@ _GLOB = re.compile(r"[*?[]")
 _LAST = "\U0010ffff"  # sorts after every other character
 
 
+class Budget(Protocol):
+    """What may be listed of an item, and fetched."""
+
+    def add(self, path: RemotePath, kind: EntryKind, size: int) -> None:
+        """Count an entry, by its path in the item; raises an error that ends the job if it is too much."""
+        ...
+
+    def grow(self, size: int) -> None:
+        """Count `size` more bytes of a file that was listed, likewise."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class JobItem:
     """What a user asked for: a file, a folder with everything in it, or a glob of either."""
@@ -64,11 +77,15 @@ class JobItem:
     """Replace a local file of that name instead of numbering the new one."""
     update: bool = False
     """Replace what was fetched before and is unchanged here, and number nothing."""
+    contents: bool = False
+    """Fetch what is in a folder, not the folder itself. The path is that of the folder, whatever its characters."""
+    budget: Budget | None = None
+    """Bounds what `contents` may have."""
 
     @property
     def is_glob(self) -> bool:
         """Whether the path has a character of a glob."""
-        return any(map(_GLOB.search, self.path))
+        return not self.contents and any(map(_GLOB.search, self.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +312,10 @@ class JobPlan:
         return entries
 
     async def _item(self, item: JobItem) -> AsyncIterator[PlannedPage]:
+        if item.contents:
+            async for page in self._folder(item, item.path, None):
+                yield page
+            return
         try:
             async for page in self._named(item, item.path, item.name):
                 yield page
@@ -339,11 +360,14 @@ class JobPlan:
         Raises:
             RemoteIsFile: it is a file.
         """
-        own = path[-1:]
+        own = () if item.contents else path[-1:]
         local = _local_names((), own) if name is None else (name, *own)
         empty = _EmptyFolders()
         async for listing in self._listings(path, recursive=True):
             entries = self._checked(path, listing)
+            if item.budget is not None:
+                for each in entries:
+                    item.budget.add(each.path, each.kind, each.size)
             empty.take(entries)
             files = [each for each in entries if each.kind is EntryKind.FILE]
             if files:

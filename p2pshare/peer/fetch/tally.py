@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,8 @@ class JobTally:
     """Bytes of files that are under their names."""
     bytes_fetched: int = 0
     all_listed: bool = False
+    on_grown: Callable[[int], object] = lambda _: None
+    """Called with the bytes by which a file differs from what was listed."""
 
     def listed(self, files: int, size: int) -> None:
         """Count more files of `size` bytes together; fewer if negative."""
@@ -82,6 +85,7 @@ class JobTally:
     def known_better(self, listed: int | None, size: int) -> None:
         """Correct the listed size of a file to the announced one."""
         self.bytes_listed += size - (listed or 0)
+        self.on_grown(size - (listed or 0))
 
     def saved(self, size: int) -> None:
         """Count a fetched file."""

@@ -1,0 +1,484 @@
+"""The inbox: keeps the offers of others, and lets the user decide about them.
+
+Theory of operation
+===================
+
+*Durable first.* `_rows` is what the ledger has. Each change goes through `_change`: one at a time, it is committed,
+and only then told to the sender, shown to the user, or acted on. So a kill at any step leaves an offer in a state from
+which it goes on: `start` reads the ledger, fetches what was accepted, and tells the states that their senders have not
+noted.
+
+*Who decides.* A new offer is refused or kept by the owner's policy and bounds (`core.offers.incoming`). It waits,
+unless its sender is one whose offers the user accepts without asking (`--accept-from`), and the inbox folder has room
+for it (`--inbox-quota`). An offer that waits for room is looked at again when something has ended, and each `LOOK`
+seconds.
+
+*Once only.* An offer is known by the sender's key and ID, or by the sender's proven name and ID after a change of the
+key. If it comes again, the answer is its state. What it says then is ignored: the user decided by what it said first.
+
+*Nothing happens to what arrives.* Files are saved, never opened and never run. The default folder is shared by nobody
+(`storage.identity.data_folder`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from p2pshare.core.offers.incoming import IncomingGate, Kept, OffersPolicy, Sender
+from p2pshare.core.offers.states import expect_move, next_inbox
+from p2pshare.errors import P2pshareError, WrongUsage
+from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
+from p2pshare.peer.offers.downloads import Arrived, Downloads
+from p2pshare.peer.offers.parts import OfferParts, id_of
+from p2pshare.peer.offers.telling import Telling
+from p2pshare.storage.offers.history import Direction, HistoryEntry
+from p2pshare.storage.offers.inbox_folder import folder_size
+from p2pshare.storage.offers.incoming import IncomingOffer, IncomingOffers
+from p2pshare.storage.offers.outgoing import OutgoingOffers
+from p2pshare.storage.settings import default_inbox_folder
+from p2pshare.storage.shares.arguments import Viewer
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.offers.messages import (
+    InboxState,
+    Offer,
+    OfferFault,
+    OfferNoted,
+    OfferState,
+    Withdraw,
+)
+from p2pshare.wire.offers.receipts import OfferReceipt
+from p2pshare.wire.paths import PATH_MAX
+from p2pshare.wire.strict_json import text
+
+KEPT_FOR = 30 * 86400  # seconds that an offer is listed after it is over
+TELL_FOR = 7 * 86400  # seconds after its expiry in which the sender is told what became of an offer
+LOOK = 60.0  # seconds until expiry and room are looked at again
+
+
+class Inbox:
+    """The offers to this peer; a `Receiving` for its correspondence."""
+
+    _log = Logger()
+
+    def __init__(self, parts: OfferParts) -> None:
+        """Use the parts of a peer, after `start`."""
+        settings = parts.settings
+        self._parts = parts
+        self._store = IncomingOffers(parts.ledger)
+        self._policy = OffersPolicy(settings.offers)
+        self._accepted_names = frozenset(settings.accept_from)
+        allowed = (each.rpartition("=")[2].split(",") for each in settings.allow)
+        self._allowed_names = self._accepted_names.union(*allowed)
+        self.folder = (settings.inbox_folder or default_inbox_folder()).absolute()
+        """Where accepted offers are saved, each in a folder with the name of its sender."""
+        self._gate = IncomingGate(parts.reactor.seconds())
+        self._rows: dict[str, IncomingOffer] = {}
+        self._met: frozenset[PublicKey] = frozenset()  # keys that were pinned at the start
+        self._lock = DeferredLock()  # of changes
+        self._unasked = DeferredLock()  # of decisions about room, each of which counts what the one before took
+        self._telling: Telling[InboxState] = Telling(parts, self._tell)
+        self._downloads = Downloads(parts, self._arrived, self._failed, self._publish)
+        self._looking: IDelayedCall | None = None
+        self._has_stopped = False
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        """What verbs may ask for."""
+        return {"inbox": self.list, "accept_offer": self.accept, "decline_offer": self.decline}
+
+    async def start(self) -> None:
+        """Read the ledger, go on fetching what was accepted, and tell what senders do not know."""
+        parts = self._parts
+        self._met = frozenset((await run_in_thread(parts.reactor, parts.known.all)).values())
+        kept = await run_in_thread(parts.reactor, self._read, parts.now())
+        self._rows = {each.id: each for each in kept}
+        for row in kept:
+            self._apply(row)
+        self._look()
+
+    async def stop(self) -> None:
+        """Fetch and tell nothing more. What is being committed is committed."""
+        self._has_stopped = True
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        self._telling.stop()
+        await self._downloads.stop()
+        await self._lock.run(lambda: None)
+
+    async def offer_received(self, viewer: Viewer, offer: Offer) -> OfferState:
+        """Keep an offer, or refuse it; see `Receiving` in `correspondence`."""
+        if (known := self._row_of(viewer, offer.id)) is not None:
+            return _state_of(known)
+        sender = await self._sender(viewer)
+        kept = [each for each in self._rows.values() if not each.state.is_final]
+        counts = Kept(len(kept), sum(each.key == viewer.key for each in kept))
+        now = self._parts.reactor.seconds()
+        fault = self._gate.fault(self._policy, sender, offer, counts, now)
+        if fault is not None:
+            self._log.info(
+                "offer refused: peer={peer} why={why}", peer=viewer.name, why=fault.value
+            )
+            return OfferState(offer.id, InboxState.REFUSED, fault)
+        row = self._new_row(viewer, offer)
+        if not viewer.is_proven or viewer.name not in self._accepted_names:
+            return _state_of(await self._add(viewer, row))
+        await self._unasked.acquire()
+        try:
+            return _state_of(await self._add(viewer, await self._accepted_unasked(row)))
+        finally:
+            self._unasked.release()
+
+    async def withdrawn(self, viewer: Viewer, withdraw: Withdraw) -> OfferState:
+        """Drop an offer that its sender has withdrawn; see `Receiving`."""
+        row = self._row_of(viewer, withdraw.id)
+        if row is None:
+            return OfferState(withdraw.id, InboxState.WITHDRAWN)
+        after = await self._move(row.id, InboxState.WITHDRAWN)
+        return OfferState(withdraw.id, InboxState.WITHDRAWN) if after is None else _state_of(after)
+
+    async def noted(self, viewer: Viewer, noted: OfferNoted) -> None:
+        """Note that the sender knows a state; see `Receiving`."""
+        row = self._row_of(viewer, noted.id)
+        if row is not None and row.state is noted.state and not row.is_told:
+            await self._change(row.id, lambda now: replace(now, told=noted.state))
+
+    async def list(self, request: Fields) -> Fields:
+        """Perform the action `inbox`."""
+        return page(request, "items", self._rows.items(), self._shown)
+
+    async def accept(self, request: Fields) -> Fields:
+        """Perform the action `accept_offer`: fetch an offer. One that is being fetched may get another folder."""
+        row = self._wanted_row(request)
+        chosen = request.get("folder")
+        folder = self._folder_of(row)
+        if chosen is not None:
+            folder = Path(text({**request}, "folder", PATH_MAX))
+            if not folder.is_absolute() or "\0" in str(folder):
+                raise WrongUsage(reason="The folder for an offer has to be an absolute path.")
+        elif row.folder is not None:
+            folder = row.folder
+        expect_move(row.id, row.state, InboxState.ACCEPTED)
+        await self._move(row.id, InboxState.ACCEPTED, folder=folder, why=None)
+        return self._shown(self._rows[row.id])
+
+    async def decline(self, request: Fields) -> Fields:
+        """Perform the action `decline_offer`: end an offer, also one that is being fetched."""
+        row = self._wanted_row(request)
+        expect_move(row.id, row.state, InboxState.DECLINED)
+        await self._move(row.id, InboxState.DECLINED, why=None)
+        return self._shown(self._rows[row.id])
+
+    def _wanted_row(self, request: Fields) -> IncomingOffer:
+        return self._rows[id_of(text({**request}, "id", ID_TEXT_MAX), self._rows)]
+
+    def _row_of(self, viewer: Viewer, offer_id: str) -> IncomingOffer | None:
+        """Return the offer of a sender, who may have another key by now."""
+        for row in self._rows.values():
+            if row.offer_id == offer_id:
+                is_same_name = viewer.is_proven and viewer.name == row.sender
+                if row.key == viewer.key or is_same_name:
+                    return row
+        return None
+
+    async def _sender(self, viewer: Viewer) -> Sender:
+        """Return what is known of a sender."""
+        is_named = viewer.is_proven and viewer.name in self._allowed_names
+        is_known = viewer.key in self._met or (self._parts.is_lan and viewer.is_proven)
+        if self._policy is OffersPolicy.KNOWN and not (is_known or is_named):
+            is_known = await run_in_thread(self._parts.reactor, self._has_dealt_with, viewer)
+        return Sender(viewer.name, viewer.key, is_known, is_named)
+
+    def _has_dealt_with(self, viewer: Viewer) -> bool:
+        """Whether the user has offered something to a viewer; blocks."""
+        offers = OutgoingOffers(self._parts.ledger).all()
+        return any(offer.recipient(viewer) is not None for offer in offers)
+
+    def _new_row(self, viewer: Viewer, offer: Offer) -> IncomingOffer:
+        now = self._parts.now()
+        return IncomingOffer(
+            self._parts.draw_id(),
+            viewer.name,
+            viewer.key,
+            offer.id,
+            now,
+            now + offer.expires_in,
+            offer.note,
+            offer.is_text,
+            offer.items,
+            offer.more_items,
+            offer.files,
+            offer.folders,
+            offer.bytes,
+            updated=now,
+        )
+
+    async def _add(self, viewer: Viewer, row: IncomingOffer) -> IncomingOffer:
+        """Keep a new offer durably, unless it has come over another session meanwhile."""
+        await self._lock.acquire()
+        try:
+            if (known := self._row_of(viewer, row.offer_id)) is not None:
+                return known
+            for local_id in await run_in_thread(self._parts.reactor, self._store.add, row):
+                self._drop(local_id)
+            self._rows[row.id] = row
+        finally:
+            self._lock.release()
+        self._log.info(
+            "offer {state}: id={id} peer={peer} files={files} bytes={bytes}",
+            state=row.state.value,
+            id=row.id,
+            peer=row.sender,
+            files=row.files,
+            bytes=row.bytes,
+        )
+        self._apply(row)
+        self._publish(row.id)
+        return row
+
+    def _drop(self, local_id: str) -> None:
+        row = self._rows.pop(local_id, None)
+        if row is not None:
+            self._telling.forget(row.sender, local_id)
+
+    def _folder_of(self, row: IncomingOffer) -> Path:
+        """Return where an offer is saved unless the user says otherwise. Names of senders are names of folders."""
+        return self.folder / row.sender
+
+    async def _accepted_unasked(self, row: IncomingOffer) -> IncomingOffer:
+        """Return an offer that is accepted without asking, or that waits for room."""
+        quota = self._parts.settings.inbox_quota
+        if quota is not None:
+            used = await run_in_thread(self._parts.reactor, folder_size, self.folder)
+            coming = sum(
+                max(0, each.bytes - self._downloads.progress(each.id)[0])
+                for each in self._rows.values()
+                if each.state is InboxState.ACCEPTED and each.id != row.id
+            )
+            if used is None or used + coming + row.bytes > quota:
+                return replace(row, why=OfferFault.FULL)
+        folder, state = self._folder_of(row), InboxState.ACCEPTED
+        return replace(row, state=state, folder=folder, is_auto=True, why=None)
+
+    async def _move(self, local_id: str, wanted: InboxState, **others: Any) -> IncomingOffer | None:
+        """Bring an offer into a state, if that may follow its present one; return what it is then."""
+
+        def changed(now: IncomingOffer) -> IncomingOffer:
+            if now.state is not wanted and next_inbox(now.state, wanted) is not wanted:
+                return now
+            updated = now.updated if now.state is wanted else self._parts.now()
+            return replace(now, state=wanted, updated=updated, **others)
+
+        return await self._change(local_id, changed)
+
+    async def _change(
+        self, local_id: str, changed: Callable[[IncomingOffer], IncomingOffer]
+    ) -> IncomingOffer | None:
+        """Change an offer, durably, and do what follows from it."""
+        await self._lock.acquire()
+        try:
+            before = self._rows.get(local_id)
+            if before is None:
+                return None
+            after = changed(before)
+            if after == before:
+                return after
+            is_over = after.state.is_final and not before.state.is_final
+            is_history = (
+                is_over and before.folder is not None
+            ) or after.state is InboxState.DECLINED
+            entry = self._entry(after) if is_over and is_history else None
+            await run_in_thread(self._parts.reactor, self._write, after, entry)
+            self._rows[local_id] = after
+        finally:
+            self._lock.release()
+        if after.state is not before.state:
+            self._log.info(
+                "offer {state}: id={id} peer={peer}",
+                state=after.state.value,
+                id=local_id,
+                peer=after.sender,
+            )
+        self._apply(after)
+        self._publish(local_id)
+        if is_over:
+            self._look_soon()
+        return after
+
+    def _write(self, offer: IncomingOffer, entry: HistoryEntry | None) -> None:
+        """Write a change and its line in the history; blocks."""
+        with self._parts.ledger.changing():
+            self._store.update(offer)
+            if entry is not None:
+                self._parts.history.add(entry)
+
+    def _entry(self, offer: IncomingOffer) -> HistoryEntry:
+        return HistoryEntry(
+            self._parts.now(),
+            Direction.RECEIVED,
+            offer.sender,
+            offer.key,
+            offer.items[0].name,
+            offer.files,
+            offer.bytes,
+            offer.state.value,
+            offer.root,
+            offer.receipt,
+            offer.id,
+        )
+
+    def _read(self, now: int) -> tuple[IncomingOffer, ...]:
+        """Read all offers, and remove what is not needed any more; blocks."""
+        kept = []
+        for offer in self._store.all():
+            if offer.state.is_final and offer.updated < now - KEPT_FOR:
+                self._store.remove(offer.id)
+            else:
+                kept.append(offer)
+        return tuple(kept)
+
+    def _apply(self, row: IncomingOffer) -> None:
+        """Fetch an offer or not, and tell its sender or not, as its state wants it."""
+        if self._has_stopped:
+            return
+        if row.state is InboxState.ACCEPTED:
+            self._downloads.start(row)
+        else:
+            self._downloads.cancel(row.id)
+        is_wanted = self._parts.now() < row.expires + TELL_FOR
+        # That an offer waits is the answer to it; if that is lost, the offer comes again.
+        if row.is_told or row.state is InboxState.WAITING or not is_wanted:
+            self._telling.forget(row.sender, row.id)
+        else:
+            self._telling.want(row.sender, row.id, row.state)
+
+    async def _tell(self, local_id: str, state: InboxState) -> None:
+        """Tell a sender a state. The answer arrives in `noted` or `withdrawn`."""
+        row = self._rows.get(local_id)
+        if row is not None and row.state is state and not row.is_told:
+            await self._parts.correspondence.exchange(row.sender, row.key, _state_of(row))
+
+    def _arrived(self, local_id: str, arrived: Arrived) -> None:
+        """Sign a receipt for an offer that is complete."""
+        row, parts = self._rows[local_id], self._parts
+        key = parts.key()
+        receipt = OfferReceipt(
+            row.offer_id, row.key, key.public, row.files, row.bytes, arrived.root, parts.now()
+        )
+        self._in_background(
+            self._move(
+                local_id,
+                InboxState.DONE,
+                why=None,
+                saved=arrived.saved,
+                root=arrived.root.hex(),
+                receipt=receipt.sign(key),
+            ),
+            lambda: self._downloads.start(row),
+        )
+
+    def _failed(self, local_id: str, fault: OfferFault) -> None:
+        self._in_background(
+            self._move(local_id, InboxState.FAILED, why=fault),
+            lambda: self._downloads.start(self._rows[local_id]),
+        )
+
+    def _in_background(self, work: Any, again: Callable[[], object] = lambda: None) -> None:
+        """Do something that nobody waits for; if the ledger cannot be written, do `again` later."""
+
+        def failed(failure: Any) -> None:
+            if not failure.check(P2pshareError):
+                self._log.failure("inbox not changed", failure)
+                return
+            self._log.error("inbox not changed: {why}", why=failure.value)
+            if not self._has_stopped:
+                self._parts.reactor.callLater(LOOK, lambda: self._has_stopped or again())
+
+        Deferred.fromCoroutine(work).addErrback(failed)
+
+    def _look_soon(self) -> None:
+        """Look at what waits for room, now that something has ended."""
+        if self._looking is not None and self._looking.active():
+            self._looking.reset(0)
+
+    def _look(self) -> None:
+        """Let offers expire, and accept those for which there is room by now."""
+        self._looking = None
+        if self._has_stopped:
+            return
+        self._in_background(self._look_at_all())
+        self._looking = self._parts.reactor.callLater(LOOK, self._look)
+
+    async def _look_at_all(self) -> None:
+        now = self._parts.wall()
+        for row in list(self._rows.values()):
+            if row.state.is_final:
+                continue
+            if row.expires <= now and not self._downloads.is_running(row.id):
+                await self._move(row.id, InboxState.FAILED, why=OfferFault.EXPIRED)
+            elif row.state is InboxState.WAITING and row.why is OfferFault.FULL:
+                await self._accept_if_room(row)
+
+    async def _accept_if_room(self, row: IncomingOffer) -> None:
+        await self._unasked.acquire()
+        try:
+            accepted = await self._accepted_unasked(row)
+            if accepted.state is InboxState.ACCEPTED:
+                others = {"folder": accepted.folder, "is_auto": True, "why": None}
+                await self._move(row.id, InboxState.ACCEPTED, **others)
+        finally:
+            self._unasked.release()
+
+    def _publish(self, local_id: str) -> None:
+        row = self._rows.get(local_id)
+        if row is not None and not self._has_stopped:
+            self._parts.events.publish("inbox", **self._shown(row))
+
+    def _shown(self, row: IncomingOffer) -> Fields:
+        """Return an offer as verbs see it."""
+        done, rate = self._downloads.progress(row.id)
+        trouble = self._downloads.trouble(row.id)
+        return {
+            "id": row.id,
+            "from": row.sender,
+            "key": str(row.key),
+            "received": row.received,
+            "expires": row.expires,
+            "note": row.note,
+            "text": row.is_text,
+            "items": [
+                {
+                    "name": each.name,
+                    "kind": each.kind.value,
+                    "bytes": each.size,
+                    "files": each.files,
+                }
+                for each in row.items
+            ],
+            "more_items": row.more_items,
+            "files": row.files,
+            "folders": row.folders,
+            "bytes": row.bytes,
+            "state": row.state.value,
+            "why": None if row.why is None else row.why.value,
+            "trouble": None if trouble is None else str(trouble),
+            "folder": None if row.folder is None else str(row.folder),
+            "auto": row.is_auto,
+            "bytes_done": row.bytes if row.state is InboxState.DONE else done,
+            "rate": rate,
+            "saved": list(row.saved),
+        }
+
+
+def _state_of(row: IncomingOffer) -> OfferState:
+    """Return the message that tells the state of an offer. That it waits for room is nobody else's business."""
+    why = row.why if row.state is InboxState.FAILED else None
+    return OfferState(row.offer_id, row.state, why, row.receipt)
