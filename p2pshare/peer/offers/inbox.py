@@ -360,7 +360,7 @@ class Inbox:
         else:
             self._telling.want(row.sender, row.id, row.state)
 
-    async def _tell(self, local_id: str, state: InboxState) -> None:
+    async def _tell(self, _name: str, local_id: str, state: InboxState) -> None:
         """Tell a sender a state. The answer arrives in `noted` or `withdrawn`."""
         row = self._rows.get(local_id)
         if row is not None and row.state is state and not row.is_told:

@@ -18,6 +18,7 @@ from p2pshare.peer.find.presence import PresenceWatch
 from p2pshare.peer.find.target import Target
 from p2pshare.peer.lan.admission import LanAdmission
 from p2pshare.peer.offers.correspondence import Correspondence
+from p2pshare.peer.offers.inbox import Inbox
 from p2pshare.peer.offers.outbox import Outbox
 from p2pshare.peer.offers.parts import OfferParts
 from p2pshare.peer.reach.dialler import Dialler
@@ -104,6 +105,7 @@ class OffersService:
             place.is_lan,
         )
         self.outbox = Outbox(self._parts, lambda: sessions.tree, sessions.shares_changed)
+        self.inbox = Inbox(self._parts)
         self._policy = OffersPolicy(owner.settings.offers)
         self._allowed = frozenset(owner.settings.accept_from)
         sessions.open_sessions.offers = self._correspondence.attach
@@ -113,7 +115,7 @@ class OffersService:
     @property
     def actions(self) -> Mapping[str, Action]:
         """What verbs may ask for."""
-        return {**self.outbox.actions}
+        return {**self.outbox.actions, **self.inbox.actions}
 
     def welcome(self, admission: LanAdmission) -> None:
         """Let people in where there is no registry: those who offer, as the owner wants it, and those who fetch."""
@@ -127,13 +129,15 @@ class OffersService:
             LedgerUnusable: it cannot be used.
         """
         await run_in_thread(self._reactor, self._ledger.open)
-        self._correspondence.sender = self.outbox
+        self._correspondence.sender, self._correspondence.receiver = self.outbox, self.inbox
+        await self.inbox.start()
         await self.outbox.start()
 
     async def stop(self) -> None:
         """Stop, and close the ledger. May be called at any time."""
         await self._correspondence.stop()
         await self.outbox.stop()
+        await self.inbox.stop()
         self._presence.stop()
         await run_in_thread(self._reactor, self._ledger.close)
 

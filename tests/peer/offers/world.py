@@ -185,6 +185,7 @@ class Person:
         self._host = Host(self.world, self.ip)
         registry = URL if self.world.lan is None else LAN
         own: dict[str, Any] = {"registry": registry, "address": (self.ip,), "via": Via.TCP}
+        own["inbox_folder"] = self.inbox
         chosen = Settings(name=self.name, data=self.data, **(own | self._settings))
         self.peer = PeerService(
             cast("Any", self._host),

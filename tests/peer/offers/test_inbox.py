@@ -1,0 +1,426 @@
+"""What a peer receives: deciding, fetching, quota, expiry, restarts, and senders that break their word."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from p2pshare.errors import LedgerUnusable, NoSuchOffer, OfferOver, WrongUsage
+from p2pshare.peer.offers import downloads
+from p2pshare.storage.offers.incoming import IncomingOffers
+from p2pshare.wire.blocks import digest_of, root_of
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.offers.receipts import OfferReceipt, offer_root
+from tests.peer.offers.world import Person, WorldTestCase
+
+DAY = 86400
+
+
+class InboxTestCase(WorldTestCase):
+    """Alice sends to bob."""
+
+    def begin(self, **settings: Any) -> None:
+        """Start both; the settings are bob's."""
+        self.alice = self.world.person("alice")
+        self.bob = self.world.person("bob", **settings)
+        self.alice.start()
+        self.bob.start()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.events: list[dict[str, Any]] = []
+
+    def send(self, *paths: Path, **fields: Any) -> str:
+        """Let alice send files, by default one cat, and return the ID of her offer."""
+        named = [str(each) for each in paths or (self.alice.write("cat.jpg", b"meow"),)]
+        request = {"paths": named, **fields} if "text" not in fields else fields
+        return str(self.alice.ask("send", **{"to": ["bob"], **request})["id"])
+
+    def items(self) -> list[dict[str, Any]]:
+        """Return bob's inbox, without letting time pass."""
+        peer: Any = self.bob.peer
+        if peer is None or getattr(peer, "_offers", None) is None:
+            return []
+        inbox = peer._offers.inbox
+        return [inbox._shown(each) for each in inbox._rows.values()]
+
+    def item(self) -> dict[str, Any]:
+        (found,) = self.items()
+        return found
+
+    def until(self, state: str, within: float = 120.0) -> dict[str, Any]:
+        """Wait until the only item has a state."""
+        self.world.until(lambda: [each["state"] for each in self.items()] == [state], within)
+        return self.item()
+
+    def state_of(self, offer_id: str) -> str:
+        """Return what alice knows of an offer of hers at bob, without letting time pass."""
+        peer: Any = self.alice.peer
+        (recipient,) = peer._offers.outbox._rows[offer_id].offer.recipients
+        return str(recipient.state.value)
+
+    def to(self, person: Person | None = None) -> dict[str, Any]:
+        """Return what alice knows of her only offer at bob."""
+        (offer,) = (self.alice if person is None else person).ask("offers")["offers"]
+        (found,) = offer["to"]
+        return dict(found)
+
+    def until_told(self, state: str, within: float = 120.0) -> None:
+        """Wait until alice knows a state."""
+        peer: Any = self.alice.peer
+
+        def is_told() -> bool:
+            rows = peer._offers.outbox._rows.values()
+            return {each.state.value for row in rows for each in row.offer.recipients} == {state}
+
+        self.world.until(is_told, within)
+
+
+class DecisionTests(InboxTestCase):
+    def test_accept(self) -> None:
+        """An offer waits, is accepted, fetched into the sender's folder, and its receipt proves that."""
+        self.begin()
+        self.alice.write("pictures/2024/dog.jpg", b"wow")
+        (self.alice.files / "pictures/empty").mkdir()
+        offer_id = self.send(
+            self.alice.write("cat.jpg", b"meow"), self.alice.files / "pictures", note="see\n"
+        )
+        item = self.until("waiting")
+        shown = item["from"], item["note"], item["files"], item["folders"], item["bytes"]
+        self.assertEqual(shown, ("alice", "see\n", 2, 3, 7))
+        self.assertEqual((item["folder"], item["auto"], item["saved"]), (None, False, []))
+        self.until_told("delivered")
+        self.assertEqual(self.bob.received(), {})
+        accepted = self.bob.ask("accept_offer", id=item["id"][:6])
+        self.assertEqual(accepted["state"], "accepted")
+        item = self.until("done")
+        got = {"cat.jpg": b"meow", "pictures/2024/dog.jpg": b"wow"}
+        self.assertEqual(self.bob.received("alice"), got)
+        self.assertTrue((self.bob.inbox / "alice/pictures/empty").is_dir())
+        tops = [str(self.bob.inbox / "alice" / name) for name in ("cat.jpg", "pictures")]
+        self.assertEqual((sorted(item["saved"]), item["bytes_done"]), (tops, 7))
+        self.until_told("done")
+        receipt = OfferReceipt.read(self.to()["receipt"])
+        self.assertEqual((receipt.offer, receipt.files, receipt.bytes), (offer_id, 2, 7))
+        self.assertEqual(receipt.sender, PublicKey.parse(item["key"]))
+        self.assertEqual(receipt.root.hex(), self.row().root)
+        self.world.wait(10)
+        self.assertTrue(self.row().is_told)
+        ledger: Any = self.bob.peer
+        (entry,) = ledger._offers._parts.history.page(9)
+        self.assertEqual(
+            (entry.title, entry.outcome, entry.root), ("cat.jpg", "done", self.row().root)
+        )
+
+    def row(self) -> Any:
+        peer: Any = self.bob.peer
+        (row,) = peer._offers.inbox._rows.values()
+        return row
+
+    def test_folder(self) -> None:
+        """The user may choose a folder, which is made."""
+        self.begin()
+        self.send()
+        item = self.until("waiting")
+        for folder in ("relative", "/\0"):
+            with self.assertRaises(WrongUsage):
+                self.bob.ask("accept_offer", id=item["id"], folder=folder)
+        chosen = self.bob.home / "a/b"
+        self.bob.ask("accept_offer", id=item["id"], folder=str(chosen))
+        self.until("done")
+        self.assertEqual((chosen / "cat.jpg").read_bytes(), b"meow")
+
+    def test_decline(self) -> None:
+        """A declined offer is over for both, and cannot be accepted any more."""
+        self.begin()
+        self.send()
+        item = self.until("waiting")
+        for _ in range(2):
+            self.bob.ask("decline_offer", id=item["id"])
+        self.until_told("declined")
+        with self.assertRaises(OfferOver):
+            self.bob.ask("accept_offer", id=item["id"])
+        self.assertEqual(self.bob.received(), {})
+        with self.assertRaises(NoSuchOffer):
+            self.bob.ask("decline_offer", id="zzzz")
+
+    def test_withdrawn(self) -> None:
+        """An offer that its sender cancels is gone; one that is done stays done."""
+        self.begin()
+        offer_id = self.send()
+        self.until("waiting")
+        self.alice.ask("cancel", id=offer_id)
+        item = self.until("withdrawn")
+        with self.assertRaises(OfferOver):
+            self.bob.ask("accept_offer", id=item["id"])
+
+    def test_text(self) -> None:
+        """A text arrives as a file, and is marked as a text."""
+        self.begin(accept_from=("alice",))
+        self.send(text="hello")
+        item = self.until("done")
+        self.assertTrue(item["text"])
+        (path,) = item["saved"]
+        self.assertEqual(Path(path).read_bytes(), b"hello")
+
+    def test_events(self) -> None:
+        """Each change of state is an event with the whole item."""
+        self.begin(accept_from=("alice",))
+        peer: Any = self.bob.peer
+        seen: list[str] = []
+        peer.events.subscribe(
+            lambda kind, fields: seen.append(fields["state"]) if kind == "inbox" else None
+        )
+        self.send()
+        self.until("done")
+        self.world.wait(5)
+        self.assertEqual(list(dict.fromkeys(seen)), ["accepted", "done"])
+        json.dumps(self.bob.ask("inbox"))
+
+
+class PolicyTests(InboxTestCase):
+    def test_policy(self) -> None:
+        """Threat 80: offers are taken only from those from whom the user takes them."""
+        self.begin()
+        for kept, (policy, names, state) in enumerate(
+            (
+                ("nobody", ("alice",), "refused"),
+                ("allowed", (), "refused"),
+                ("allowed", ("alice",), "done"),
+                ("known", (), "delivered"),  # she was met before, and is pinned
+            )
+        ):
+            self.bob.stop()
+            self.bob.start(offers=policy, accept_from=names)
+            offer_id = self.send()
+            self.world.until(lambda sent=offer_id, is_now=state: self.state_of(sent) == is_now)
+            self.assertEqual(len(self.items()), max(0, kept - 1))
+
+    def test_strangers(self) -> None:
+        """Threat 80: a key that was first met by its own coming is not known, until the user has sent it something."""
+        self.begin(offers="known")
+        self.send()
+        self.until_told("refused")
+        self.bob.ask("send", paths=[str(self.bob.write("b", b"b"))], to=["alice"])
+        offer_id = self.send()
+        self.world.until(lambda: self.state_of(offer_id) == "delivered")
+
+    def test_accept_from(self) -> None:
+        """What a named person sends is taken without asking, and what others send is not."""
+        self.begin(accept_from=("alice",))
+        (carol,) = self.world.start("carol")
+        carol.ask("send", paths=[str(carol.write("c", b"c"))], to=["bob"])
+        self.send()
+        self.world.until(lambda: len(self.items()) == 2)
+        self.world.until(lambda: "done" in [each["state"] for each in self.items()])
+        states = {each["from"]: (each["state"], each["auto"]) for each in self.items()}
+        self.assertEqual(states, {"alice": ("done", True), "carol": ("waiting", False)})
+        self.assertEqual(self.bob.received(), {"alice/cat.jpg": b"meow"})
+
+    def test_quota(self) -> None:
+        """Threat 80: what is taken without asking has a bound; an offer beyond it waits, says why, and is taken when
+        there is room.
+        """
+        self.begin(accept_from=("alice",), inbox_quota=100_000)
+        self.bob.inbox.joinpath("old").write_bytes(bytes(80_000))
+        self.send(self.alice.write("big", bytes(50_000)))
+        item = self.until("waiting")
+        self.assertEqual((item["why"], item["auto"]), ("full", False))
+        self.until_told("delivered")
+        self.bob.inbox.joinpath("old").unlink()
+        item = self.until("done")
+        self.assertEqual((item["why"], item["auto"]), (None, True))
+
+    def test_quota_by_hand(self) -> None:
+        """The user may accept an offer beyond the quota."""
+        self.begin(accept_from=("alice",), inbox_quota=1)
+        self.send()
+        self.bob.ask("accept_offer", id=self.until("waiting")["id"])
+        self.until("done")
+
+    def test_senders_are_kept_apart(self) -> None:
+        """Two people who send a folder of the same name do not mix."""
+        self.begin(accept_from=("alice", "carol"))
+        (carol,) = self.world.start("carol")
+        carol.ask("send", paths=[str(carol.write("x/c", b"c").parent)], to=["bob"])
+        self.send(self.alice.write("x/a", b"a").parent)
+        self.world.until(lambda: [each["state"] for each in self.items()] == ["done"] * 2)
+        self.assertEqual(self.bob.received(), {"alice/x/a": b"a", "carol/x/c": b"c"})
+
+    def test_expired(self) -> None:
+        """An offer that nobody decides about ends."""
+        self.begin()
+        self.send(expires_s=100)
+        self.until("waiting")
+        item = self.until("failed", 400)
+        self.assertEqual(item["why"], "expired")
+
+
+class TroubleTests(InboxTestCase):
+    def test_offline(self) -> None:
+        """What was accepted is fetched when the sender comes back, without asking again."""
+        self.begin()
+        self.send()
+        item = self.until("waiting")
+        self.alice.crash()
+        self.bob.ask("accept_offer", id=item["id"])
+        self.world.wait(200)
+        item = self.item()
+        self.assertEqual(item["state"], "accepted")
+        self.assertIsNotNone(item["trouble"])
+        self.alice.start()
+        self.until("done")
+        self.until_told("done")
+
+    def test_restart(self) -> None:
+        """A receiver that restarts goes on with what was accepted, and tells what it has not told."""
+        self.begin()
+        self.send(self.alice.write("large", os.urandom(3 * 2**20)))
+        item = self.until("waiting")
+        self.alice.cut()
+        self.bob.ask("accept_offer", id=item["id"])
+        self.bob.crash()
+        self.alice.mend()
+        self.bob.start()
+        self.until("done")
+        self.until_told("done")
+
+    def test_killed_while_fetching(self) -> None:
+        """A receiver that is killed at any step of the download has every file once in the end."""
+        self.begin(accept_from=("alice",))
+        large = os.urandom(2 * 2**20 + 5)
+        for round_number in range(8):
+            path = self.alice.write(f"{round_number}/large", large)
+            self.send(path, self.alice.write(f"{round_number}/small", b"s"))
+            self.bob.crash_at(self.bob.steps + 40 + 37 * round_number)
+            self.world.until(lambda: self.bob.peer is None or self.all_done(), 400)
+            if self.bob.peer is not None:
+                self.bob.crash()
+            self.bob.start()
+            self.world.until(self.all_done, 1000)
+        found = self.bob.received("alice")
+        self.world.wait(5)
+        named = {name: data for name, data in found.items() if not name.startswith(".")}
+        self.assertEqual(
+            named, {"large": large, "small": b"s"}
+        )  # the same content is not saved twice
+
+    def all_done(self) -> bool:
+        states = {each["state"] for each in self.items()}
+        return states == {"done"}
+
+    def test_changed(self) -> None:
+        """Threat 81: an offer that has more or other files after it was accepted is given up."""
+        self.begin()
+        for change in (
+            lambda: self.alice.write("0/b", b"b"),
+            lambda: self.alice.write("1/a", b"aa" * 600_000),
+            lambda: self.alice.files.joinpath("2/d").mkdir(),
+            lambda: self.alice.write("3", b"a longer one"),
+        ):
+            number = len(self.items())
+            path = self.alice.write("3" if number == 3 else f"{number}/a", b"a")
+            offer_id = self.send(path if number == 3 else path.parent)
+            self.world.until(lambda count=number: len(self.items()) == count + 1)
+            change()
+            self.bob.ask("accept_offer", id=self.items()[-1]["id"])
+            self.world.until(lambda sent=offer_id: self.state_of(sent) == "failed")
+            self.assertEqual(self.items()[-1]["why"], "changed")
+        self.assertNotIn("3", self.bob.received("alice"))
+
+    def test_gone(self) -> None:
+        """An offer whose files are not there any more fails after some tries."""
+        self.begin()
+        path = self.alice.write("x/a", b"a")
+        self.alice.write("x/b", b"b")
+        self.send(path.parent)
+        item = self.until("waiting")
+        path.unlink()
+        self.bob.ask("accept_offer", id=item["id"])
+        item = self.until("failed")
+        self.assertEqual(item["why"], "changed")
+        self.assertEqual(self.bob.received("alice"), {"x/b": b"b"})
+
+    def test_no_folder(self) -> None:
+        """A folder that cannot be written keeps the offer accepted, says why, and another folder repairs it."""
+        self.begin()
+        self.send()
+        item = self.until("waiting")
+        blocked = self.bob.home / "blocked"
+        blocked.write_bytes(b"")
+        self.bob.ask("accept_offer", id=item["id"], folder=str(blocked))
+        self.world.wait(60)
+        item = self.item()
+        self.assertEqual(item["state"], "accepted")
+        self.assertIn("blocked", item["trouble"])
+        self.bob.ask("accept_offer", id=item["id"], folder=str(self.bob.home / "free"))
+        self.until("done")
+
+    def test_decline_while_fetching(self) -> None:
+        """An offer that is being fetched can be declined."""
+        self.begin(limit=1e6)
+        self.send(self.alice.write("large", os.urandom(8 * 2**20)))
+        item = self.until("waiting")
+        self.bob.ask("accept_offer", id=item["id"])
+        self.world.until(lambda: self.item()["bytes_done"] > 0)
+        self.bob.ask("decline_offer", id=item["id"])
+        self.until_told("declined")
+        self.world.wait(30)
+        self.assertNotIn("large", self.bob.received("alice"))
+
+    def test_ledger_cannot_be_written(self) -> None:
+        """An offer that cannot be kept is not answered, and comes again; nothing is told before it is kept."""
+        self.begin()
+        genuine = IncomingOffers.add
+
+        def fail(*_: object) -> None:
+            raise LedgerUnusable(path="x", reason="the disk is full")
+
+        with patch.object(IncomingOffers, "add", fail):
+            self.send()
+            self.world.wait(30)
+            self.assertEqual(self.items(), [])
+        self.assertIs(IncomingOffers.add, genuine)
+        self.until("waiting", 900)
+
+    def test_done_cannot_be_written(self) -> None:
+        """If the end cannot be kept, it is found again later, and nothing is fetched twice."""
+        self.begin()
+        self.send()
+        item = self.until("waiting")
+        self.bob.ask("accept_offer", id=item["id"])
+        genuine, failures = IncomingOffers.update, [0]
+
+        def fail(store: Any, offer: Any) -> None:
+            if offer.receipt and failures[0] < 2:
+                failures[0] += 1
+                raise LedgerUnusable(path="x", reason="the disk is full")
+            genuine(store, offer)
+
+        with patch.object(IncomingOffers, "update", fail):
+            self.until("done", 400)
+        self.assertEqual(failures, [2])
+        self.assertEqual(self.bob.received("alice"), {"cat.jpg": b"meow"})
+
+    def test_slots(self) -> None:
+        """Only some offers are fetched at once; the others follow."""
+        self.begin(accept_from=("alice",))
+        for number in range(downloads.RUNNING_MAX + 3):
+            self.send(self.alice.write(f"f{number}", bytes([number])))
+        self.world.until(self.all_done, 300)
+        self.assertEqual(len(self.bob.received("alice")), downloads.RUNNING_MAX + 3)
+
+
+class RootTests(InboxTestCase):
+    def test_root(self) -> None:
+        """The root in the receipt is that of the files' content and paths."""
+        self.begin(accept_from=("alice",))
+        self.send()
+        self.until("done")
+        self.until_told("done")
+        receipt = OfferReceipt.read(self.to()["receipt"])
+        expected = offer_root([(("cat.jpg",), 4, root_of(4, (digest_of(b"meow"),)))])
+        self.assertEqual(receipt.root, expected)
