@@ -349,6 +349,8 @@ class PeerService(Service):
         try:
             if self._control is not None:
                 await self._control.stop()
+            if self._offers is not None:  # before the sessions that its messages go over
+                await self._offers.stop()
             parts = (
                 self._mapping,
                 self._sessions,

@@ -53,6 +53,7 @@ from p2pshare.wire.offers.messages import (
     OfferNoted,
     OfferState,
     Withdraw,
+    Withdrawal,
 )
 from p2pshare.wire.offers.receipts import OfferReceipt
 from p2pshare.wire.paths import PATH_MAX
@@ -83,7 +84,9 @@ class Inbox:
         self._rows: dict[str, IncomingOffer] = {}
         self._met: frozenset[PublicKey] = frozenset()  # keys that were pinned at the start
         self._lock = DeferredLock()  # of changes
-        self._unasked = DeferredLock()  # of decisions about room, each of which counts what the one before took
+        self._unasked = (
+            DeferredLock()
+        )  # of decisions about room, each of which counts what the one before took
         self._telling: Telling[InboxState] = Telling(parts, self._tell)
         self._downloads = Downloads(parts, self._arrived, self._failed, self._publish)
         self._looking: IDelayedCall | None = None
@@ -142,7 +145,8 @@ class Inbox:
         row = self._row_of(viewer, withdraw.id)
         if row is None:
             return OfferState(withdraw.id, InboxState.WITHDRAWN)
-        after = await self._move(row.id, InboxState.WITHDRAWN)
+        why = OfferFault.EXPIRED if withdraw.why is Withdrawal.EXPIRED else None
+        after = await self._move(row.id, InboxState.WITHDRAWN, why=why)
         return OfferState(withdraw.id, InboxState.WITHDRAWN) if after is None else _state_of(after)
 
     async def noted(self, viewer: Viewer, noted: OfferNoted) -> None:

@@ -62,6 +62,10 @@ class InboxTestCase(WorldTestCase):
         (recipient,) = peer._offers.outbox._rows[offer_id].offer.recipients
         return str(recipient.state.value)
 
+    def until_sent(self, offer_id: str, state: str) -> None:
+        """Wait until alice knows a state of one of her offers."""
+        self.world.until(lambda: self.state_of(offer_id) == state)
+
     def to(self, person: Person | None = None) -> dict[str, Any]:
         """Return what alice knows of her only offer at bob."""
         (offer,) = (self.alice if person is None else person).ask("offers")["offers"]
@@ -183,7 +187,7 @@ class DecisionTests(InboxTestCase):
 
 class PolicyTests(InboxTestCase):
     def test_policy(self) -> None:
-        """Threat 80: offers are taken only from those from whom the user takes them."""
+        """Threat 75: offers are taken only from those from whom the user takes them."""
         self.begin()
         for kept, (policy, names, state) in enumerate(
             (
@@ -196,17 +200,17 @@ class PolicyTests(InboxTestCase):
             self.bob.stop()
             self.bob.start(offers=policy, accept_from=names)
             offer_id = self.send()
-            self.world.until(lambda sent=offer_id, is_now=state: self.state_of(sent) == is_now)
+            self.until_sent(offer_id, state)
             self.assertEqual(len(self.items()), max(0, kept - 1))
 
     def test_strangers(self) -> None:
-        """Threat 80: a key that was first met by its own coming is not known, until the user has sent it something."""
+        """Threat 75: a key that was first met by its own coming is not known, until the user has sent it something."""
         self.begin(offers="known")
         self.send()
         self.until_told("refused")
         self.bob.ask("send", paths=[str(self.bob.write("b", b"b"))], to=["alice"])
         offer_id = self.send()
-        self.world.until(lambda: self.state_of(offer_id) == "delivered")
+        self.until_sent(offer_id, "delivered")
 
     def test_accept_from(self) -> None:
         """What a named person sends is taken without asking, and what others send is not."""
@@ -221,7 +225,7 @@ class PolicyTests(InboxTestCase):
         self.assertEqual(self.bob.received(), {"alice/cat.jpg": b"meow"})
 
     def test_quota(self) -> None:
-        """Threat 80: what is taken without asking has a bound; an offer beyond it waits, says why, and is taken when
+        """Threat 75: what is taken without asking has a bound; an offer beyond it waits, says why, and is taken when
         there is room.
         """
         self.begin(accept_from=("alice",), inbox_quota=100_000)
@@ -251,12 +255,16 @@ class PolicyTests(InboxTestCase):
         self.assertEqual(self.bob.received(), {"alice/x/a": b"a", "carol/x/c": b"c"})
 
     def test_expired(self) -> None:
-        """An offer that nobody decides about ends."""
+        """An offer that nobody decides about ends, whether its sender can say so or not."""
         self.begin()
         self.send(expires_s=100)
         self.until("waiting")
-        item = self.until("failed", 400)
-        self.assertEqual(item["why"], "expired")
+        self.assertEqual(self.until("withdrawn", 400)["why"], "expired")
+        self.send(expires_s=100)
+        self.world.until(lambda: len(self.items()) == 2)
+        self.alice.crash()
+        self.world.until(lambda: self.items()[-1]["state"] == "failed", 400)
+        self.assertEqual(self.items()[-1]["why"], "expired")
 
 
 class TroubleTests(InboxTestCase):
@@ -313,7 +321,7 @@ class TroubleTests(InboxTestCase):
         return states == {"done"}
 
     def test_changed(self) -> None:
-        """Threat 81: an offer that has more or other files after it was accepted is given up."""
+        """Threat 83: an offer that has more or other files after it was accepted is given up."""
         self.begin()
         for change in (
             lambda: self.alice.write("0/b", b"b"),
@@ -324,10 +332,10 @@ class TroubleTests(InboxTestCase):
             number = len(self.items())
             path = self.alice.write("3" if number == 3 else f"{number}/a", b"a")
             offer_id = self.send(path if number == 3 else path.parent)
-            self.world.until(lambda count=number: len(self.items()) == count + 1)
+            self.until_sent(offer_id, "delivered")
             change()
             self.bob.ask("accept_offer", id=self.items()[-1]["id"])
-            self.world.until(lambda sent=offer_id: self.state_of(sent) == "failed")
+            self.until_sent(offer_id, "failed")
             self.assertEqual(self.items()[-1]["why"], "changed")
         self.assertNotIn("3", self.bob.received("alice"))
 
