@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP4ServerEndpoint,
@@ -28,7 +29,7 @@ from twisted.internet.interfaces import (
     IReactorUDP,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import DatagramProtocol, ServerFactory
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, ServerFactory
 
 from p2pshare.errors import PortUnusable
 from p2pshare.storage.os_errors import plain_reason
@@ -125,6 +126,13 @@ def client_endpoint(
     """Return an endpoint that connects to an address within `timeout` seconds."""
     kind = TCP6ClientEndpoint if address.is_ipv6 else TCP4ClientEndpoint
     return kind(reactor, address.ip, address.port, timeout)
+
+
+def connect_to(endpoint: IStreamClientEndpoint, protocol: Protocol) -> Deferred[Any]:
+    """Connect a protocol, as `connectProtocol` does, which logs each connection."""
+    factory = Factory.forProtocol(lambda: protocol)
+    factory.noisy = False
+    return cast("Deferred[Any]", endpoint.connect(factory))
 
 
 def tcp_socket(transport: Any) -> socket.socket | None:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
-from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import (
     IAddress,
@@ -45,7 +44,7 @@ from zope.interface import implementer
 
 from p2pshare.errors import RegistryNotLookedUp, RegistryUnreachable
 from p2pshare.net.dns import LookUpError, connect_reason, resolver_of
-from p2pshare.net.sockets import keep_alive
+from p2pshare.net.sockets import connect_to, keep_alive
 from p2pshare.web.upgrade import HEAD_MAX, UpgradeRequest
 from p2pshare.wire.addresses import DEFAULT_PORTS, registry_url
 from p2pshare.wire.registry_answers import Problem
@@ -233,7 +232,7 @@ class HttpClient:
         endpoint = self._agent.endpoint(self.url)
 
         async def exchange() -> Reply | None:
-            await connectProtocol(endpoint, asking)
+            await connect_to(endpoint, asking)
             refusal = await asking.done
             if refusal is None:
                 return None

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -36,7 +35,7 @@ from p2pshare.net.session.race import Attempt, Race
 from p2pshare.net.session.stream import StreamChannel
 from p2pshare.net.session.tcp import FILE_READ, TcpCarrier
 from p2pshare.net.session.tls import SessionTls
-from p2pshare.net.sockets import IPeerReactor, client_endpoint
+from p2pshare.net.sockets import IPeerReactor, client_endpoint, connect_to
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.session_messages import VERSION, Hello, Message, Purpose
@@ -127,7 +126,7 @@ class SessionDial:
             try:
                 carrier = TcpCarrier(user, FILE_READ)
                 endpoint = client_endpoint(self._reactor, address, self.wanted.timeout)
-                await connectProtocol(endpoint, carrier)
+                await connect_to(endpoint, carrier)
             except ConnectingCancelledError:
                 raise CancelledError from None
             except ConnectError as error:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
@@ -22,7 +21,7 @@ from twisted.python.failure import Failure
 from p2pshare.errors import PeerUnreachable, PortUnusable, RemoteProtocolError
 from p2pshare.net.session.interfaces import CarrierUser
 from p2pshare.net.session.tcp import FILE_READ, MESSAGE_READ, TcpCarrier
-from p2pshare.net.sockets import IPeerReactor, client_endpoint, listen_tcp, port_of
+from p2pshare.net.sockets import IPeerReactor, client_endpoint, connect_to, listen_tcp, port_of
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.reach.connect_back import preamble_of, split_preamble
 
@@ -171,7 +170,7 @@ async def connect_back(
     """
     try:
         carrier = _BackCarrier(user, attempt)
-        await connectProtocol(client_endpoint(reactor, address, CONNECT_S), carrier)
+        await connect_to(client_endpoint(reactor, address, CONNECT_S), carrier)
     except ConnectingCancelledError:
         raise CancelledError from None
     except ConnectError as error:
