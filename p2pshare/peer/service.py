@@ -69,7 +69,7 @@ from p2pshare.peer.share.admission import Admission, Admitting
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.adoption import move_in
-from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, private_folders
+from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, unshared_folders
 from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings, Via
@@ -505,7 +505,7 @@ def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:
     is_open = any(ON_NETWORK in each for each in settings.allow)
     if is_open and settings.registry != LAN:
         raise WrongUsage(reason=f"--allow {ON_NETWORK} is for peers without a registry.")
-    private = private_folders(settings, settings.name or "")
+    private = unshared_folders(settings, settings.name or "")
     return shared_paths(settings.share, settings.allow, cwd.absolute(), private)
 
 

@@ -16,8 +16,8 @@ seconds.
 *Once only.* An offer is known by the sender's key and ID, or by the sender's proven name and ID after a change of the
 key. If it comes again, the answer is its state. What it says then is ignored: the user decided by what it said first.
 
-*Nothing happens to what arrives.* Files are saved, never opened and never run. The default folder is shared by nobody
-(`storage.identity.data_folder`).
+*Nothing happens to what arrives.* Files are saved, never opened and never run. The inbox folder is never shared
+(`storage.identity.data_folder.unshared_folders`); a folder that the user names for one offer may be.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
 from p2pshare.peer.offers.downloads import Arrived, Downloads
 from p2pshare.peer.offers.parts import OfferParts, id_of
 from p2pshare.peer.offers.telling import Telling
+from p2pshare.storage.identity.data_folder import inbox_folder
 from p2pshare.storage.offers.history import Direction, HistoryEntry
 from p2pshare.storage.offers.inbox_folder import folder_size
 from p2pshare.storage.offers.incoming import IncomingOffer, IncomingOffers
 from p2pshare.storage.offers.outgoing import OutgoingOffers
-from p2pshare.storage.settings import default_inbox_folder
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import (
@@ -78,7 +78,7 @@ class Inbox:
         self._accepted_names = frozenset(settings.accept_from)
         allowed = (each.rpartition("=")[2].split(",") for each in settings.allow)
         self._allowed_names = self._accepted_names.union(*allowed)
-        self.folder = (settings.inbox_folder or default_inbox_folder()).absolute()
+        self.folder = inbox_folder(settings)
         """Where accepted offers are saved, each in a folder with the name of its sender."""
         self._gate = IncomingGate(parts.reactor.seconds())
         self._rows: dict[str, IncomingOffer] = {}

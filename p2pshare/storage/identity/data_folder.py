@@ -19,7 +19,7 @@ from p2pshare.storage.identity.private_file import create_private, read_private,
 from p2pshare.storage.incoming.destination import safe_name
 from p2pshare.storage.locks import FolderLock
 from p2pshare.storage.os_errors import plain_reason
-from p2pshare.storage.settings import Settings
+from p2pshare.storage.settings import Settings, default_inbox_folder
 from p2pshare.wire.addresses import DEFAULT_PORTS, LAN
 
 SECRET_NAME = "secret"
@@ -204,6 +204,18 @@ def private_folders(settings: Settings, name: str) -> tuple[Path, ...]:
     user.
     """
     return peer_folder(settings, name), data_place().absolute()
+
+
+def unshared_folders(settings: Settings, name: str) -> tuple[Path, ...]:
+    """Return the folders of which a peer of `name` shares nothing: the private ones, and the one where offers are
+    saved. So what somebody sends reaches nobody else before the user has moved it.
+    """
+    return *private_folders(settings, name), inbox_folder(settings)
+
+
+def inbox_folder(settings: Settings) -> Path:
+    """Return where accepted offers are saved, each in a folder with the name of its sender."""
+    return (settings.inbox_folder or default_inbox_folder()).absolute()
 
 
 def peer_folder(settings: Settings, name: str) -> Path:

@@ -163,7 +163,8 @@ def check_shareable(shared: SharedPath, private: Sequence[Path], *, to_send: boo
         raise WrongUsage(reason=f"{said!r} cannot be {done}: {plain_reason(error)}.") from error
     real = Path(os.path.realpath(shared.path))
     if any(real.is_relative_to(os.path.realpath(each)) for each in private):
-        raise WrongUsage(reason=f"{said!r} cannot be {done}: it contains keys of p2pshare.")
+        what = "keys of p2pshare" if to_send else "keys of p2pshare, or what others sent you"
+        raise WrongUsage(reason=f"{said!r} cannot be {done}: it contains {what}.")
 
 
 def _check_names(found: Iterable[SharedPath]) -> None:

@@ -254,6 +254,22 @@ class PolicyTests(InboxTestCase):
         self.world.until(lambda: [each["state"] for each in self.items()] == ["done"] * 2)
         self.assertEqual(self.bob.received(), {"alice/x/a": b"a", "carol/x/c": b"c"})
 
+    def test_not_shared(self) -> None:
+        """Threat 76: what arrives is shared with nobody, although a folder around it is."""
+        self.bob = self.world.person("bob", accept_from=("alice",))
+        self.alice = self.world.person("alice")
+        self.alice.start()
+        self.bob.start(share=(f"home={self.bob.home}",))
+        self.send()
+        self.until("done")
+        found = self.alice.ask("complete", peer="bob", path="home", prefix="")["entries"]
+        self.assertEqual(found, ["files/"])
+        self.bob.stop()
+        for folder in (self.bob.inbox, self.bob.inbox / "alice"):
+            with self.assertRaisesRegex(WrongUsage, "what others sent you"):
+                self.bob.start(share=(f"x={folder}",))
+            self.bob.peer = None
+
     def test_expired(self) -> None:
         """An offer that nobody decides about ends, whether its sender can say so or not."""
         self.begin()
