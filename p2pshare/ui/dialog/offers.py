@@ -18,7 +18,6 @@ from twisted.internet.interfaces import IDelayedCall
 from p2pshare.errors import ControlRefused, WrongUsage
 from p2pshare.ui.dialog.console import BAD, GOOD, HINT, Line
 from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.verbs.job import shown_path
 from p2pshare.ui.verbs.offers import wording
 from p2pshare.ui.verbs.offers.inbox import OPEN, read_snippet
 from p2pshare.ui.verbs.offers.send import OfferOptions
@@ -194,7 +193,7 @@ class DialogOffers:
         yield from ((f"  {line}", "") for line in lines[:TEXT_LINES_SHOWN])
 
     def _where(self, path: str | None) -> str:
-        return shown_path(Path(path or ""), self._invocation.cwd)
+        return wording.place(path, self._invocation.cwd)
 
     def _say_bounded(self, text: str, colour: str) -> None:
         """Write a line, or only count it if there were many just now."""

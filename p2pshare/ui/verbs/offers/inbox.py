@@ -15,7 +15,6 @@ from p2pshare.errors import OfferFailed, OfferWithdrawn, PeerNotAnswering, Unrea
 from p2pshare.net.threads import run_in_thread
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.terminal.transfer_rows import TransferRow
-from p2pshare.ui.verbs.job import shown_path
 from p2pshare.ui.verbs.offers import wording
 from p2pshare.ui.verbs.offers.watching import until_over
 from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer
@@ -121,7 +120,7 @@ class _Arrival:
         self.row = row
         """The last state."""
         self._output.event("inbox", **row)
-        where = shown_path(Path(row["folder"]), invocation.cwd)
+        where = wording.place(row["folder"], invocation.cwd)
         self._output.line(f"Getting {wording.what(row)} from {row['from']}, into {where}.")
 
     async def watch(self, peer: OwnPeer) -> None:
@@ -209,9 +208,9 @@ async def _show_result(invocation: Invocation, row: Row) -> None:
         text = await run_in_thread(invocation.reactor, lambda: read_snippet(Path(saved[0])))
         for line in text.splitlines():
             output.result(line)
-        output.remark(f"The text is saved as {_shown(saved[0], invocation.cwd)}.")
+        output.remark(f"The text is saved as {wording.place(saved[0], invocation.cwd)}.")
         return
-    where = _shown(saved[0] if len(saved) == 1 else row["folder"], invocation.cwd)
+    where = wording.place(saved[0] if len(saved) == 1 else row["folder"], invocation.cwd)
     output.line(f"Saved {where}: {wording.amount(row)}.", Fore.GREEN)
 
 
@@ -222,10 +221,6 @@ def read_snippet(path: Path) -> str:
             return file.read(SNIPPET_MAX).decode("utf-8", "replace")
     except OSError:  # removed already
         return ""
-
-
-def _shown(path: str, cwd: Path) -> str:
-    return shown_path(Path(path), cwd)
 
 
 def _cells(row: Row) -> Sequence[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from p2pshare.peer.share.service import left_out_text
 from p2pshare.ui.terminal.transfer_rows import TransferRow
+from p2pshare.ui.verbs.job import shown_path
 from p2pshare.wire.quantities import ago_text, size_text
 
 SHORT = 6  # characters of an ID that people see
@@ -94,6 +96,12 @@ def transfer_row(name: str, row: Row, state: Row) -> TransferRow:
     if state["state"] == "accepted" and (done or state["rate"]):
         return TransferRow(name, "", done, total, state["rate"])
     return TransferRow(name, waiting_for(state))
+
+
+def place(path: str | None, cwd: Path) -> str:
+    """Return where something is saved."""
+    shown = shown_path(Path(path or ""), cwd)
+    return "the current folder" if shown == "." else shown
 
 
 def waiting_for(state: Row) -> str:
