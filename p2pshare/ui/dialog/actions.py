@@ -41,6 +41,7 @@ from p2pshare.ui.verbs.connection import announce, connection, finder_of
 from p2pshare.ui.verbs.job import Results, WatchedJob, destinations
 from p2pshare.ui.verbs.own_peer import OwnPeer
 from p2pshare.wire.addresses import LAN, PeerAddress, is_loopback
+from p2pshare.wire.offers.messages import MOUNT
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.quantities import size_text
 from p2pshare.wire.transfer_messages import Listing
@@ -393,7 +394,8 @@ def uploads_shown(show: Callable[[str], object]) -> Iterator[None]:
     @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
         is_debug = event.get("log_level") is LogLevel.debug
-        if event.get("log_namespace") == uploads.__name__ and not is_debug:
+        is_offer = str(event.get("path", "")).startswith(MOUNT)  # its own events say more
+        if event.get("log_namespace") == uploads.__name__ and not is_debug and not is_offer:
             show(_upload_text(event))
 
     globalLogPublisher.addObserver(observe)

@@ -80,6 +80,9 @@ class DialogOffers:
         """Return a line with the number of offers that wait for a decision since earlier; none if there are none."""
         try:
             rows = await self._peer.listed("inbox", "items")
+            for offer in await self._peer.listed("offers", "offers"):
+                for person in offer["to"]:
+                    self._is_news(offer["id"], person["name"], person["state"])
         except ControlRefused:  # a registry without keys: there are no offers
             return []
         for row in rows:

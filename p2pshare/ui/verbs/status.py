@@ -20,6 +20,7 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.whoami import data_folder, running
 from p2pshare.wire.addresses import LAN
 from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.offers.messages import MOUNT
 from p2pshare.wire.quantities import duration_text, rate_text, size_text
 
 CURRENT_SHOWN = 3  # files of one session
@@ -177,12 +178,18 @@ def _visit(visit: Mapping[str, Any]) -> str:
         if not visit["bytes"] and not visit["files"]:
             return f"{name} is connected{via}."
         return f"{name} is connected, and last fetched {_files(visit['files'])}, {size}{via}."
-    shown = ", ".join(current[:CURRENT_SHOWN])
+    shown = ", ".join(map(_offered, current[:CURRENT_SHOWN]))
     if len(current) > CURRENT_SHOWN:
         shown += ", …"
     parts = [_files(visit["files"])] if visit["files"] else []
     parts += [f"{size} so far", rate_text(visit["rate"])]
     return f"{name} fetches {shown}: {', '.join(parts)}{_left(visit)}{via}."
+
+
+def _offered(path: str) -> str:
+    """Return the path of a file that is fetched; one in an offer without the offer's folder."""
+    folder, _, rest = path.partition("/")
+    return rest if folder.startswith(MOUNT) else path
 
 
 def _left(visit: Mapping[str, Any]) -> str:

@@ -124,6 +124,7 @@ class LinesTests(SynchronousTestCase):
             log.debug("uploads ended: peer={peer} files={files}", peer="bob", files=0)
             log.info("upload: {outcome} {path}", peer="bob", outcome="confirmed", path="a", bytes=9)
             log.info("upload: {outcome} {path}", peer="bob", outcome="failed", path="b", bytes=9)
+            log.info("upload: {path}", peer="bob", outcome="confirmed", path="@x/c", bytes=9)
             log.info("files uploaded: {files}", peer="bob", files=2, bytes=4096)
             Logger("elsewhere").info("noise")
         Logger(uploads.__name__).info("too late", peer="bob")

@@ -119,7 +119,7 @@ class DialogOffersTests(OfferVerbTestCase):
 
     def test_waiting(self) -> None:
         """At the start the number of offers is told, and they are not shown again."""
-        self.peer.rows = {ID: ITEM}
+        self.peer.rows = {ID: {**ITEM, "to": []}}
         lines = self.successResultOf(Deferred.fromCoroutine(self.offers.waiting()))
         self.assertEqual(
             [text for text, _ in lines], ['1 offer waits for you: "inbox" lists them.']

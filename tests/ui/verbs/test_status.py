@@ -172,7 +172,7 @@ class StatusTests(SynchronousTestCase):
             " 6 files, 4.0 KiB and 2 s left.",
             self.said(uploads=[busy]),
         )
-        alone = {**busy, "current": ["film.mp4"], "files": 0, "files_left": 1}
+        alone = {**busy, "current": ["@k6xwn2q4h7yx5c3m/film.mp4"], "files": 0, "files_left": 1}
         for known, text in (
             ({}, "; 4.0 KiB and 2 s left."),
             ({"left_s": None}, "; 4.0 KiB left."),

@@ -53,7 +53,7 @@ async def inbox(invocation: Invocation, *, with_past: bool = False) -> int:
         output.rows(map(_cells, shown))
     else:
         for row in shown:
-            for line in wording.item_lines(row, now):
+            for line in wording.item_lines(row, now, "p2pshare inbox "):
                 output.line(line)
         if not shown:
             output.line("Your inbox is empty.")

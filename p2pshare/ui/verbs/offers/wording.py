@@ -150,14 +150,14 @@ def person_state(state: Row, row: Row) -> str:
     return str(name)
 
 
-def item_lines(row: Row, now: float) -> Iterator[str]:
-    """Return the lines of `inbox` for one item."""
+def item_lines(row: Row, now: float, command: str = "") -> Iterator[str]:
+    """Return the lines of `inbox` for one item; `command` stands before what the user types to accept it."""
     yield f"{short(row['id'])}  {row['from']} sends {what(row)}, {ago_text(now - row['received'])}"
     if row["note"]:
         yield f'  "{row["note"]}"'
     state = row["state"]
     if state == "waiting":
-        yield f"  until {until(row['expires'], now)}: p2pshare inbox accept {short(row['id'])}"
+        yield f"  until {until(row['expires'], now)}: {command}accept {short(row['id'])}"
     elif state == "accepted":
         yield f"  arriving in {row['folder']}, {_part(row['bytes_done'], row['bytes'])}"
     elif state in ("failed", "refused"):
