@@ -59,6 +59,7 @@ from p2pshare.errors.identity import (
     StoreOfAnother,
 )
 from p2pshare.errors.offers import (
+    NoReceipt,
     NoSuchOffer,
     OfferChanged,
     OfferDeclined,
@@ -66,6 +67,8 @@ from p2pshare.errors.offers import (
     OfferOver,
     OfferRefused,
     OfferWithdrawn,
+    ReceiptDiffers,
+    ReceiptInvalid,
     SendingToOneself,
     TooManyOffers,
 )
@@ -217,6 +220,7 @@ __all__ = [
     "NamesProven",
     "NewerOnly",
     "NoAnswerOverUdp",
+    "NoReceipt",
     "NoRegistry",
     "NoSessionThere",
     "NoSuchOffer",
@@ -250,6 +254,8 @@ __all__ = [
     "PictureRefused",
     "PictureUnreadable",
     "PortUnusable",
+    "ReceiptDiffers",
+    "ReceiptInvalid",
     "Refused",
     "RegistryBusy",
     "RegistryChanged",

@@ -41,3 +41,17 @@ class OfferFailed(TransferFailed):
 
 class OfferWithdrawn(TransferFailed):
     """{name!r} has withdrawn the offer, or it has expired."""
+
+
+class NoReceipt(TransferFailed):
+    """Nobody has signed a receipt of the offer {id} ({states}). A receiver signs one when all files have arrived."""
+
+
+class ReceiptInvalid(TransferFailed):
+    """The receipt of {name!r} for the offer {id} proves nothing: {reason}. Ask {name!r} what has arrived."""
+
+
+class ReceiptDiffers(TransferFailed):
+    """The files are not those of the receipt for the offer {id}: it has {files} files of {size}, and here are {here} of
+    {here_size}. Name each file and folder that was offered, with the same --exclude and --hidden.
+    """

@@ -11,15 +11,22 @@ from typing import Any
 from p2pshare.errors import P2pshareError
 from p2pshare.peer import control
 from p2pshare.peer.control import ControlClient, running_peer
+from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.strict_json import DEPTH_MAX
 from tests.peer.registry_case import RegistryTestCase
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
 TO_COME = {
-    *("inbox", "accept_offer", "decline_offer", "history"),
     *("shares", "share_add", "share_remove", "share_allow"),
 }
 """Actions in the document that no peer has yet."""
+DOWNLOAD = {
+    "title": "a",
+    "files": 1,
+    "bytes": 2,
+    "outcome": "done",
+    "key": str(SigningKey(bytes(32)).public),
+}
 
 
 def part(title: str) -> str:
@@ -89,6 +96,10 @@ class ControlDocumentTests(RegistryTestCase):
         self.assertEqual(fields(part("### A recipient")), list(offer["to"][0]))
         self.assertEqual(set(offer["items"][0]), {"name", "kind", "bytes", "files"})
         self.assertEqual(list(await client.ask("offers")), ["offers", "more"])
+        entry = await client.ask("history_add", name="bob", **DOWNLOAD)
+        self.assertEqual(sorted(fields(part("### An entry of the history"))), sorted(entry))
+        history = await client.ask("history", name="bob")
+        self.assertEqual((list(history), len(history["entries"])), (["entries", "more"], 1))
 
     async def test_requests(self) -> None:
         """The peer reads each field of a request that the document has: one of a wrong type is an error."""
@@ -97,7 +108,14 @@ class ControlDocumentTests(RegistryTestCase):
         for action in sorted(documented_actions() - TO_COME):
             table = part(f"### {action}")
             for name in fields(table) if "| bound |" in table else ():
-                right = {"name": "bob", "prefix": "", "paths": ["/"], "to": ["bob"]}
+                right = {
+                    "name": "bob",
+                    "prefix": "",
+                    "paths": ["/"],
+                    "to": ["bob"],
+                    "id": "k6xw",
+                    **DOWNLOAD,
+                }
                 with self.assertRaises(P2pshareError) as raised:
                     await client.ask(action, **{**right, name: {}})
                 self.assertIn(f"the {name} is", str(raised.exception))

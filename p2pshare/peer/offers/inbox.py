@@ -161,11 +161,13 @@ class Inbox:
 
     async def accept(self, request: Fields) -> Fields:
         """Perform the action `accept_offer`: fetch an offer. One that is being fetched may get another folder."""
-        row = self._wanted_row(request)
         chosen = request.get("folder")
+        if chosen is not None:
+            chosen = text({**request}, "folder", PATH_MAX)
+        row = self._wanted_row(request)
         folder = self._folder_of(row)
         if chosen is not None:
-            folder = Path(text({**request}, "folder", PATH_MAX))
+            folder = Path(chosen)
             if not folder.is_absolute() or "\0" in str(folder):
                 raise WrongUsage(reason="The folder for an offer has to be an absolute path.")
         elif row.folder is not None:

@@ -21,6 +21,7 @@ from p2pshare.peer.offers.correspondence import Correspondence
 from p2pshare.peer.offers.inbox import Inbox
 from p2pshare.peer.offers.outbox import Outbox
 from p2pshare.peer.offers.parts import OfferParts
+from p2pshare.peer.offers.past import Past
 from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.storage.identity.data_folder import PeerPlace
@@ -106,6 +107,7 @@ class OffersService:
         )
         self.outbox = Outbox(self._parts, lambda: sessions.tree, sessions.shares_changed)
         self.inbox = Inbox(self._parts)
+        self._past = Past(self._parts)
         self._policy = OffersPolicy(owner.settings.offers)
         self._allowed = frozenset(owner.settings.accept_from)
         sessions.open_sessions.offers = self._correspondence.attach
@@ -115,7 +117,7 @@ class OffersService:
     @property
     def actions(self) -> Mapping[str, Action]:
         """What verbs may ask for."""
-        return {**self.outbox.actions, **self.inbox.actions}
+        return {**self.outbox.actions, **self.inbox.actions, **self._past.actions}
 
     def welcome(self, admission: LanAdmission) -> None:
         """Let people in where there is no registry: those who offer, as the owner wants it, and those who fetch."""

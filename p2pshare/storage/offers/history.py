@@ -17,7 +17,10 @@ _ADD = (
     "INSERT INTO history (at, direction, peer, key, title, files, bytes, outcome, root, receipt, offer)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_PAGE = f"SELECT {_COLUMNS} FROM history WHERE number < ? ORDER BY number DESC LIMIT ?"
+_PAGE = (
+    f"SELECT {_COLUMNS} FROM history WHERE number < ? AND ? IN ('', peer) AND substr(offer, 1, length(?)) = ?"
+    " ORDER BY number DESC LIMIT ?"
+)
 _DROP = "DELETE FROM history WHERE number <= (SELECT max(number) FROM history) - ?"
 _LATEST = 2**63 - 1
 
@@ -68,10 +71,19 @@ class History:
             database.execute(_ADD, _row(entry))
             database.execute(_DROP, (self._most,))
 
-    def page(self, limit: int, before: int | None = None) -> tuple[HistoryEntry, ...]:
-        """Return up to `limit` lines, the latest first; with `before`, those before the line of that number."""
-        bounds = (_LATEST if before is None else before, limit)
-        return self._ledger.rows(_entry, _PAGE, bounds)
+    def page(
+        self, limit: int, before: int | None = None, peer: str = "", offer: str = ""
+    ) -> tuple[HistoryEntry, ...]:
+        """Return up to `limit` lines, the latest first.
+
+        Args:
+            limit: the most lines.
+            before: only those before the line of that number; None for all.
+            peer: only those of this person; empty for all.
+            offer: only those of offers whose ID begins so.
+        """
+        newest = _LATEST if before is None else before
+        return self._ledger.rows(_entry, _PAGE, (newest, peer, offer, offer, limit))
 
 
 def _row(entry: HistoryEntry) -> tuple[object, ...]:

@@ -1,7 +1,8 @@
-"""The commands for offers: `send` and `inbox`."""
+"""The commands for offers: `send`, `inbox` and `history`."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from p2pshare.errors import WrongUsage
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from p2pshare.ui.invocation import Invocation
 
 INVITATION = flag("--invitation", "FILE", "file with an invitation to the registry")
+HISTORY_MAX = 100_000  # entries that are listed at once
 ALL = flag("--all", None, "list those that are over, too", dest="with_past")
 
 
@@ -40,6 +42,20 @@ def _send(arguments: Namespace, invocation: Invocation) -> Work:
         as_name=arguments.as_name,
         waits=not arguments.no_wait,
     )
+
+
+def _entries(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= HISTORY_MAX:
+        raise ValueError(f"{text!r} is not a number from 1 to {HISTORY_MAX}")
+    return int(text)
+
+
+def _history(arguments: Namespace, invocation: Invocation) -> Work:
+    from p2pshare.ui.verbs.offers import history
+
+    words = arguments.words
+    options = history.ContentOptions(tuple(arguments.exclude or ()), arguments.hidden)
+    return history.history(invocation, words, arguments.entries or history.LIMIT, options)
 
 
 OFFER_COMMANDS = (
@@ -121,6 +137,32 @@ OFFER_COMMANDS = (
         "verbs.offers.inbox.decline",
         (positional("offer_id", "ID", "the offer, as `p2pshare inbox` shows it"),),
         notes="An offer that is being fetched is stopped. The sender is told.",
+    ),
+    Command(
+        "history",
+        "list what you sent and received, and verify receipts",
+        _history,
+        (
+            positional(
+                "words",
+                "NAME",
+                "only what went to or came from NAME; or `verify` with the ID of an offer, and the"
+                " files and folders to compare",
+                repeated=True,
+            ),
+            flag("--limit", "N", "list the last N (default: 20)", parse=_entries, dest="entries"),
+            flag("--exclude", "GLOB", "verify: as for `send`; repeatable", repeated=True),
+            flag("--hidden", None, "verify: as for `send`"),
+        ),
+        (
+            ("p2pshare history", "the last 20"),
+            ("p2pshare history bob --limit 5", "with bob"),
+            ("p2pshare history verify k6xwn2", "what bob has signed"),
+            ("p2pshare history verify k6xwn2 photos", "and whether it is this folder"),
+        ),
+        "The receiver of an offer signs a receipt when all files have arrived. It has the root of the files, so you"
+        " can prove later what was received.",
+        "[options] [NAME | verify ID [PATH ...]]",
     ),
 )
 """They stand behind `get` in the table."""

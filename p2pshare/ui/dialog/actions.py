@@ -38,6 +38,7 @@ from p2pshare.ui.dialog.offers import ACCEPT, DialogOffers
 from p2pshare.ui.dialog.remote_folder import ENTRIES_SHOWN
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.connection import announce, connection, finder_of
+from p2pshare.ui.verbs.fetching.recording import record
 from p2pshare.ui.verbs.job import Results, WatchedJob, destinations
 from p2pshare.ui.verbs.own_peer import OwnPeer
 from p2pshare.wire.addresses import LAN, PeerAddress, is_loopback
@@ -289,7 +290,9 @@ class Visit:
                 self._watched = watched
                 if self._link is not None:
                     watched.link(self._link)
-                await watched.run(self.remote, [JobItem(path, self._destination())])
+                items = [JobItem(path, self._destination())]
+                progress = await watched.run(self.remote, items)
+                await record(self._invocation, self._found, items, progress, is_over=True)
         except CancelledError:
             self._invocation.output.remark(KEPT)
             raise

@@ -17,6 +17,7 @@ from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.job_view import JobView
 from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce
+from p2pshare.ui.verbs.fetching.recording import record
 from p2pshare.ui.verbs.fetching.streaming import goes_to_stdout, stream_maker, write_all
 from p2pshare.ui.verbs.fetching.updating import UpdateJob
 from p2pshare.ui.verbs.fetching.waiting import WaitingPeers
@@ -103,7 +104,13 @@ async def get(
             async with connection(
                 invocation, me, finder, found, watched.link, limit=limit
             ) as remote:
-                await watched.run(remote, items)
+                try:
+                    progress = await watched.run(remote, items)
+                except P2pshareError:
+                    if watched.progress is not None:
+                        await record(invocation, found, items, watched.progress, is_over=False)
+                    raise
+                await record(invocation, found, items, progress, is_over=True)
 
         try:
             return await fetch_from_each(jobs, results, invocation.output, fetch, waiting=waiting)

@@ -266,6 +266,11 @@ class WatchedJob:
         self._names_changed = 0
         self._reported = self._clock.seconds()
 
+    @property
+    def progress(self) -> JobProgress | None:
+        """The progress of the job; None before it has begun."""
+        return None if self._job is None else self._job.progress
+
     def link(self, change: LinkChange) -> None:
         """Process a change of the connection: people see once that it broke, and once that it is back."""
         self._view.link(change)

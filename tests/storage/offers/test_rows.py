@@ -143,6 +143,19 @@ class HistoryTests(LedgerTestCase):
         self.assertEqual([each.at for each in (*first, *rest)], [4, 3, 2, 1, 0])
         self.assertEqual(replace(first[0], number=0), line(4))
 
+    def test_some(self) -> None:
+        """The lines of one person, or of offers whose ID begins so, are found; the text is no pattern."""
+        for number, (peer, offer) in enumerate((("bob", "ab"), ("carol", "ac"), ("bob", "b%"))):
+            self.history.add(replace(line(number), peer=peer, offer=offer))
+        for options, found in (
+            ({"peer": "bob"}, [2, 0]),
+            ({"offer": "a"}, [1, 0]),
+            ({"offer": "%"}, []),
+            ({"peer": "bob", "offer": "a"}, [0]),
+        ):
+            page = self.history.page(9, None, **options)
+            self.assertEqual([each.at for each in page], found)
+
     def test_bound(self) -> None:
         """The oldest lines are dropped."""
         self.history = History(self.ledger, most=3)

@@ -90,6 +90,7 @@ class FakeJob:
         self.peer, self.results = peer, results
         self.made_with.append(make_job.keywords)
         self.link = lambda change: None
+        self.progress = PROGRESS
 
     async def run(self, remote: FakeRemote, items: Any) -> JobProgress:
         self.ran.append((self.peer, [item.path for item in items]))

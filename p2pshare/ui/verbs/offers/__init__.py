@@ -1,1 +1,1 @@
-"""The verbs `send` and `inbox`."""
+"""The verbs `send`, `inbox` and `history`."""

@@ -1,0 +1,146 @@
+"""The history of a peer, for verbs: what was sent and received, and downloads that a command adds.
+
+Offers write their own lines, in the transaction that ends them. A command `get` is another process than the peer, and
+the ledger has one writer. So it asks the peer that runs; if none does, it takes the lock of the data folder itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import Logger
+
+from p2pshare.errors import ControlRefused, P2pshareError
+from p2pshare.names import NAME_MAX
+from p2pshare.net.sockets import IPeerReactor
+from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.control import ID_TEXT_MAX, PAGE_MAX, Action, Fields, running_peer
+from p2pshare.peer.offers.parts import OfferParts
+from p2pshare.storage.identity.data_folder import DataFolder
+from p2pshare.storage.offers.history import Direction, History, HistoryEntry
+from p2pshare.storage.offers.ledger import FILE_NAME, Ledger
+from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.strict_json import INTEGER_MAX, integer, text
+
+LIMIT_MAX = 1000  # entries in a reply
+TITLE_MAX = 1024  # characters of what was downloaded
+KEY_MAX = 64  # characters of a key
+ADD_TIMEOUT = 2.0  # seconds in which the running peer adds a line, so that it holds up no command
+DONE, FAILED = "done", "failed"
+"""The outcomes of a download."""
+
+_log = Logger()
+
+
+class Past:
+    """The actions `history` and `history_add`."""
+
+    def __init__(self, parts: OfferParts) -> None:
+        self._parts = parts
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        """What verbs may ask for."""
+        return {"history": self.list, "history_add": self.add}
+
+    async def list(self, request: Fields) -> Fields:
+        """Return entries, the newest first: `limit` of them before the number `before`, of one person and one offer.
+
+        Raises:
+            RemoteProtocolError: a field is wrong.
+            LedgerUnusable: the history cannot be read.
+        """
+        given = {key: value for key, value in request.items() if value is not None}
+        fields = {"limit": LIMIT_MAX, "before": INTEGER_MAX, "name": "", "id": "", **given}
+        limit, before = integer(fields, "limit", 1, LIMIT_MAX), integer(fields, "before", 1)
+        name, offer = text(fields, "name", NAME_MAX), text(fields, "id", ID_TEXT_MAX)
+        found = await run_in_thread(
+            self._parts.reactor, self._parts.history.page, limit + 1, before, name, offer
+        )
+        rows: list[Fields] = []
+        size = 0
+        for row in map(entry_fields, found[:limit]):
+            size += len(json.dumps(row))
+            if rows and size > PAGE_MAX:
+                break
+            rows.append(row)
+        return {"entries": rows, "more": len(rows) < len(found)}
+
+    async def add(self, request: Fields) -> Fields:
+        """Add a download of a command; return its entry.
+
+        Raises:
+            RemoteProtocolError: a field is wrong.
+            LedgerUnusable: the history cannot be written.
+        """
+        entry = _download(request, self._parts.now())
+        await run_in_thread(self._parts.reactor, self._parts.history.add, entry)
+        return entry_fields(entry)
+
+
+def entry_fields(entry: HistoryEntry) -> Fields:
+    """Return an entry as JSON has it."""
+    fields: dict[str, Any] = asdict(entry)
+    fields["direction"] = entry.direction.value
+    fields["key"] = None if entry.key is None else str(entry.key)
+    fields["id"] = fields.pop("offer") or None
+    for key in ("root", "receipt"):
+        fields[key] = fields[key] or None
+    return fields
+
+
+def _download(request: Fields, now: int) -> HistoryEntry:
+    """Return the entry of a download."""
+    fields = {**request}
+    outcome = text(fields, "outcome", NAME_MAX)
+    if outcome not in (DONE, FAILED):
+        raise ControlRefused(reason=f"The outcome is neither {DONE} nor {FAILED}.")
+    return HistoryEntry(
+        now,
+        Direction.RECEIVED,
+        text(fields, "name", NAME_MAX),
+        PublicKey.parse(text(fields, "key", KEY_MAX)),
+        text(fields, "title", TITLE_MAX),
+        integer(fields, "files"),
+        integer(fields, "bytes"),
+        outcome,
+    )
+
+
+async def add_download(
+    reactor: IPeerReactor, folder: Path, name: str, wall_s: int, download: Fields
+) -> None:
+    """Write a download of a command into the history of its user. A failure is only logged: the files are there.
+
+    Args:
+        reactor: for threads and the socket.
+        folder: the data folder.
+        name: of the user.
+        wall_s: the Unix time.
+        download: the fields of the action `history_add`.
+    """
+    try:
+        client = await running_peer(reactor, folder)
+        if client is None:
+            entry = _download(download, wall_s)
+            await run_in_thread(reactor, _write, folder, name, entry)
+            return
+        try:
+            asking = Deferred.fromCoroutine(client.ask("history_add", **download))
+            await asking.addTimeout(ADD_TIMEOUT, reactor)
+        finally:
+            client.close()
+    except (P2pshareError, TimeoutError) as error:
+        _log.debug("download not in the history: why={why!r}", why=str(error))
+
+
+def _write(folder: Path, name: str, entry: HistoryEntry) -> None:
+    with closing(DataFolder.open(folder, name)), closing(Ledger(folder / FILE_NAME)) as ledger:
+        ledger.open()
+        History(ledger).add(entry)
