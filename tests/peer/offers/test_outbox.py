@@ -362,21 +362,34 @@ class TellingTests(OutboxTestCase):
             self.send()
 
     def test_progress(self) -> None:
-        """Bytes count as they go out, and a file once when it is confirmed."""
-        progress = Progress(10, 0.0)
-        transfer = Transfer(Get(1, ("@x", "a")), FileHeader(1, 6, 0, False, "v"))
-        progress.sent(transfer, 4, 1.0)
+        """Bytes count as they go out, with those that were there before, and a file once when it is confirmed."""
+        progress = Progress(20, 0.0)
+
+        def transfer(path: str, sent: int, to_send: int) -> Transfer:
+            header = FileHeader(1, 6, 0, False, "v")
+            return Transfer(Get(1, ("@x", path)), header, sent=sent, to_send=to_send)
+
+        first = transfer("a", 4, 6)
+        progress.sent(first, 4, 1.0)
         self.assertEqual((progress.bytes_done, progress.rate(1.5) > 0), (4, True))
-        transfer.outcome = Outcome.CONFIRMED
+        first.outcome = Outcome.CONFIRMED
         for _ in range(3):
-            progress.ended(transfer)
+            progress.ended(first)
         self.assertEqual(progress.bytes_done, 6)
-        other = Transfer(Get(2, ("@x", "b")), FileHeader(2, 6, 0, False, "v"))
+        other = transfer("b", 5, 6)
         progress.sent(other, 5, 2.0)
-        self.assertEqual(progress.bytes_done, 10, "never more than there is")
         other.outcome = Outcome.INTERRUPTED
         progress.ended(other)
+        self.assertEqual(progress.bytes_done, 11, "what has arrived stays there")
+        again = transfer("b", 1, 2)
+        progress.sent(again, 1, 3.0)
+        self.assertEqual(progress.bytes_done, 11, "what was there is not sent again")
+        again.outcome = Outcome.CANCELLED
+        progress.ended(again)
         self.assertEqual(progress.bytes_done, 6)
+        for path in "cdef":
+            progress.sent(transfer(path, 6, 6), 6, 4.0)
+        self.assertEqual(progress.bytes_done, 20, "never more than there is")
 
     def test_events(self) -> None:
         """Followers hear of each new state."""
