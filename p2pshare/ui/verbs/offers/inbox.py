@@ -116,7 +116,7 @@ class _Arrival:
         self._view = invocation.output.transfer_rows()
         self._is_here = False
         self._has_told_wait = False
-        self._moved = invocation.reactor.seconds()
+        self._still = wording.Stillness()
         self.row = row
         """The last state."""
         self._output.event("inbox", **row)
@@ -147,24 +147,25 @@ class _Arrival:
                 row.pop("event", None)
                 if row != self.row:
                     self._output.event("inbox", **row)
-                if row["bytes_done"] != self.row["bytes_done"]:
-                    self._moved, self._has_told_wait = self._invocation.reactor.seconds(), False
                 self.row = row
                 if row["state"] not in OPEN:
                     return
-                self._view.update([self._live()])
+                self._draw()
 
-    def _live(self) -> TransferRow:
-        row = self.row
+    def _draw(self) -> float:
+        """Draw the row; return for how long nothing has arrived."""
+        row, sender = self.row, self.row["from"]
+        still = self._still.note(sender, row["bytes_done"], self._invocation.reactor.seconds())
         if row.get("trouble"):
-            return TransferRow(row["from"], "not reached, trying again")
-        if row["bytes_done"] or row["rate"]:
-            return TransferRow(row["from"], "", row["bytes_done"], row["bytes"], row["rate"])
-        return TransferRow(row["from"], "connecting")
+            self._view.update([TransferRow(sender, "not reached, trying again")])
+        else:
+            self._view.update([wording.transfer_row(sender, row, row, still)])
+        return still
 
     def _can_end(self) -> bool:
         """Whether nothing arrives and the peer goes on; one inside the command stays, since it would end with it."""
-        if self._invocation.reactor.seconds() - self._moved < STALLED:
+        if self._draw() < STALLED:
+            self._has_told_wait = False
             return False
         if self._is_here and not self._has_told_wait:
             self._has_told_wait = True

@@ -115,6 +115,7 @@ class Sending:
         self._codes: set[int] = set()
         self._is_here = False
         self._has_told_wait = False
+        self._still = wording.Stillness()
         self._view = invocation.output.transfer_rows()
 
     @property
@@ -210,8 +211,7 @@ class Sending:
             if self._said.get(each["name"]) != each["state"]:
                 self._said[each["name"]] = each["state"]
                 self._say_state(each)
-        self._draw()
-        return wording.is_over(row) or self._can_end()
+        return self._can_end() or wording.is_over(row)
 
     def _say_state(self, person: Row) -> None:
         name, state = person["name"], person["state"]
@@ -234,9 +234,11 @@ class Sending:
             self._output.failed(name, failed)
 
     def _draw(self) -> None:
-        row = self._row
+        row, now = self._row, self._invocation.reactor.seconds()
         rows = [
-            wording.transfer_row(each["name"], row, each)
+            wording.transfer_row(
+                each["name"], row, each, self._still.note(each["name"], each["bytes_done"], now)
+            )
             for each in row["to"]
             if each["state"] not in wording.FINAL
         ]
@@ -245,6 +247,7 @@ class Sending:
     def _can_end(self) -> bool:
         """Whether nothing more can happen soon; with a peer inside the command, never while somebody is missing."""
         now = self._invocation.reactor.seconds()
+        self._draw()
         missing = [each for each in self._row["to"] if each["state"] not in wording.FINAL]
         away = [each for each in missing if self._is_away(each, now)]
         if not missing or len(away) < len(missing):

@@ -14,10 +14,11 @@ from typing import Any
 from p2pshare.peer.share.service import left_out_text
 from p2pshare.ui.terminal.transfer_rows import TransferRow
 from p2pshare.ui.verbs.job import shown_path
-from p2pshare.wire.quantities import ago_text, size_text
+from p2pshare.wire.quantities import ago_text, duration_text, size_text
 
 SHORT = 6  # characters of an ID that people see
 SOON = 86400  # seconds; a time that is nearer is shown without the date
+STILL_AFTER = 3.0  # seconds without a byte after which the rate is not shown
 FINAL = frozenset({"declined", "done", "failed", "refused", "expired", "cancelled", "withdrawn"})
 """The states in which an offer is over for a person."""
 REASONS = {
@@ -84,16 +85,34 @@ def left_out(row: Row) -> str:
     return left_out_text(row["left_out"]) if row.get("left_out") else ""
 
 
-def transfer_row(name: str, row: Row, state: Row) -> TransferRow:
+class Stillness:
+    """For how long no byte of a transfer has moved: the rate that was told last is not true any more then."""
+
+    def __init__(self) -> None:
+        self._moved: dict[str, tuple[int, float]] = {}
+
+    def note(self, name: str, done: int, now: float) -> float:
+        """Note the bytes that have moved in the transfer with a person; return the seconds since they did."""
+        before, since = self._moved.get(name, (None, now))
+        if done != before:
+            since = now
+            self._moved[name] = (done, now)
+        return now - since
+
+
+def transfer_row(name: str, row: Row, state: Row, still: float = 0.0) -> TransferRow:
     """Return the live line of one person.
 
     Args:
         name: the person.
         row: an offer or an item of the inbox, which has the total.
         state: the recipient of the offer, or the same item.
+        still: seconds since a byte has moved.
     """
     done, total = state["bytes_done"], row["bytes"]
     if state["state"] == "accepted" and (done or state["rate"]):
+        if still >= STILL_AFTER:
+            return TransferRow(name, f"nothing for {duration_text(round(still))}")
         return TransferRow(name, "", done, total, state["rate"])
     return TransferRow(name, waiting_for(state))
 
@@ -110,7 +129,9 @@ def waiting_for(state: Row) -> str:
         return "offline"
     if state["state"] == "waiting":
         return "telling them" if state.get("online") else "looking for them"
-    return "has it, no answer yet" if state["state"] == "delivered" else "starts to fetch"
+    if state["state"] == "delivered":
+        return "has it, no answer yet"
+    return "starts to fetch" if "online" in state else "connecting"
 
 
 def made(row: Row, now: float) -> str:

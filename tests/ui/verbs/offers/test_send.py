@@ -188,6 +188,10 @@ class SendTests(OfferVerbTestCase):
         shown = self.screen()
         self.assertRegex(shown[-2], r"^carol: 25%, 1\.0 KiB/s, 3 s left, 1\.0 KiB of 4\.0 KiB")
         self.assertEqual(shown[-1], "dave: has it, no answer yet")
+        self.clock.pump([1.0] * 5)  # the rate that was told is not true any more
+        self.assertEqual(
+            self.screen()[-2:], ["carol: nothing for 5 s", "dave: has it, no answer yet"]
+        )
         self.peer.tell(offer({"name": "carol", "state": "done"}, {"name": "dave", "state": "done"}))
         self.assertEqual(self.successResultOf(sending), 0)
         self.assertNotIn("25%", "\n".join(self.screen()))
