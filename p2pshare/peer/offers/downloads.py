@@ -22,13 +22,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -63,6 +64,7 @@ TRIES_MAX = 3  # tries of an offer whose sender does not have all of it any more
 RETRY_FIRST, RETRY_MAX = 5.0, 600.0  # seconds until the next try
 PATIENCE = 30.0  # seconds in which a try has to get a session again
 STALL = 600.0  # seconds without a byte after which a try gives its slot to another offer
+LINGER = 2.0  # seconds for which the session of a complete offer stays open, since the sender is told over it
 TICK = 0.5  # seconds between two looks at the progress
 RATE_TICKS = 8  # looks over which a rate is measured
 
@@ -148,6 +150,8 @@ class Downloads:
         self._downloads: dict[str, _Download] = {}
         self._queue: deque[str] = deque()
         self._ending: set[Deferred[None]] = set()
+        self._lingering: set[Deferred[None]] = set()  # until connections are closed
+        self._closings: set[Deferred[None]] = set()
         self._saved = SavedFiles(parts.folder / saved_files.FILE_NAME)
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = parts.reactor
@@ -183,7 +187,9 @@ class Downloads:
         for download in self._downloads.values():
             self._dismiss(download)
         self._downloads.clear()
-        await gatherResults(list(self._ending))
+        for closing in tuple(self._lingering):
+            closing.cancel()
+        await gatherResults([*self._ending, *self._closings])
         await run_in_thread(self._parts.reactor, self._saved.close)
 
     def is_running(self, local_id: str) -> bool:
@@ -311,12 +317,28 @@ class Downloads:
                 ),
             )
             await job.run()
-        except P2pshareError as error:
-            self._failed(download, error)
-        else:
             await self._ended(download, files)
-        finally:
+            self._close_later(remote)
+        except BaseException as error:
             await remote.close()
+            if not isinstance(error, P2pshareError):
+                raise
+            self._failed(download, error)
+
+    def _close_later(self, remote: RemotePeer) -> None:
+        """Close a connection that is still used for a moment."""
+        closing: Deferred[None] = deferLater(self._parts.reactor, LINGER)
+        self._lingering.add(closing)
+
+        async def close() -> None:
+            with suppress(CancelledError):
+                await closing
+            await remote.close()
+            self._lingering.discard(closing)
+
+        self._closings.add(over := Deferred.fromCoroutine(close()))
+        over.addErrback(lambda failure: self._log.failure("connection not closed", failure))
+        over.addBoth(lambda _: self._closings.discard(over))
 
     async def _find(self, offer: IncomingOffer) -> Target:
         """Return how to reach the sender; without a proven name, only the key that has made the offer."""

@@ -33,7 +33,7 @@ from twisted.logger import Logger
 
 from p2pshare.core.offers.incoming import IncomingGate, Kept, OffersPolicy, Sender
 from p2pshare.core.offers.states import expect_move, next_inbox
-from p2pshare.errors import P2pshareError, WrongUsage
+from p2pshare.errors import CannotSave, P2pshareError, WrongUsage
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
 from p2pshare.peer.offers.downloads import Arrived, Downloads
@@ -404,8 +404,8 @@ class Inbox:
             if not failure.check(P2pshareError):
                 self._log.failure("inbox not changed", failure)
                 return
-            self._log.error("inbox not changed: {why}", why=failure.value)
             if not self._has_stopped:
+                self._log.error("inbox not changed: {why}", why=failure.value)
                 self._parts.reactor.callLater(LOOK, lambda: self._has_stopped or again())
 
         Deferred.fromCoroutine(work).addErrback(failed)
@@ -424,22 +424,24 @@ class Inbox:
         self._looking = self._parts.reactor.callLater(LOOK, self._look)
 
     async def _look_at_all(self) -> None:
-        now = self._parts.wall()
+        now, may_have_room = self._parts.wall(), True
         for row in list(self._rows.values()):
             if row.state.is_final:
                 continue
             if row.expires <= now and not self._downloads.is_running(row.id):
                 await self._move(row.id, InboxState.FAILED, why=OfferFault.EXPIRED)
-            elif row.state is InboxState.WAITING and row.why is OfferFault.FULL:
-                await self._accept_if_room(row)
+            elif row.state is InboxState.WAITING and row.why is OfferFault.FULL and may_have_room:
+                may_have_room = await self._accept_if_room(row)  # the oldest first
 
-    async def _accept_if_room(self, row: IncomingOffer) -> None:
+    async def _accept_if_room(self, row: IncomingOffer) -> bool:
+        """Accept an offer that waits for room, if there is any; whether there was."""
         await self._unasked.acquire()
         try:
             accepted = await self._accepted_unasked(row)
             if accepted.state is InboxState.ACCEPTED:
                 others = {"folder": accepted.folder, "is_auto": True, "why": None}
                 await self._move(row.id, InboxState.ACCEPTED, **others)
+            return accepted.state is InboxState.ACCEPTED
         finally:
             self._unasked.release()
 
@@ -452,6 +454,7 @@ class Inbox:
         """Return an offer as verbs see it."""
         done, rate = self._downloads.progress(row.id)
         trouble = self._downloads.trouble(row.id)
+        why = OfferFault.DISK if isinstance(trouble, CannotSave) else row.why
         return {
             "id": row.id,
             "from": row.sender,
@@ -474,7 +477,7 @@ class Inbox:
             "folders": row.folders,
             "bytes": row.bytes,
             "state": row.state.value,
-            "why": None if row.why is None else row.why.value,
+            "why": None if why is None else why.value,
             "trouble": None if trouble is None else str(trouble),
             "folder": None if row.folder is None else str(row.folder),
             "auto": row.is_auto,

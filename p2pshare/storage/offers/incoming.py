@@ -13,7 +13,6 @@ from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import InboxState, OfferFault, OfferItem
 
 INCOMING_MAX = 1000  # offers; with their messages of up to 16 KiB these are 16 MiB
-OF_SENDER_MAX = 50  # of them from one key that wait or are fetched
 
 _COLUMNS = (
     "id, sender, key, offer, received, expires, note, is_text, items, more_items, files, folders, bytes, state, why,"

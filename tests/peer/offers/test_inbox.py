@@ -378,7 +378,7 @@ class TroubleTests(InboxTestCase):
         self.bob.ask("accept_offer", id=item["id"], folder=str(blocked))
         self.world.wait(60)
         item = self.item()
-        self.assertEqual(item["state"], "accepted")
+        self.assertEqual((item["state"], item["why"]), ("accepted", "disk"))
         self.assertIn("blocked", item["trouble"])
         self.bob.ask("accept_offer", id=item["id"], folder=str(self.bob.home / "free"))
         self.until("done")
