@@ -24,6 +24,7 @@ from p2pshare.wire.transfer_messages import DONE_MAX, Cancel, Cancelled, Done
 
 SLOWEST_READ = 8 * 1024 * 1024  # bytes per second that a sharer reads of blocks it does not send
 LOOKS = 4  # checks for progress within `patience`
+CREDIT_WAIT_MIN = 0.001  # seconds; rounding may ask for less than a clock can tell
 
 
 class LinkStage(enum.Enum):
@@ -167,7 +168,7 @@ class Link:
         if crediting.limited and self._credit_timer is None:
             at = crediting.get_timer(now)
             if at is not None:
-                delay = max(0.0, at - now)
+                delay = max(CREDIT_WAIT_MIN, at - now)
                 self._credit_timer = self._reactor.callLater(delay, self._credit_due)
 
     def _credit_due(self) -> None:
