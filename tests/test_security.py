@@ -44,6 +44,11 @@ SESSIONS = {
     44,
     45,
     46,
+    80,
+    81,
+    83,
+    85,
+    86,
 }
 """Threats that concern sessions and received files."""
 

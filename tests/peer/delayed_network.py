@@ -132,7 +132,7 @@ class Machine(ThreadlessReactor):
             there = IPv4Address("TCP", host, port)
             near, far = self.end(here, there), machine.end(there, here)
             near.other, far.other = far, near
-            self.callLater(delay, far.begin, server.buildProtocol(here))
+            machine.callLater(delay, lambda: far.begin(server.buildProtocol(here)))
             near.begin(factory.buildProtocol(there))
 
         self.callLater(2 * delay, answered)

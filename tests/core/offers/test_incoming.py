@@ -46,7 +46,7 @@ class GateTests(SynchronousTestCase):
                 self.assertEqual(fault, None if each in welcome else OfferFault.POLICY)
 
     def test_kept(self) -> None:
-        """The number of offers that are kept is bounded, of one key and in all."""
+        """Threat 81: the number of offers that are kept is bounded, of one key and in all."""
         gate = IncomingGate(0.0, GateLimits(kept=10, kept_per_key=3))
         for kept, fault in (
             (Kept(9, 2), None),
@@ -67,7 +67,7 @@ class GateTests(SynchronousTestCase):
             self.assertEqual(found, fault)
 
     def test_rates(self) -> None:
-        """New offers have a rate limit of their key, and one of all keys; a refused one costs nothing."""
+        """Threat 81: new offers have a rate limit of their key, and one of all keys; a refused one costs nothing."""
         limits = GateLimits(per_key_s=1.0, per_key_burst=3, total_s=2.0, total_burst=5)
         gate = IncomingGate(0.0, limits)
 

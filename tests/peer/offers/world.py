@@ -383,7 +383,9 @@ class Host(Machine):
         if not self.is_dead:
             self.steps += 1
             self.on_step(self.steps)
-        if not self.is_dead:
+        if self.is_dead:
+            self.network.graveyard.append((callable, args))
+        else:
             callable(*args, **kw)
 
     def end(self, host: IPv4Address, peer: IPv4Address) -> HostEnd:
@@ -497,6 +499,10 @@ class WorldTestCase(SynchronousTestCase):
         self.patch(sys, "unraisablehook", lambda _: None)  # of coroutines that never ended
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
+            logged = self.flushLoggedErrors()
             self.world.graveyard.clear()
+            self.world.clock.calls.clear()
             del self.world
             gc.collect()
+            self.flushLoggedErrors()  # those of finalizers of dead peers
+        self.assertEqual(logged, [])
