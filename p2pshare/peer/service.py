@@ -33,20 +33,16 @@ from p2pshare.errors import (
     NamesProven,
     P2pshareError,
     PeerStopped,
-    PortUnusable,
     Unreachable,
     WrongUsage,
 )
 from p2pshare.names import NAME_MAX, ON_NETWORK, read_name
 from p2pshare.net.notifier import Notifier
-from p2pshare.net.reach.port_mapping import PcpGateway, PortMapping
-from p2pshare.net.reach.upnp import upnp_gateway
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
 from p2pshare.net.sockets import (
     IPeerReactor,
     expect_free,
-    listen_welcome,
 )
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, ControlServer, Fields
@@ -62,7 +58,8 @@ from p2pshare.peer.reach.answering import Doors
 from p2pshare.peer.reach.calling import PeerCaller
 from p2pshare.peer.reach.calls import CallListener
 from p2pshare.peer.reach.dialler import Dialler, Surroundings
-from p2pshare.peer.reach.network import OwnLocation, OwnNetwork
+from p2pshare.peer.reach.network import OwnNetwork
+from p2pshare.peer.reach.own_ports import OwnPorts
 from p2pshare.peer.reach.rendezvous import RegistryRendezvous
 from p2pshare.peer.registration import ClassicName, NameKeeper, RetryLoop, status_of
 from p2pshare.peer.share.admission import Admission, Admitting
@@ -124,7 +121,6 @@ class PeerService(Service):
         self._shares = shares
         self._wall = wall
         self._patient = patient
-        self._port: int | None = None
         self._running: Deferred[Any] | None = None
         self._is_over = False
         self._retries = RetryLoop(reactor, rng)
@@ -148,7 +144,7 @@ class PeerService(Service):
         self._keeper: NameKeeper | None = None
         self._identity: Identity | None = None
         self._browsing: Browsing | None = None
-        self._mapping: PortMapping | None = None  # in the router
+        self._ports: OwnPorts | None = None
         self._calls: CallListener | None = None
         self._control: ControlServer | None = None
         self._offers: OffersService | None = None
@@ -195,7 +191,10 @@ class PeerService(Service):
         browsing = self._browsing = Browsing(
             reactor, self._rng, client, finder, dialler, folder.path
         )
-        self._keeper = self._keeper_of(folder, identity)
+        self._ports = OwnPorts(
+            reactor, self._rng, self._settings, network, sessions.acceptor, self._datagrams
+        )
+        self._keeper = self._keeper_of(folder, identity, self._ports)
         owner = OfferOwner(self._settings, self._place, folder.path, lambda: self.key, self._wall)
         offers = self._offers = OffersService(
             reactor, self._rng, owner, client, dialler, sessions, self.events
@@ -262,7 +261,7 @@ class PeerService(Service):
         )
         return self._lan_admission
 
-    def _keeper_of(self, folder: DataFolder, identity: Identity) -> NameKeeper:
+    def _keeper_of(self, folder: DataFolder, identity: Identity, ports: OwnPorts) -> NameKeeper:
         settings, classic = self._settings, None
         caps = CAPS_WITH_CLASSIC if settings.classic else CAPS
         if settings.classic:
@@ -276,7 +275,7 @@ class PeerService(Service):
             self._reactor,
             self._rng,
             owner,
-            self._find_location,
+            ports.location,
             self._retries,
             classic,
             on_seen=self._network.seen_at,
@@ -352,7 +351,7 @@ class PeerService(Service):
             if self._offers is not None:  # before the sessions that its messages go over
                 await self._offers.stop()
             parts = (
-                self._mapping,
+                self._ports,
                 self._sessions,
                 self._browsing,
                 self._classic,
@@ -437,34 +436,13 @@ class PeerService(Service):
             self._calls.start()  # with the new key
         return {"name": self._name, "old": str(old), "key": str(self.key.public)}
 
-    async def _find_location(self) -> OwnLocation:
-        """Return where this peer is reached; the first call opens the ports."""
-        if self._port is None:
-            assert self._datagrams is not None
-            interfaces = await self._network.interfaces()
-            self._port = await listen_welcome(
-                self._settings.listen, self._rng, lambda port: self._open_ports(port, interfaces)
-            )
-            self._network.opened(self._port, self._datagrams.port)
-            self._forward_port()
-        return await self._network.location()
-
-    def _forward_port(self) -> None:
-        """Ask the router to forward the port, if the user wants that and others may know of it."""
-        settings, network, port = self._settings, self._network, self._port
-        if settings.port_mapping and not settings.private and not network.is_local and port:
-            if self._mapping is None:
-                pcp, upnp = PcpGateway(self._reactor), upnp_gateway(self._reactor)
-                gateways = (pcp,) if upnp is None else (pcp, upnp)
-                self._mapping = PortMapping(self._reactor, network.forwarded_at, gateways)
-            self._mapping.start(port)
-
     def _location_changed(self, is_new_network: bool) -> None:
         """Publish the location again; on a new network, old connections to the registry are of no use."""
         if self._keeper is None:  # the registry has yet to answer for the first time
             self._retries.nudge(restart=is_new_network)
         elif is_new_network:
-            self._forward_port()
+            assert self._ports is not None
+            self._ports.forward()
             if not self._place.is_lan:
                 self._close_client()
             self._keeper.nudge(restart=True)
@@ -480,17 +458,6 @@ class PeerService(Service):
         """Renew the presence when the registry is back: it may have forgotten it, or the network is new."""
         if is_up and self._keeper is not None:
             self._keeper.nudge()
-
-    async def _open_ports(self, port: int, interfaces: Sequence[str]) -> int:
-        """Open the ports with this number, TCP for sessions and UDP as welcome port: both, or none of them."""
-        assert self._sessions is not None and self._datagrams is not None
-        expect_free(port, *interfaces)
-        await self._sessions.acceptor.listen(port, *interfaces)
-        try:
-            return self._datagrams.port.listen(port, *interfaces)
-        except PortUnusable:
-            await self._sessions.acceptor.stop_listening()
-            raise
 
 
 def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:

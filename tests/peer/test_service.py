@@ -40,9 +40,8 @@ from p2pshare.net.reach.port_mapping import Forwarded
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.dialling import open_session
 from p2pshare.net.session.tcp_congestion import congestion_control
-from p2pshare.peer import service
 from p2pshare.peer.control import running_peer
-from p2pshare.peer.reach import network
+from p2pshare.peer.reach import network, own_ports
 from p2pshare.peer.registration import Elsewhere
 from p2pshare.peer.service import PeerService, classic_paths
 from p2pshare.storage.identity import key_file
@@ -450,7 +449,7 @@ class PeerServiceTests(LoopbackTestCase):
             async def remove(self, port: int) -> None:
                 forwarded.append(("remove", port))
 
-        self.patch(service, "PcpGateway", lambda _: Router())
+        self.patch(own_ports, "PcpGateway", lambda _: Router())
         never: list[dict[str, Any]] = [{}, {"private": True, "address": ("192.0.2.7",)}]
         for options in never:
             peer = self.peer(port_mapping=True, **options)
