@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -337,12 +338,17 @@ def long_constructors(module: Module) -> list[str]:
 
 @cache
 def modules() -> list[Module]:
-    """Return all modules of the package."""
+    """Return all modules of the package, parsed."""
     found = []
+    gc.collect()
+    gc.disable()  # otherwise it examines all nodes again and again, here and in all later tests
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found.append(Module(name, path.read_text()))
+        nodes_of(found[-1].source)
+    gc.freeze()
+    gc.enable()
     return found
 
 

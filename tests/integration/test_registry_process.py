@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import unittest
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -64,11 +65,10 @@ class Registry:
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self.process.poll() is None:
-            try:
+            with suppress(OSError):
                 if self.ask("GET", "/readyz")[0] == 200:
                     return
-            except OSError:
-                time.sleep(0.05)
+            time.sleep(0.05)
         self.process.kill()
         raise AssertionError(self.process.communicate()[0])
 
