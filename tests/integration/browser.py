@@ -20,6 +20,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-default-apps", "--disable-extensions", "--hide-scrollbars", "--no-proxy-server",
+    *__import__("os").environ.get("XFLAGS", "").split(),
 )  # fmt: skip
 
 

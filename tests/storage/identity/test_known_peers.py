@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import multiprocessing
 import os
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -17,15 +17,21 @@ from p2pshare.storage.identity import known_peers
 from p2pshare.storage.identity.known_peers import FILE_NAME, LOCK_NAME, KnownPeers
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.keys import SigningKey
+from tests.integration.forked import Popen
 
 URL = "http://192.0.2.1:8000"
 ONE, OTHER = (SigningKey(bytes([n]) * 32).public for n in (1, 2))
 
 
-def pin_many(folder: Path, first: int) -> None:
-    """Pin names in a process of its own."""
-    for number in range(first, first + 20):
-        KnownPeers(folder, URL).pin(f"peer{number}", ONE, None)
+PIN_MANY = """
+import sys
+from pathlib import Path
+from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.wire.keys import SigningKey
+folder, url, first = sys.argv[1:]
+for number in range(int(first), int(first) + 20):
+    KnownPeers(Path(folder), url).pin(f"peer{number}", SigningKey(bytes([1]) * 32).public, None)
+"""
 
 
 class KnownPeersTests(SynchronousTestCase):
@@ -162,13 +168,7 @@ class KnownPeersTests(SynchronousTestCase):
 
     def test_at_once(self) -> None:
         """Two processes at once lose no change."""
-        context = multiprocessing.get_context("spawn")
-        processes = [
-            context.Process(target=pin_many, args=(self.folder, first)) for first in (0, 20)
-        ]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(60)
-            self.assertEqual(process.exitcode, 0)
+        command = [sys.executable, "-c", PIN_MANY, str(self.folder), URL]
+        processes = [Popen([*command, first]) for first in ("0", "20")]
+        self.assertEqual([process.wait(60) for process in processes], [0, 0])
         self.assertTrue(all(self.known.key(f"peer{n}") == ONE for n in range(40)))
