@@ -101,6 +101,25 @@ class ControlDocumentTests(RegistryTestCase):
         history = await client.ask("history", name="bob")
         self.assertEqual((list(history), len(history["entries"])), (["entries", "more"], 1))
 
+    async def test_inbox(self) -> None:
+        """An item of the inbox and its events have the fields of the document."""
+        await self.started("alice")
+        sender = await self.started("bob")
+        events = await (await self.client()).follow()
+        assert sender._control is not None
+        await sender._control.perform("send", {"text": "hi", "to": ["alice"]})
+        event = await anext(events)
+        self.assertEqual(event.pop("event"), "inbox")
+        self.assertEqual(fields(part("### An item of the inbox")), list(event))
+        client = await self.client()
+        listed = await client.ask("inbox")
+        self.assertEqual(listed, {"items": [event], "more": False})
+        await client.ask("accept_offer", id=event["id"][:4], folder=str(self.saved))
+        while event["state"] != "done":
+            event = await anext(events)
+        self.assertEqual(event["saved"], [str(self.saved / "text.txt")])
+        await events.aclose()
+
     async def test_requests(self) -> None:
         """The peer reads each field of a request that the document has: one of a wrong type is an error."""
         await self.started("alice")
