@@ -484,6 +484,7 @@ class Inbox:
             "bytes_done": row.bytes if row.state is InboxState.DONE else done,
             "rate": rate,
             "saved": list(row.saved),
+            "told": row.is_told,
         }
 
 

@@ -170,8 +170,9 @@ class DialogOffers:
         sender, what, offer_id = row["from"], wording.what(row), wording.short(row["id"])
         match row["state"]:
             case "waiting":
+                unproven = " (nothing proves that name)" if wording.is_unproven(row) else ""
                 yield (
-                    f"{sender} offers you {what}{_note(row)}."
+                    f"{sender}{unproven} offers you {what}{_note(row)}."
                     f' Type "accept {offer_id}" or "decline {offer_id}".',
                     GOOD,
                 )

@@ -64,6 +64,15 @@ class OwnPeer:
         finally:
             client.close()
 
+    async def comes_online(self, patience: float) -> bool:
+        """Wait up to `patience` seconds until others see the peer; return whether they do."""
+        until = self._invocation.reactor.seconds() + patience
+        while not (await self.ask("status"))["online"]:
+            if self._invocation.reactor.seconds() >= until:
+                return False
+            await deferLater(self._invocation.reactor, LOOK_EVERY)
+        return True
+
     async def listed(self, do: str, key: str, by: str = "id") -> list[Row]:
         """Return all rows of a long list: the pages of the action `do`, whose rows are ordered by their member `by`."""
         rows: list[Row] = []

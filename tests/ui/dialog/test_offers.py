@@ -16,6 +16,7 @@ from p2pshare.ui.dialog.offers import (
     DialogOffers,
 )
 from p2pshare.ui.verbs.offers import send
+from p2pshare.wire.keys import SigningKey
 from tests.ui.verbs.offers.scripted_peer import ID, ITEM, LEFT_OUT, OfferVerbTestCase, offer
 
 
@@ -53,6 +54,8 @@ class DialogOffersTests(OfferVerbTestCase):
             ' Type "accept k6xwn2" or "decline k6xwn2".',
         )
         self.assertEqual(self.arrives(), [])
+        (shown,) = self.arrives(**{"from": "alice@lan", "id": "b" * 16})
+        self.assertTrue(shown.startswith("alice@lan (nothing proves that name) offers"))
         for changes, part in (
             ({"state": "accepted", "folder": str(self.cwd)}, "Getting photos/"),
             ({"state": "failed", "why": "changed"}, "not those that were offered"),
@@ -114,6 +117,9 @@ class DialogOffersTests(OfferVerbTestCase):
         self.peer.rows = {ID: ITEM, "b": {**ITEM, "state": "done", "id": "b"}}
         self.assertIn("k6xwn2  alice sends photos/", self.obey("inbox")[0])
         self.assertEqual(len(self.obey("inbox")), 2)
+        key = SigningKey(bytes(32)).public
+        self.peer.rows = {ID: {**ITEM, "from": "alice@lan", "key": str(key)}}
+        self.assertIn(key.grouped, self.obey("inbox")[1])
         self.peer.rows = {ID: offer({"state": "done"}), "b": offer({}, {"name": "dave"}, id="b")}
         self.assertEqual(len(self.obey("offers")), 3)
 

@@ -40,6 +40,7 @@ class OwnPeerTests(RegistryTestCase):
         """
         async with own_peer(self.invocation(share=(str(self.shared),))) as peer:
             self.assertTrue(peer.is_here)
+            self.assertTrue(await peer.comes_online(10.0))
             told = await peer.ask("status")
             self.assertEqual((told["online"], told["sharing"]), (True, []))
             async with own_peer(self.invocation()) as other:
@@ -58,6 +59,7 @@ class OwnPeerTests(RegistryTestCase):
                     pass
             async with own_peer(away, in_contact=False) as peer:
                 self.assertEqual((await peer.ask("status"))["name"], "bob")
+                self.assertFalse(await peer.comes_online(1.0))
 
     async def test_name_taken(self) -> None:
         """A peer that cannot be started is an error, and the data folder is free again."""

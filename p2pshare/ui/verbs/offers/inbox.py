@@ -10,6 +10,7 @@ from typing import Any
 
 from colorama import Fore
 from twisted.internet.defer import CancelledError
+from twisted.internet.task import deferLater
 
 from p2pshare.errors import OfferFailed, OfferWithdrawn, PeerNotAnswering, Unreachable
 from p2pshare.net.threads import run_in_thread
@@ -22,6 +23,13 @@ from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer
 PEERS_MAX = 5  # peers of the user that one command uses, one after the other
 STALLED = (
     60.0  # seconds without a byte after which a command leaves the transfer to the running peer
+)
+ONLINE_PATIENCE = (
+    5.0  # seconds until others see a peer inside the command, to which offers then come
+)
+ARRIVAL_PATIENCE = 3.0  # seconds for offers that have waited for such a peer
+TELL_PATIENCE = (
+    5.0  # seconds for telling the sender what has become of an offer, before such a peer ends
 )
 SNIPPET_MAX = 64 * 1024  # bytes of a text that is shown
 OPEN = ("waiting", "accepted")
@@ -42,6 +50,10 @@ async def inbox(invocation: Invocation, *, with_past: bool = False) -> int:
     """
     output, now = invocation.output, invocation.wall()
     async with own_peer(invocation, in_contact=False) as peer:
+        if peer.is_here:
+            output.remark("No peer of yours runs, so this command waits a moment for offers.")
+            if await peer.comes_online(ONLINE_PATIENCE):
+                await deferLater(invocation.reactor, ARRIVAL_PATIENCE)
         rows = await peer.listed("inbox", "items")
     shown = [row for row in rows if with_past or row["state"] in OPEN]
     shown.sort(key=lambda row: row["received"])
@@ -81,6 +93,8 @@ async def accept(invocation: Invocation, offer_id: str, folder: str | None) -> i
                     row = await peer.ask("accept_offer", id=offer_id, folder=destination)
                     arrival = _Arrival(invocation, row)
                 await arrival.watch(peer)
+                if peer.is_here and arrival.is_over:
+                    await _Ending(invocation, arrival.row).wait(peer)
             break
         except PeerNotAnswering:
             if arrival is None or attempt + 1 == PEERS_MAX:
@@ -99,12 +113,37 @@ async def decline(invocation: Invocation, offer_id: str) -> int:
     """
     async with own_peer(invocation, in_contact=False) as peer:
         row = await peer.ask("decline_offer", id=offer_id)
-    invocation.output.event("inbox", **row)
-    told = f"Declined: {wording.what(row)} from {row['from']}."
-    if peer.is_here:
-        told += f" {row['from']} learns it when your peer runs."
-    invocation.output.line(told)
+        invocation.output.event("inbox", **row)
+        invocation.output.line(f"Declined: {wording.what(row)} from {row['from']}.")
+        if peer.is_here:
+            ending = _Ending(invocation, row)
+            await ending.wait(peer)
+            if not ending.is_told:
+                invocation.output.remark(f"{row['from']} learns it when your peer runs.")
     return 0
+
+
+class _Ending:
+    """Waits until the sender knows that an offer is over: a peer inside the command could not tell it later."""
+
+    def __init__(self, invocation: Invocation, row: Row) -> None:
+        self._invocation = invocation
+        self._id = row["id"]
+        self._until = invocation.reactor.seconds() + TELL_PATIENCE
+        self.is_told: bool = row["told"]
+        """Whether the sender knows it."""
+
+    async def wait(self, peer: OwnPeer) -> None:
+        """Return when the sender knows it, or after `TELL_PATIENCE`."""
+        clock = self._invocation.reactor
+        await until_over(clock, self._follow(peer), lambda: clock.seconds() >= self._until)
+
+    async def _follow(self, peer: OwnPeer) -> None:
+        async with aclosing(peer.follow("inbox", "items", "inbox")) as rows:
+            async for row in rows:
+                self.is_told = self.is_told or (row["id"] == self._id and row["told"])
+                if self.is_told:
+                    return
 
 
 class _Arrival:
@@ -139,6 +178,11 @@ class _Arrival:
         finally:
             self._view.finish()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all has arrived, or nothing more will."""
+        return self.row["state"] not in OPEN
+
     async def _follow(self, peer: OwnPeer) -> None:
         async with aclosing(peer.follow("inbox", "items", "inbox")) as rows:
             async for row in rows:
@@ -148,7 +192,7 @@ class _Arrival:
                 if row != self.row:
                     self._output.event("inbox", **row)
                 self.row = row
-                if row["state"] not in OPEN:
+                if self.is_over:
                     return
                 self._draw()
 

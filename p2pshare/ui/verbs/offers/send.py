@@ -365,6 +365,8 @@ async def cancel(invocation: Invocation, offer_id: str) -> int:
     done = [each["name"] for each in row["to"] if each["state"] == "done"]
     had = f" {_joined(done)} had it already." if done else ""
     output.line(f"The offer {wording.short(row['id'])} is cancelled.{had}")
+    if peer.is_here and len(done) < len(row["to"]):
+        output.remark("Nobody can get it any more. They learn it when your peer runs.")
     return 0
 
 

@@ -11,9 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from p2pshare.names import ON_NETWORK
 from p2pshare.peer.share.service import left_out_text
 from p2pshare.ui.terminal.transfer_rows import TransferRow
 from p2pshare.ui.verbs.job import shown_path
+from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.quantities import ago_text, duration_text, size_text
 
 SHORT = 6  # characters of an ID that people see
@@ -171,11 +173,18 @@ def person_state(state: Row, row: Row) -> str:
     return str(name)
 
 
+def is_unproven(row: Row) -> bool:
+    """Whether nothing proves the name of the sender of an item: without a registry, and not accepted."""
+    return str(row["from"]).endswith(ON_NETWORK)
+
+
 def item_lines(row: Row, now: float, command: str = "") -> Iterator[str]:
     """Return the lines of `inbox` for one item; `command` stands before what the user types to accept it."""
     yield f"{short(row['id'])}  {row['from']} sends {what(row)}, {ago_text(now - row['received'])}"
     if row["note"]:
         yield f'  "{row["note"]}"'
+    if is_unproven(row):
+        yield f"  Nothing proves that name. The key is {PublicKey.parse(row['key']).grouped}."
     state = row["state"]
     if state == "waiting":
         yield f"  until {until(row['expires'], now)}: {command}accept {short(row['id'])}"

@@ -66,6 +66,7 @@ ITEM: dict[str, Any] = {
     "bytes_done": 0,
     "rate": 0,
     "saved": [],
+    "told": True,
 }
 
 
@@ -92,6 +93,11 @@ class ScriptedPeer:
         if do in ("send", "accept_offer") and not fields.get("check"):
             self.rows[answer["id"]] = answer
         return answer
+
+    async def comes_online(self, patience: float) -> bool:
+        """Say that it is online."""
+        self.asked.append({"do": "comes_online"})
+        return True
 
     async def listed(self, do: str, key: str, by: str = "id") -> list[dict[str, Any]]:
         """Return the rows."""

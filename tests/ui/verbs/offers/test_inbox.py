@@ -123,6 +123,27 @@ class InboxTests(OfferVerbTestCase):
         self.assertEqual(self.successResultOf(accepting), 0)
         self.assertEqual(second.asked, [])
 
+    def test_here(self) -> None:
+        """A peer inside the command waits a moment for offers, and tells the sender the end before it ends."""
+        self.peer.is_here = True
+        listing = Deferred.fromCoroutine(inbox.inbox(self.invocation))
+        self.assertNoResult(listing)
+        self.peer.rows = {ID: ITEM}
+        self.clock.advance(inbox.ARRIVAL_PATIENCE)
+        self.assertEqual(self.successResultOf(listing), 0)
+        self.assertIn("k6xwn2", self.stdout.getvalue())
+        accepting = self.accept()
+        self.tell(state="done", told=False)
+        self.assertNoResult(accepting)
+        self.tell(state="done", told=True)
+        self.assertEqual(self.successResultOf(accepting), 0)
+        self.peer.answers["decline_offer"] = {**ITEM, "state": "declined", "told": False}
+        self.peer.rows = {}
+        declining = Deferred.fromCoroutine(inbox.decline(self.invocation, "k6xw"))
+        self.clock.pump([1.0] * int(inbox.TELL_PATIENCE + 1))
+        self.assertEqual(self.successResultOf(declining), 0)
+        self.assertIn("alice learns it when your peer runs.", self.stderr.getvalue())
+
     def test_decline(self) -> None:
         """An offer is declined."""
         self.peer.answers["decline_offer"] = {**ITEM, "state": "declined"}
