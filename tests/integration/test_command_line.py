@@ -22,7 +22,7 @@ import numpy as np
 from p2pshare.storage.identity import key_file
 from p2pshare.web.client import UNTRUSTED
 from p2pshare.wire.keys import to_base64url
-from tests.integration.forked import Popen
+from tests.integration.forked import Popen, run
 from tests.integration.neighbourhood import (
     DOCUMENT,
     P2PSHARE,
@@ -143,11 +143,10 @@ class VerbTests(CommandLineTestCase):
         broken = "import p2pshare.ui.verbs.get as verbs; verbs.parse_items = None;"
         log = self.near.home / "log"
         for flags in ([], ["--debug", str(log)]):
-            done = subprocess.run(
+            done = run(
                 [sys.executable, "-c", broken + P2PSHARE[-1], "get", "alice:x", "--name=b", *flags],
                 env=self.near.environ,
-                capture_output=True,
-                text=True,
+                input=None,
                 timeout=PATIENCE,
             )
             self.assertEqual((done.returncode, done.stdout), (1, ""))

@@ -18,6 +18,7 @@ import unittest
 from collections import Counter
 from pathlib import Path
 
+from tests.integration.forked import Popen, run
 from tests.integration.test_registry_process import (
     BOB,
     PATIENCE,
@@ -303,7 +304,7 @@ class CommandLineTests(RegistryTestCase):
             "p2pregistry", "--data", str(self.folder), "--listen", f"tcp:{port}:interface=127.0.0.1",
             "--log-format", "json",
         ]  # fmt: skip
-        process = subprocess.Popen(command, cwd=self.folder.parent)
+        process = Popen(command, cwd=self.folder.parent)
         self.addCleanup(process.wait)
         self.addCleanup(process.terminate)
         wait_until(lambda: path.exists() and "registry ready" in path.read_text())
@@ -388,12 +389,9 @@ class CommandLineTests(RegistryTestCase):
     def test_help(self) -> None:
         """The help fits 80 columns and lists every option."""
         command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-        shown = subprocess.run(
-            [*command, "p2pregistry", "--help"],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "COLUMNS": "80"},
-        ).stdout
+        environ = {**os.environ, "COLUMNS": "80"}
+        command += ["p2pregistry", "--help"]
+        shown = run(command, input=None, timeout=PATIENCE, env=environ).stdout
         self.assertLessEqual(max(map(len, shown.splitlines())), 80)
         self.assertNotIn("   May be", shown)
         for option in ("url", "listen", "workers", "redis", "redis-url-file", "replicas", "invite-only",
