@@ -41,6 +41,7 @@ class DialogOffersTests(OfferVerbTestCase):
 
     def arrives(self, **changes: Any) -> list[str]:
         """Return what is said of an event about an offer to the user."""
+        self.clock.advance(LINES_OVER)
         self.said.clear()
         self.offers.event("inbox", {**ITEM, **changes})
         return list(self.said)
