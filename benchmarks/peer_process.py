@@ -25,6 +25,7 @@ from p2pshare.classic.server import ClassicServer
 from p2pshare.classic.shared_files import ClassicShare
 from p2pshare.errors import P2pshareError
 from p2pshare.net.session.datagrams import DatagramSessions
+from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.wire.addresses import PeerAddress
 
 HOST = "127.0.0.1"
@@ -33,7 +34,7 @@ reactor: Any = twisted_reactor
 
 def share(folder: str) -> None:
     """Serve a folder and print the welcome port."""
-    sharer = ClassicServer(reactor, ClassicShare([Path(folder).absolute()]))
+    sharer = ClassicServer(reactor, ClassicShare([SharedPath("share", Path(folder).absolute())]))
     datagrams = DatagramSessions(reactor, os.urandom, None, sharer.protocol)
     print(datagrams.port.listen(0, HOST), flush=True)
 

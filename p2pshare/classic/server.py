@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -63,6 +64,9 @@ class _Transfer:
     answered: Callable[[], bool] = lambda: False
     """Whether the requester was ever heard from."""
     displaced: bool = False
+    path: Path | None = None
+    """The file, once it is open."""
+    withdrawn: bool = False
 
 
 class ClassicServer:
@@ -90,6 +94,15 @@ class ClassicServer:
     def protocol(self) -> DatagramProtocol:
         """What the words of requesters, which arrive on the welcome port, are given to."""
         return self._driver
+
+    def serve(self, share: ClassicShare) -> None:
+        """Serve another `share`; transfers of what is not in it are stopped."""
+        self._share = share
+        for transfer in list(self._transfers.values()):
+            if transfer.path is not None and not share.has(transfer.path):
+                transfer.withdrawn = True
+                if transfer.serving is not None:
+                    transfer.serving.cancel()
 
     async def stop(self) -> None:
         """End all transfers."""
@@ -121,7 +134,9 @@ class ClassicServer:
             end, details = await self._send(transfer)
         except (CancelledError, ConnectingCancelledError):
             details = "no answer, and other requesters wait"
-            if not transfer.displaced:
+            if transfer.withdrawn:
+                details = "it is no longer shared"
+            elif not transfer.displaced:
                 details = "stopped with this peer"
         except P2pshareError as error:
             details = str(error)
@@ -148,6 +163,7 @@ class ClassicServer:
         )
         if opened is None:
             return TransferEnd.FAILED, "no such file is shared"
+        transfer.path = opened.path
         if kind is Kind.PICTURE:
             return await self._send_picture(transfer, opened)
         with opened.file:

@@ -12,7 +12,12 @@ from typing import BinaryIO
 
 from p2pshare.classic.datagrams import Kind
 from p2pshare.storage.os_errors import plain_reason
-from p2pshare.storage.shares.arguments import PICTURE_SUFFIXES, SHARED_STEM, TEXT_SUFFIXES
+from p2pshare.storage.shares.arguments import (
+    PICTURE_SUFFIXES,
+    SHARED_STEM,
+    TEXT_SUFFIXES,
+    SharedPath,
+)
 
 # Without O_NONBLOCK, opening a FIFO would wait for a writer.
 _OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -40,19 +45,25 @@ class OpenedFile:
 class ClassicShare:
     """Where the text and the picture of a peer may be; the first candidate that exists wins."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        """Offer what the classic protocol can carry: folders that hold a `my_file.*`, now or later, and single files.
+    def __init__(self, shares: Iterable[SharedPath]) -> None:
+        """Share what the classic protocol can carry: folders that hold a `my_file.*`, now or later, and single files.
 
         Args:
-            paths: absolute, as a daemon changes its working folder; other kinds of files are skipped.
+            shares: folders and files; other kinds of files are skipped.
         """
-        self._candidates: dict[Kind, list[Path]] = {kind: [] for kind in Kind}
-        for path in paths:
+        self._candidates: dict[Kind, list[tuple[Path, SharedPath]]] = {kind: [] for kind in Kind}
+        for shared in shares:
+            path = shared.path
             for kind, suffixes in _SUFFIXES.items():
                 if os.path.isdir(path):
-                    self._candidates[kind] += [path / f"{SHARED_STEM}{each}" for each in suffixes]
+                    files = [path / f"{SHARED_STEM}{each}" for each in suffixes]
+                    self._candidates[kind] += [(each, shared) for each in files]
                 elif path.suffix.lower() in suffixes:
-                    self._candidates[kind].append(path)
+                    self._candidates[kind].append((path, shared))
+
+    def has(self, path: Path) -> bool:
+        """Whether a path may be what is shared."""
+        return any(path == each for found in self._candidates.values() for each, _ in found)
 
     def open(self, kind: Kind, on_refused: Callable[[Path, str], object]) -> OpenedFile | None:
         """Return the shared file of this kind, or None.
@@ -61,8 +72,10 @@ class ClassicShare:
             kind: text or picture.
             on_refused: called for each candidate that exists but cannot be served, with the reason.
         """
-        for path in self._candidates[kind]:
+        for path, shared in self._candidates[kind]:
             try:
+                if path != shared.path and _is_left_out(shared, path.name):
+                    continue
                 return _open_regular(path)
             except FileNotFoundError:
                 continue
@@ -70,6 +83,15 @@ class ClassicShare:
                 no_reader = error.errno == errno.ENXIO  # a socket, or a device without a driver
                 on_refused(path, _NOT_REGULAR if no_reader else plain_reason(error))
         return None
+
+
+def _is_left_out(shared: SharedPath, name: str) -> bool:
+    """Whether the rules leave a file in the root of a share out."""
+    folder = os.open(shared.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return shared.rules.scope(folder).is_excluded(name, is_folder=False)
+    finally:
+        os.close(folder)
 
 
 def _open_regular(path: Path) -> OpenedFile:

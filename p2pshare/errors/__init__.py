@@ -40,7 +40,9 @@ from p2pshare.errors.files import (
     FolderUnusable,
     InUse,
     LedgerUnusable,
+    NoSuchShare,
     PictureUnreadable,
+    SharesUnusable,
     TooManyOpenFiles,
 )
 from p2pshare.errors.identity import (
@@ -225,6 +227,7 @@ __all__ = [
     "NoSessionThere",
     "NoSuchOffer",
     "NoSuchPeer",
+    "NoSuchShare",
     "NobodyHere",
     "NotClassic",
     "NotFound",
@@ -296,6 +299,7 @@ __all__ = [
     "SessionRefused",
     "SettingsUnreadable",
     "SharerLied",
+    "SharesUnusable",
     "SignalNotAccepted",
     "SignalOutOfTime",
     "SourceChanged",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pshare.errors.base import P2pshareError, TransferFailed
+from p2pshare.errors.base import NotFound, P2pshareError, TransferFailed
 
 
 class PictureUnreadable(P2pshareError):
@@ -47,6 +47,14 @@ class CannotRead(P2pshareError):
 
 class FolderUnusable(P2pshareError):
     """The folder {path} cannot be used: {reason}"""
+
+
+class SharesUnusable(P2pshareError):
+    """The list of shares, {path}, cannot be used: {reason}"""
+
+
+class NoSuchShare(NotFound):
+    """You share nothing under the name {share!r}. Shares are {known}."""
 
 
 class LedgerUnusable(P2pshareError):

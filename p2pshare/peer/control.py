@@ -69,6 +69,7 @@ VERSION, FOLLOW = "version", "follow"
 OVERRUN = "overrun"
 """The kind of the last event of a follower that was too slow."""
 ID_TEXT_MAX = 64  # characters of an ID, or of the beginning of one, in a request
+AFTER_MAX = 255  # characters of the name or the ID after which a page of a list begins
 
 T = TypeVar("T")
 
@@ -460,7 +461,7 @@ def page(
     Raises:
         RemoteProtocolError: `after` is not the text of an ID.
     """
-    after = text({"after": "", **request}, "after", ID_TEXT_MAX)
+    after = text({"after": "", **request}, "after", AFTER_MAX)
     told: list[Fields] = []
     size = 0
     for _, row in sorted((pair for pair in rows if pair[0] > after), key=_first):

@@ -15,8 +15,9 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -63,6 +64,7 @@ from p2pshare.peer.reach.own_ports import OwnPorts
 from p2pshare.peer.reach.rendezvous import RegistryRendezvous
 from p2pshare.peer.registration import ClassicName, NameKeeper, RetryLoop, status_of
 from p2pshare.peer.share.admission import Admission, Admitting
+from p2pshare.peer.share.live_shares import LiveShares
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.registry.client import RegistryClient
 from p2pshare.storage.identity.adoption import move_in
@@ -71,6 +73,7 @@ from p2pshare.storage.identity.identity import Identity
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings, Via
 from p2pshare.storage.shares.arguments import SharedPath, shared_paths
+from p2pshare.storage.shares.kept import KeptShares
 from p2pshare.wire.addresses import LAN, PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.strict_json import text
@@ -95,7 +98,7 @@ class PeerService(Service):
         reactor: IPeerReactor,
         rng: random.Random,
         settings: Settings,
-        shares: Sequence[SharedPath],
+        shares: Sequence[SharedPath] | None,
         *,
         wall: Callable[[], float],
         patient: bool = True,
@@ -107,7 +110,8 @@ class PeerService(Service):
             reactor: what it runs on.
             rng: draws the port and the jitter of waits.
             settings: with a name. The data folder is made if need be, and locked as long as the peer runs.
-            shares: what it shares, and with whom, as `shares_of` returns it.
+            shares: what it shares, and with whom, as `shares_of` returns it, besides what is kept in the data folder;
+                None for a peer that shares nothing at all.
             wall: the Unix time in s.
             patient: wait for a registry that does not answer at the start; otherwise that is an error.
             on_notice: called with a sentence after each classic transfer, and with others that the user should read.
@@ -134,7 +138,7 @@ class PeerService(Service):
         if settings.classic:
             self._classic = ClassicServer(
                 reactor,
-                ClassicShare(classic_paths(shares, settings)),
+                ClassicShare(()),
                 on_served=lambda served: on_notice(str(served)),
             )
         self._on_notice = on_notice
@@ -146,6 +150,7 @@ class PeerService(Service):
         self._browsing: Browsing | None = None
         self._ports: OwnPorts | None = None
         self._calls: CallListener | None = None
+        self._callers: Sequence[str] | None = None  # that the registry was told of
         self._control: ControlServer | None = None
         self._offers: OffersService | None = None
         self.events = EventHub()
@@ -178,10 +183,12 @@ class PeerService(Service):
         folder = await self._move_in()
         identity = self._identity = Identity.open(folder, url, self._name)
 
-        admission, limit = self._admission_of(folder.path), self._settings.limit
+        live = self._live_shares(folder)
+        admission, limit = self._admission_of(folder.path, live.shares), self._settings.limit
         sessions = self._sessions = SessionSharer(
-            reactor, self._shares, limit, folder.path, admission, lambda: self.key
+            reactor, live, limit, folder.path, admission, lambda: self.key
         )
+        sessions.on_change = partial(self._shares_changed, live)
         classic = None if self._classic is None else self._classic.protocol
         self._datagrams = DatagramSessions(reactor, secrets.token_bytes, sessions.acceptor, classic)
         finder = PeerFinder(reactor, client, self._wall, self._place, pins_new_keys=False)
@@ -211,6 +218,7 @@ class PeerService(Service):
                 "complete": browsing.complete,
                 "accept": self._accept_wanted,
                 **offers.actions,
+                **live.actions,
             },
         )
         await sessions.open()
@@ -246,7 +254,37 @@ class PeerService(Service):
             greeting_name(client, self._name),
         )
 
-    def _admission_of(self, folder: Path) -> Admitting:
+    def _live_shares(self, folder: DataFolder) -> LiveShares:
+        """Return the shares of the command line, and those that are kept."""
+        private = unshared_folders(self._settings, self._name)
+        live = LiveShares(
+            self._reactor,
+            self._wall,
+            KeptShares(folder.path),
+            self._shares,
+            private,
+            is_lan=self._place.is_lan,
+        )
+        live.on_row = lambda row, is_removed: self.events.publish(
+            "shares", **row, removed=is_removed
+        )
+        live.load()
+        self._share_classic(live)
+        return live
+
+    def _share_classic(self, live: LiveShares) -> None:
+        if self._classic is not None:
+            self._classic.serve(ClassicShare(classic_shares(live.uncounted, self._settings)))
+
+    def _shares_changed(self, live: LiveShares) -> None:
+        """Let the parts know who may come now, and for what."""
+        self._share_classic(live)
+        if self._sessions is not None and self._calls is not None:
+            callers, self._callers = self._callers, self._sessions.callers
+            if callers != self._callers:
+                self._calls.accept_others()
+
+    def _admission_of(self, folder: Path, shares: Iterable[SharedPath]) -> Admitting:
         if not self._place.is_lan:
             return Admission(self._reactor, self._client, KnownPeers(folder, self._place.slot))
 
@@ -255,7 +293,7 @@ class PeerService(Service):
                 f'{name} wants to see what you share. Type "accept {name}" if this is the key of {name}: {key.grouped}'
             )
 
-        allowed = [name for each in self._shares for name in each.allow or ()]
+        allowed = [name for each in shares for name in each.allow or ()]
         self._lan_admission = LanAdmission(
             self._reactor, folder, self._name, allowed, on_question=ask
         )
@@ -318,6 +356,7 @@ class PeerService(Service):
         """Keep the name, and only then report that the peer is ready: a callback may stop it at once."""
         assert self._keeper is not None
         if self._calls is not None:
+            self._callers = None if self._sessions is None else self._sessions.callers
             self._calls.start()
         self._running = Deferred.fromCoroutine(self._keeper.keep())
         self._running.addErrback(self._ended)
@@ -476,8 +515,8 @@ def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:
     return shared_paths(settings.share, settings.allow, cwd.absolute(), private)
 
 
-def classic_paths(shares: Sequence[SharedPath], settings: Settings) -> list[Path]:
+def classic_shares(shares: Iterable[SharedPath], settings: Settings) -> list[SharedPath]:
     """Return what the classic protocol may carry: it proves nobody's name, so only what is shared with everyone."""
     if settings.registry == LAN:
-        return [each.path for each in shares if each.allow and ON_NETWORK in each.allow]
-    return [each.path for each in shares if each.allow is None]
+        return [each for each in shares if each.allow and ON_NETWORK in each.allow]
+    return [each for each in shares if each.allow is None]

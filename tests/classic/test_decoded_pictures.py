@@ -17,6 +17,7 @@ from p2pshare.classic.decoded_pictures import DecodedPictures
 from p2pshare.classic.shared_files import ClassicShare, OpenedFile
 from p2pshare.errors import PictureUnreadable
 from p2pshare.pictures.pixels import Pixels
+from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.testing.network import ThreadlessReactor
 
 WIDE = 1000  # pixels: wider than any picture here
@@ -35,7 +36,7 @@ class DecodedPicturesTests(SynchronousTestCase):
         """When they end; kept, because a transfer without an end in sight would be collected."""
 
     def opened(self) -> OpenedFile:
-        opened = ClassicShare([self.path]).open(Kind.PICTURE, lambda *_: None)
+        opened = ClassicShare([SharedPath("p", self.path)]).open(Kind.PICTURE, lambda *_: None)
         assert opened is not None
         self.addCleanup(opened.file.close)
         return opened

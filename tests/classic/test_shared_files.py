@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,6 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.classic.datagrams import Kind
 from p2pshare.classic.shared_files import ClassicShare, OpenedFile
 from p2pshare.storage.os_errors import plain_reason
+from p2pshare.storage.shares.arguments import SharedPath
+
+
+def share_of(paths: Iterable[Path]) -> ClassicShare:
+    return ClassicShare(SharedPath(path.name, path) for path in paths)
 
 
 class ShareTestCase(SynchronousTestCase):
@@ -43,7 +49,7 @@ class ShareTestCase(SynchronousTestCase):
 class SharedFolderTests(ShareTestCase):
     def test_looked_up_at_each_request(self) -> None:
         """Files that appear in a shared folder are offered; files that are removed are not."""
-        share = ClassicShare([self.folder])
+        share = share_of([self.folder])
         self.assertEqual((self.text(share), self.picture(share)), (None, None))
         self.write("my_file.txt")
         self.write("my_file.webp")
@@ -58,27 +64,27 @@ class SharedFolderTests(ShareTestCase):
         """Other files in the folder are not offered."""
         for name in ("alice.txt", "my_file", "my_file.gif", "my_file.txt.bak", "xmy_file.txt"):
             self.write(name)
-        share = ClassicShare([self.folder])
+        share = share_of([self.folder])
         self.assertEqual((self.text(share), self.picture(share)), (None, None))
 
     def test_files_named(self) -> None:
         """Single files are offered under any name; earlier paths win."""
         text, picture = self.write("notes.TXT"), self.write("photo.JPEG")
         self.write("my_file.txt")
-        share = ClassicShare([text, picture, self.folder])
+        share = share_of([text, picture, self.folder])
         self.assertEqual((self.text(share), self.picture(share)), (b"notes.TXT", b"photo.JPEG"))
 
     def test_other_paths(self) -> None:
         """A path that does not exist, or has another suffix, offers nothing; its neighbours do."""
         text = self.write("notes.txt")
-        share = ClassicShare([self.folder / "gone", self.write("song.mp3"), text])
+        share = share_of([self.folder / "gone", self.write("song.mp3"), text])
         self.assertEqual((self.text(share), self.picture(share)), (b"notes.txt", None))
         self.assertEqual(self.refused, [])
 
     def test_identity(self) -> None:
         """The identity stays while the content stays, and contains the size."""
         path = self.write("my_file.txt", b"12345")
-        share = ClassicShare([self.folder])
+        share = share_of([self.folder])
 
         def opened() -> OpenedFile:
             opened = share.open(Kind.TEXT, self.note_refused)
@@ -98,7 +104,7 @@ class NotPlainFilesTests(ShareTestCase):
         """A symbolic link is refused with the reason; the next candidate is taken."""
         (self.folder / "my_file.jpg").symlink_to("/etc/passwd")
         self.write("my_file.png")
-        self.assertEqual(self.picture(ClassicShare([self.folder])), b"my_file.png")
+        self.assertEqual(self.picture(share_of([self.folder])), b"my_file.png")
         self.assertEqual(self.refused, [("my_file.jpg", plain_reason(OSError(errno.ELOOP, "")))])
 
     def test_fifo_folder_and_socket(self) -> None:
@@ -109,7 +115,7 @@ class NotPlainFilesTests(ShareTestCase):
             self.addCleanup(os.chdir, os.getcwd())
             os.chdir(self.folder)  # a socket's path may not be long
             listener.bind("my_file.png")
-            self.assertIsNone(self.picture(ClassicShare([self.folder])))
+            self.assertIsNone(self.picture(share_of([self.folder])))
         self.assertEqual(
             self.refused,
             [(f"my_file.{suffix}", "it is not a plain file") for suffix in ("jpg", "jpeg", "png")],
@@ -119,7 +125,7 @@ class NotPlainFilesTests(ShareTestCase):
         """A FIFO or a link that the user names is refused at each request, with the reason."""
         os.mkfifo(self.folder / "fifo.txt")
         (self.folder / "link.jpg").symlink_to(self.write("photo.jpg"))
-        share = ClassicShare([self.folder / "fifo.txt", self.folder / "link.jpg"])
+        share = share_of([self.folder / "fifo.txt", self.folder / "link.jpg"])
         self.assertEqual((self.text(share), self.picture(share)), (None, None))
         self.assertEqual([name for name, _ in self.refused], ["fifo.txt", "link.jpg"])
 
@@ -127,5 +133,5 @@ class NotPlainFilesTests(ShareTestCase):
         """A refused file is closed."""
         before = len(os.listdir("/dev/fd"))
         os.mkfifo(self.folder / "my_file.txt")
-        self.text(ClassicShare([self.folder]))
+        self.text(share_of([self.folder]))
         self.assertEqual(len(os.listdir("/dev/fd")), before)

@@ -23,6 +23,7 @@ from p2pshare.classic.shared_files import ClassicShare
 from p2pshare.net.session.datagrams import DatagramSessions
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.pictures.encoding import format_of
+from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.wire.addresses import PeerAddress
 
 SPEED = 8.0  # seconds that pass in one of ours
@@ -133,7 +134,9 @@ class LoopbackTestCase(TestCase):
 
     def sharer(self) -> tuple[ClassicSharer, PeerAddress]:
         """Return a sharer of the folder, and its address."""
-        sharer = ClassicSharer(self.reactor, ClassicShare([self.shared]), self.served.append)
+        sharer = ClassicSharer(
+            self.reactor, ClassicShare([SharedPath("s", self.shared)]), self.served.append
+        )
         self.addCleanup(lambda: Deferred.fromCoroutine(sharer.stop()))
         return sharer, PeerAddress(HOST, sharer.port.listen(0, HOST))
 

@@ -16,9 +16,7 @@ from p2pshare.wire.strict_json import DEPTH_MAX
 from tests.peer.registry_case import RegistryTestCase
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
-TO_COME = {
-    *("shares", "share_add", "share_remove", "share_allow"),
-}
+TO_COME: set[str] = set()
 """Actions in the document that no peer has yet."""
 DOWNLOAD = {
     "title": "a",
@@ -120,6 +118,18 @@ class ControlDocumentTests(RegistryTestCase):
         self.assertEqual(event["saved"], [str(self.saved / "text.txt")])
         await events.aclose()
 
+    async def test_shares(self) -> None:
+        """A share has the fields of the document, and followers are told of it."""
+        await self.started("alice")
+        client, follower = await self.client(), await self.client()
+        events = await follower.follow()
+        share = await client.ask("share_add", path=str(self.shared), name="more")
+        self.assertEqual(fields(part("### A share")), list(share))
+        self.assertEqual(list(await client.ask("shares")), ["shares", "more"])
+        told = await anext(events)
+        self.assertEqual(told, {"event": "shares", **share, "removed": False})
+        await events.aclose()
+
     async def test_requests(self) -> None:
         """The peer reads each field of a request that the document has: one of a wrong type is an error."""
         await self.started("alice")
@@ -133,6 +143,7 @@ class ControlDocumentTests(RegistryTestCase):
                     "paths": ["/"],
                     "to": ["bob"],
                     "id": "k6xw",
+                    "path": str(self.shared),
                     **DOWNLOAD,
                 }
                 with self.assertRaises(P2pshareError) as raised:

@@ -37,6 +37,7 @@ from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.reach.candidates import Candidate
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from tests.peer.delayed_network import DelayedNetwork, Machine
+from tests.peer.share.live_case import live_shares
 
 REGISTRY, SHARER, USER = "192.0.2.1", "192.0.2.7", "192.0.2.9"
 URL = f"http://{REGISTRY}:8000"
@@ -94,7 +95,7 @@ class RoundTripTests(SynchronousTestCase):
         shares = shared_paths([str(self.share)], [], self.base)
         sharer = SessionSharer(
             cast("Any", self.alice),
-            shares,
+            live_shares(cast("Any", self.alice), data.path, shares),
             None,
             data.path,
             Admission(cast("Any", self.alice), client, known),

@@ -43,7 +43,7 @@ from p2pshare.net.session.tcp_congestion import congestion_control
 from p2pshare.peer.control import running_peer
 from p2pshare.peer.reach import network, own_ports
 from p2pshare.peer.registration import Elsewhere
-from p2pshare.peer.service import PeerService, classic_paths
+from p2pshare.peer.service import PeerService, classic_shares
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath
@@ -260,7 +260,7 @@ class PeerServiceTests(LoopbackTestCase):
     def classic_share(
         self, share: SharedPath, registry: str = "http://127.0.0.1:8000"
     ) -> ClassicShare:
-        return ClassicShare(classic_paths([share], Settings(registry=registry)))
+        return ClassicShare(classic_shares([share], Settings(registry=registry)))
 
     async def test_classic_knows_nobody(self) -> None:
         """The classic protocol serves only what is shared with everyone (threats 34 and 36)."""
@@ -274,7 +274,7 @@ class PeerServiceTests(LoopbackTestCase):
         for names, count in ((None, 0), ({"bob"}, 0), ({"bob", ON_NETWORK}, 1)):
             allowed = None if names is None else frozenset(names)
             there = [SharedPath("stuff", self.shared, allowed)]
-            self.assertEqual(len(classic_paths(there, Settings(registry=LAN))), count)
+            self.assertEqual(len(classic_shares(there, Settings(registry=LAN))), count)
         other = self.shared / "other.bin"
         other.write_bytes(b"")
         share = self.classic_share(SharedPath("other", other))

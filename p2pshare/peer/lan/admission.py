@@ -180,13 +180,14 @@ class LanAdmission:
         raise NotAdmitted(Refusal.WAITING, COME_AGAIN)
 
     async def resolve(self, names: Iterable[str]) -> None:
-        """Log which of the names in `--allow` no key is known of."""
+        """Let in the keys of the names in `--allow`, and log of which of them no key is known."""
+        self._allowed = frozenset(names)
         try:
             known = await run_in_thread(self._reactor, self._peers.pins.all)
         except KnownPeersUnusable as error:
             self._log.error("nobody is admitted: {why}", why=error)
             return
-        unknown = sorted({*names} - {ON_NETWORK, *known})
+        unknown = sorted(self._allowed - {ON_NETWORK, *known})
         if unknown:
             self._log.info(
                 "not accepted yet: names={names}. You are asked when they come first.",

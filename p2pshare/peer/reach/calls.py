@@ -133,6 +133,11 @@ class CallListener:
         self._following = Deferred.fromCoroutine(self._follow())
         self._following.addErrback(self._failed)
 
+    def accept_others(self) -> None:
+        """Tell the registry who may call now, if the listener has started."""
+        if self._following is not None:
+            self.start()
+
     def nudge(self) -> None:
         """Connect to the registry at once: the network has changed."""
         if self._follower is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import FairLimit, run_in_thread
 from p2pshare.peer.share.acceptor import DEFAULT_LIMITS, SessionAcceptor
 from p2pshare.peer.share.admission import Admitting, NotAdmitted
+from p2pshare.peer.share.live_shares import LiveShares
 from p2pshare.peer.share.open_sessions import OpenSessions
 from p2pshare.peer.share.previews import Previews
 from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSession
@@ -60,7 +61,7 @@ class SessionSharer:
     def __init__(
         self,
         reactor: IPeerReactor,
-        shares: Sequence[SharedPath],
+        shares: LiveShares,
         limit: float | None,
         data: Path,
         admission: Admitting,
@@ -72,10 +73,11 @@ class SessionSharer:
         exists by the time of `open`. The openers' names come from `admission`; `key` returns the peer's current key.
         """
         self._reactor = reactor
-        self._shares = tuple(shares)
+        self._live = shares
         self._data = data
         self._limit = RateLimit(limit, reactor.seconds())
         self._uploads = Uploads(reactor)
+        self._uploads.counter = shares
         self._listing = FairLimit(LISTS_AT_ONCE, LISTS_OF_ONE)
         self.admission = admission
         limits = DEFAULT_LIMITS.within_open_files()
@@ -85,6 +87,8 @@ class SessionSharer:
         """The sessions that are open now, and what is requested over them."""
         self.offer_callers: Callable[[], Collection[str] | None] = lambda: ()
         """Returns the names with whom there may be offers; None for all."""
+        self.on_change: Callable[[], object] = lambda: None
+        """Is called when something else is shared, or with others."""
         self._serving: set[ServedSession] = set()
         self._cache: BlockCache | None = None
         self._tree: ShareTree | None = None
@@ -94,6 +98,11 @@ class SessionSharer:
         self._surveying: SharedAnswer[None] | None = None
         self._surveyed_at = 0.0
         self._has_stopped = False
+        self._shown: tuple[SharedPath, ...] = ()  # what the tree shows
+
+    @property
+    def _shares(self) -> tuple[SharedPath, ...]:
+        return self._live.shares
 
     @property
     def tree(self) -> ShareTree | None:
@@ -131,9 +140,22 @@ class SessionSharer:
             self._reactor, self._open_stores, abandoned=lambda stores: stores[0].close()
         )
         self._cache = cache
+        self._shown = self._shares
         self._tree = ShareTree(self._shares, cache, index)
         self._previews = Previews(self._tree)
-        for each in self._shares:
+        self._live.on_change = self._changed
+        self._live.left_out = self._left_out_of
+        self._log_shares(self._shares)
+        if not self._shares:
+            self._log.info("nothing shared: no my_file.txt or my_file.jpg here, and no --share")
+        self._resolve()
+        self._begin_survey(self._tree)
+
+    def _left_out_of(self, name: str) -> dict[str, Any] | None:
+        return self._left_out.get(name)
+
+    def _log_shares(self, shares: Iterable[SharedPath]) -> None:
+        for each in shares:
             allow = (
                 self.admission.everyone
                 if each.allow is None
@@ -145,13 +167,29 @@ class SessionSharer:
                 path=display(str(each.path)),
                 allow=allow,
             )
-        if not self._shares:
-            self._log.info("nothing shared: no my_file.txt or my_file.jpg here, and no --share")
+
+    def _resolve(self) -> None:
+        """Look up the names that see something, until all have a key."""
+        if self._resolving is not None:
+            self._resolving.cancel()
         wanted = sorted({name for each in self._shares for name in each.allow or ()})
-        if wanted:
-            self._resolving = Deferred.fromCoroutine(self.admission.resolve(wanted))
-            self._resolving.addErrback(self._not_resolved)
-        self._begin_survey(self._tree)
+        self._resolving = Deferred.fromCoroutine(self.admission.resolve(wanted))
+        self._resolving.addErrback(self._not_resolved)
+
+    def _changed(self) -> None:
+        """Show the shares as they are now."""
+        if self._tree is None or self._has_stopped:
+            return
+        before = self._shown
+        self._shown = self._shares
+        self._log_shares(each for each in self._shares if each not in before)
+        self._tree.show(self._shares)
+        self.shares_changed()
+        self._resolve()
+        names = {each.name for each in self._shares}
+        self._left_out = {name: each for name, each in self._left_out.items() if name in names}
+        self._begin_survey(self._tree, names - self._left_out.keys())
+        self.on_change()
 
     def shares_changed(self) -> None:
         """Stop the transfers of what is not shared or offered any more, or not with the peer that fetches it."""
@@ -168,6 +206,7 @@ class SessionSharer:
             await stopping.addTimeout(STOP_TIMEOUT, self._reactor, lambda *_: None)
         finally:
             self._uploads.stop()
+            await self._live.stop()
             cache, self._cache = self._cache, None
             if cache is not None:
                 await run_in_thread(self._reactor, cache.close)
@@ -202,17 +241,22 @@ class SessionSharer:
             "congestion_control": congestion_control(),
         }
 
-    def _begin_survey(self, tree: ShareTree) -> SharedAnswer[None]:
-        self._surveying = SharedAnswer(Deferred.fromCoroutine(self._survey(tree)))
+    def _begin_survey(
+        self, tree: ShareTree, names: Collection[str] | None = None
+    ) -> SharedAnswer[None]:
+        """Survey the shares of these names; None for all."""
+        if names is None:
+            names = [each.name for each in self._shares]
+        self._surveying = SharedAnswer(Deferred.fromCoroutine(self._survey(tree, names)))
         return self._surveying
 
-    async def _survey(self, tree: ShareTree) -> None:
-        """Count, in a thread, what is in the shares but not listed, and log what has changed."""
+    async def _survey(self, tree: ShareTree, names: Collection[str]) -> None:
+        """Count, in a thread, what is in the shares but not listed, and tell what has changed."""
 
         def look() -> dict[str, Survey]:
             return {
-                each.name: tree.survey(each.name, lambda: self._has_stopped)
-                for each in self._shares
+                name: tree.survey(name, lambda: self._has_stopped)
+                for name in names
                 if not self._has_stopped
             }
 
@@ -226,13 +270,15 @@ class SessionSharer:
         self._surveyed_at = self._reactor.seconds()
         if self._has_stopped or not surveys:
             return
-        before = self._left_out
-        self._left_out = {
+        before, there = self._left_out, {each.name for each in self._shares}
+        self._left_out = before | {
             name: left_out_of(survey, with_examples=number < SHARES_LOGGED)
             for number, (name, survey) in enumerate(surveys.items())
+            if name in there
         }
         news = [name for name, counted in self._left_out.items() if counted != before.get(name)]
         for name in news[:SHARES_LOGGED]:
+            self._live.surveyed(name)
             if text := left_out_text(self._left_out[name]):
                 self._log.info("not shared: share={share} {text}", share=display(name), text=text)
 

@@ -32,6 +32,7 @@ from p2pshare.core.sharer_transfers import (
 from p2pshare.errors import P2pshareError
 from p2pshare.net.threads import FairLimit, run_in_thread
 from p2pshare.peer.share.previews import Previews
+from p2pshare.peer.share.session_downloads import SessionDownloads
 from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.storage.open_file_limit import share_of_files
 from p2pshare.storage.shares.arguments import Viewer
@@ -87,6 +88,7 @@ class ServedSession:
         self._upload_log = uploads.begin(session.name, session.path)
         self._listing = listing
         self._pace = _Pace(reactor, limit, self._step)
+        self._downloads = SessionDownloads(uploads.counter, self._viewer)
         self.on_end: Callable[[], object] = lambda: None
         """Is called when the session has ended."""
         self._withdrawn: set[str] = set()  # shares and offers whose transfers were stopped
@@ -128,6 +130,7 @@ class ServedSession:
             self._step()
         finally:
             self._upload_log.over(reason)
+            self._downloads.over()
             self.on_end()
 
     def _step(self) -> None:
@@ -153,13 +156,16 @@ class ServedSession:
                     pass  # nobody has fetched a file
                 case TransferStarted():
                     self._upload_log.started(event.transfer)
+                    self._downloads.started(event.transfer)
                 case TransferEnded():
                     self._upload_log.ended(event.transfer)
+                    self._downloads.ended(event.transfer)
                     for each in self._uploads.watchers:
                         each.transfer_ended(self._viewer, event.transfer)
                     self._distrust(event.transfer)
                 case JobTold():
                     self._upload_log.job_told(event.job)
+                    self._downloads.job_told(event.job)
 
     def _distrust(self, transfer: Transfer) -> None:
         """Forget the cached digests of a large file that its receiver calls corrupt."""
@@ -198,10 +204,11 @@ class ServedSession:
     def _do(self, work: Work) -> None:
         """Do work in a thread, and give the result to the core."""
         core, tree, viewer = self._core, self._tree, self._viewer
+        downloads = self._downloads
         match work:
             case OpenWork():
                 self._in_thread(
-                    lambda: _open(tree, viewer, work),
+                    lambda: _open(tree, viewer, work, downloads),
                     lambda opened: self._opened(work, opened),
                     lambda why: self._opened(
                         work, [(each, Unavailable(why)) for each in work.transfers]
@@ -387,7 +394,9 @@ def _header(transfer: Transfer, file: OutgoingFile | WholeOutgoing) -> FileHeade
     return FileHeader(transfer.id, file.size, file.mtime_ns, file.executable, file.version)
 
 
-def _open(tree: ShareTree, viewer: Viewer, work: OpenWork) -> list[Opened]:
+def _open(
+    tree: ShareTree, viewer: Viewer, work: OpenWork, downloads: SessionDownloads
+) -> list[Opened]:
     """Open files until no more fit, in a thread. A file of one block or less that does not fit is left out."""
     opened: list[Opened] = []
     small_bytes, left = work.small_bytes, work.transfers
@@ -405,10 +414,26 @@ def _open(tree: ShareTree, viewer: Viewer, work: OpenWork) -> list[Opened]:
                 ):
                     each.close()
                     continue
-                opened.append((transfer, each))
+                opened.append((transfer, _counted(downloads, transfer, each)))
     except BaseException:
         for _, each in opened:
             if isinstance(each, OutgoingFile):
                 each.close()
         raise
     return opened
+
+
+def _counted(
+    downloads: SessionDownloads,
+    transfer: Transfer,
+    file: WholeOutgoing | OutgoingFile | Unavailable,
+) -> WholeOutgoing | OutgoingFile | Unavailable:
+    """Return a file that was opened, if it may be sent; it is closed otherwise."""
+    if not isinstance(file, Unavailable):
+        try:
+            downloads.expect_allowed(transfer.request)
+        except Unavailable as error:
+            if isinstance(file, OutgoingFile):
+                file.close()
+            return Unavailable(error.why)
+    return file

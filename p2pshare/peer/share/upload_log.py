@@ -22,6 +22,7 @@ from p2pshare.core.session_interface import SessionPath
 from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import P2pshareError
 from p2pshare.net.clocks import LazyTimer
+from p2pshare.peer.share.session_downloads import CountsNothing, DownloadCounter
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.display import display
@@ -66,6 +67,8 @@ class Uploads:
         """Sessions in which something is being fetched."""
         self.watchers: list[TransferWatcher] = []
         """Are told of all transfers."""
+        self.counter: DownloadCounter = CountsNothing()
+        """Counts downloads of shares, and refuses those that are too many."""
 
     def begin(self, name: str, path: SessionPath) -> SessionUploads:
         """Add a session of `name`, which takes this path."""

@@ -56,11 +56,15 @@ class SharedPath:
     """Folders that are never shared, wherever they lie."""
     rules: Rules = field(default_factory=Rules)
     """What is left out of it."""
+    keys: frozenset[PublicKey] | None = None
+    """Keys that alone may see it, of those who may; None for all."""
     may_be_link: bool = True
     """Whether `path` itself is followed if it is a link."""
 
     def is_for(self, viewer: Viewer) -> bool:
         """Whether a viewer may see it."""
+        if self.keys is not None and viewer.key not in self.keys:
+            return False
         is_open = self.allow is not None and ON_NETWORK in self.allow
         if not viewer.is_proven:
             return is_open
@@ -72,6 +76,17 @@ def share_name_fault(name: str) -> str | None:
     if name.startswith(MOUNT):
         return f"begins with {MOUNT!r}, as offers do"
     return "is hidden" if name.startswith(".") else component_fault(name)
+
+
+def check_share_name(name: str, path: Path) -> None:
+    """Check the name under which a path is to be shared.
+
+    Raises:
+        WrongUsage: it is not valid.
+    """
+    if (fault := share_name_fault(name)) is not None:
+        fault = "there is none" if not name else f"{name!r} {fault}"
+        raise WrongUsage(reason=f"{str(path)!r} needs another name to be shared under: {fault}.")
 
 
 def allowed_text(allow: Iterable[str] | None, *, is_lan: bool) -> str:

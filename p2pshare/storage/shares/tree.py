@@ -87,7 +87,7 @@ class ShareTree:
         self._index = index
         self._wall_ns = wall_ns
 
-    def replace(self, shares: Iterable[SharedPath]) -> None:
+    def show(self, shares: Iterable[SharedPath]) -> None:
         """Offer other shares from now on. Files that are open stay open."""
         self._shares = _by_name(shares)
 

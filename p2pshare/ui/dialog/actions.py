@@ -27,7 +27,7 @@ from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import FoundPeer
 from p2pshare.peer.find.own_identity import OwnIdentity
 from p2pshare.peer.registration import LOCAL_ONLY
-from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, classic_paths, shares_of
+from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, classic_shares, shares_of
 from p2pshare.peer.share import upload_log as uploads
 from p2pshare.storage.incoming.destination import is_folder, make_folder
 from p2pshare.storage.open_file_limit import allow_open_files
@@ -364,7 +364,7 @@ def _sharing(shares: Sequence[SharedPath], settings: Settings) -> list[Line]:
         if len(names) > len(shown):
             shown.append(f"{len(names) - len(shown)} more")
         lines.append((f"You share {_joined(shown)}, with {whom}.", ""))
-    if settings.classic and classic_paths(shares, settings):
+    if settings.classic and classic_shares(shares, settings):
         lines.append((IN_THE_CLEAR, HINT))
     return lines
 

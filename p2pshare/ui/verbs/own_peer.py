@@ -168,7 +168,7 @@ def _make_service(invocation: Invocation) -> PeerService:
         invocation.reactor,
         invocation.rng,
         settings,
-        (),
+        None,
         wall=invocation.wall,
         patient=False,
         on_notice=invocation.output.remark,

@@ -28,6 +28,7 @@ from p2pshare.storage.shares.arguments import EVERYONE, SharedPath
 from p2pshare.storage.shares.listing import Survey
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.keys import SigningKey
+from tests.peer.share.live_case import live_shares
 from tests.storage.share_case import opened
 
 
@@ -45,7 +46,7 @@ class LogTests(SynchronousTestCase):
         client = cast("RegistryClient", SimpleNamespace(url="http://127.0.0.1:1"))
         sharer = SessionSharer(
             reactor,
-            [SharedPath("stuff", shared)],
+            live_shares(reactor, data, [SharedPath("stuff", shared)]),
             None,
             data,
             Admission(reactor, client, cast("KnownPeers", None)),
@@ -75,7 +76,9 @@ class LogTests(SynchronousTestCase):
         client = cast("RegistryClient", SimpleNamespace(url="http://127.0.0.1:1"))
         sharer = SessionSharer(
             reactor,
-            [SharedPath("stuff", shared), SharedPath("gone", data / "gone")],
+            live_shares(
+                reactor, data, [SharedPath("stuff", shared), SharedPath("gone", data / "gone")]
+            ),
             None,
             data,
             Admission(reactor, client, cast("KnownPeers", None)),
@@ -144,7 +147,7 @@ class LogTests(SynchronousTestCase):
             data = Path(tempfile.mkdtemp(dir=os.getcwd()))
             sharer = SessionSharer(
                 reactor,
-                shares,
+                live_shares(reactor, data, shares),
                 None,
                 data,
                 Admission(reactor, client, cast("KnownPeers", None)),

@@ -378,7 +378,7 @@ class EndTests(ServingTestCase):
         session, serving = self.serve(RICH, get, session=MemorySession(room=BLOCK_SIZE))
         sent, other = len(session.data[1]), self.serve(RICH, session=MemorySession("carol"))
         shares = SharedPath("stuff", self.folder, frozenset(["carol"]))
-        self.tree.replace([shares, SharedPath("other", self.folder)])
+        self.tree.show([shares, SharedPath("other", self.folder)])
         serving.shares_changed()
         session.room = 10**12
         serving.room_again()
@@ -391,7 +391,7 @@ class EndTests(ServingTestCase):
         self.assertEqual(session.data[4], b"x")
         other[1].message_received(Get(1, ("stuff", "more")))
         self.assertEqual(other[0].data[1], b"x")
-        self.tree.replace([SharedPath("stuff", self.folder)])
+        self.tree.show([SharedPath("stuff", self.folder)])
         serving.message_received(Get(5, ("stuff", "more")))
         self.assertEqual(session.data[5], b"x")
 

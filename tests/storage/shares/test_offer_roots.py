@@ -127,7 +127,7 @@ class ReplaceTests(ShareTestCase):
     def test_replace(self) -> None:
         """Shares come and go at once; a survey of one that is gone is empty."""
         self.write("a", b"a")
-        self.tree.replace([SharedPath("t", self.root)])
+        self.tree.show([SharedPath("t", self.root)])
         self.assertEqual((self.names(), self.content("t", "a")), (["t"], b"a"))
         self.assertEqual(self.open_fault("s", "a"), Fault.NOT_FOUND)
         self.assertEqual(self.tree.survey("s").looked_at, 0)
@@ -138,7 +138,7 @@ class ReplaceTests(ShareTestCase):
         other = self.folder / "other"
         (other / "d").mkdir(parents=True)
         (other / "d/a").write_bytes(b"new")
-        asked = iter([lambda: None, lambda: self.tree.replace([SharedPath("s", other)])])
+        asked = iter([lambda: None, lambda: self.tree.show([SharedPath("s", other)])])
         genuine = self.tree._shared
 
         def replacing(*arguments: object) -> object:
