@@ -6,6 +6,7 @@ import inspect
 import io
 import os
 import re
+import shlex
 from contextlib import redirect_stdout
 from dataclasses import fields
 from pathlib import Path
@@ -47,6 +48,9 @@ WORDS = st.one_of(
     ),
     st.text(max_size=8).filter(lambda word: not word.startswith(("-h", "--h", "--v"))),
 )
+
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 class ParseTests(SynchronousTestCase):
@@ -187,7 +191,7 @@ class DispatchTests(SynchronousTestCase):
 
 
 class DocumentTests(SynchronousTestCase):
-    document = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    document = (DOCS / "command-line.md").read_text()
 
     def test_flags(self) -> None:
         """The document has every flag and every verb of the table."""
@@ -196,6 +200,20 @@ class DocumentTests(SynchronousTestCase):
                 self.assertRegex(self.document, rf"{flag}\b")
             if len(command.name.split()) < 2:
                 self.assertIn(f"## p2pshare {command.name}".rstrip() + "\n", self.document)
+
+    def test_examples(self) -> None:
+        """Each command in a block of code of the pages for users and for scripts is understood."""
+        pages = [self.document, (DOCS / "how-to" / "scripts.md").read_text()]
+        blocks = [
+            block for page in pages for block in re.findall(r"^```\n(.*?)^```", page, re.M | re.S)
+        ]
+        commands = re.findall(
+            r"(?:^|[ (])p2pshare ([a-z][^|;)&<>#\n]*?)(?:  .*)?$", "\n".join(blocks), re.M
+        )
+        self.assertGreater(len(commands), 20)
+        for command in commands:
+            with self.subTest(command=command):
+                parse_arguments(shlex.split(command))
 
     def test_settings(self) -> None:
         """The document has every setting in its three forms."""
