@@ -91,18 +91,18 @@ class Outbox:
         self,
         parts: OfferParts,
         tree: Callable[[], ShareTree | None],
-        on_hidden: Callable[[], object] = lambda: None,
+        on_recipients: Callable[[], object] = lambda: None,
     ) -> None:
         """Make offers after `start`.
 
         Args:
             parts: of the peer.
             tree: returns what it shares, as soon as that is open.
-            on_hidden: called when somebody may not see an offer any more, to stop what is being fetched of it.
+            on_recipients: called when other people than before may fetch, to let them in, or to stop what they fetch.
         """
         self._parts = parts
         self._tree = tree
-        self._on_hidden = on_hidden
+        self._on_recipients = on_recipients
         self._store = OutgoingOffers(parts.ledger)
         self._spool = Spool(parts.folder)
         self._sending = Sending(parts, self._spool)
@@ -180,6 +180,7 @@ class Outbox:
             bytes=offer.bytes,
         )
         self._apply(offer)
+        self._on_recipients()
         self._look_at_expiry()
         self._publish(offer.id)
 
@@ -339,7 +340,7 @@ class Outbox:
                 row.progress.pop(name, None)
         self._apply(row.offer)
         if after.state.is_final:
-            self._on_hidden()
+            self._on_recipients()
         self._publish(offer_id)
         return after
 

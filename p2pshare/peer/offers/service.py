@@ -105,7 +105,7 @@ class OffersService:
             events,
             place.is_lan,
         )
-        self.outbox = Outbox(self._parts, lambda: sessions.tree, sessions.shares_changed)
+        self.outbox = Outbox(self._parts, lambda: sessions.tree, self._recipients_changed)
         self.inbox = Inbox(self._parts)
         self._past = Past(self._parts)
         self._policy = OffersPolicy(owner.settings.offers)
@@ -142,6 +142,10 @@ class OffersService:
         await self.inbox.stop()
         self._presence.stop()
         await run_in_thread(self._reactor, self._ledger.close)
+
+    def _recipients_changed(self) -> None:
+        self._sessions.shares_changed()
+        self._sessions.on_change()
 
     def _callers(self) -> Collection[str] | None:
         """Return who may call this peer for the sake of offers; None for everybody."""

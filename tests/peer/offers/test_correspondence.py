@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.core.offers.incoming import GateLimits
+from p2pshare.core.offers.outgoing import RETRY_FIRST, RETRY_MAX
 from p2pshare.core.session_interface import Session
 from p2pshare.core.session_parts import NothingShared, SessionParts
 from p2pshare.errors import (
@@ -24,10 +27,12 @@ from p2pshare.peer.offers.correspondence import (
     BURST,
     DIALS_MAX,
     LINGER,
+    PER_S,
     QUEUE_MAX,
     Answer,
     Correspondence,
 )
+from p2pshare.storage.offers.outgoing import OUTGOING_MAX
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.testing.sessions import SessionPair
 from p2pshare.wire.keys import PublicKey, SigningKey
@@ -48,6 +53,25 @@ ALICE, BOB, EVE = (SigningKey(letter * 32) for letter in (b"a", b"b", b"e"))
 ID = "k6xwn2q4h7yxabcd"
 OFFER = Offer(ID, 1, 0, 5, (OfferItem("a.txt", EntryKind.FILE, 5, 1),), 0, "", 60)
 WAITING = OfferState(ID, InboxState.WAITING)
+
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol-offers.md").read_text()
+
+
+class DocumentTests(SynchronousTestCase):
+    def test_bounds(self) -> None:
+        """The bounds in docs/protocol-offers.md are those of the code."""
+        limits = GateLimits()
+        for sentence in (
+            f"{PER_S:g} each second, {BURST} at once, and {QUEUE_MAX} that wait",
+            f"{limits.kept}, {limits.kept_per_key} of one key (beyond: `full`)",
+            f"{limits.per_key_burst} at once and 1 each {1 / limits.per_key_s:g} s of one key",
+            f"{limits.total_burst} at once and {limits.total_s:g} each second of all keys",
+            f"{ANSWER_TIMEOUT:g} s for an answer",
+            f"the next one after {RETRY_FIRST:g} s to {RETRY_MAX / 60:g} minutes",
+            f"| offers that a sender keeps | {OUTGOING_MAX} |",
+        ):
+            self.assertIn(sentence, DOCUMENT)
 
 
 class Handlers:
