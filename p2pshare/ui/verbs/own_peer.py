@@ -41,6 +41,7 @@ class OwnPeer:
         self._invocation = invocation
         self._service = service
         self._ended: P2pshareError | None = None
+        self._followers: set[ControlClient] = set()
         self.name = name
         if service is not None:
             service.lost.addErrback(self._lost)
@@ -96,29 +97,38 @@ class OwnPeer:
         """
         while True:
             client = await self._connect()
-            async with aclosing(await client.follow()) as events:
-                for row in await self.listed(do, key):
-                    yield row
-                try:
+            self._followers.add(client)
+            try:
+                async with aclosing(await client.follow()) as events:
+                    for row in await self.listed(do, key):
+                        yield row
                     async for event in events:
                         if event["event"] == OVERRUN:
                             break
                         if event["event"] == kind:
                             yield event
-                except PeerNotAnswering as error:
-                    raise self._ended or error from error
+            except PeerNotAnswering as error:
+                raise self._ended or error from error
+            finally:
+                self._followers.discard(client)
+                client.close()
 
     async def _connect(self) -> ControlClient:
         folder = peer_folder(self._invocation.settings, self.name)
         client = await running_peer(self._invocation.reactor, folder)
         if client is None:
             raise self._ended or PeerNotAnswering(path=folder, reason="it has ended")
+        if self._ended is not None:
+            client.close()
+            raise self._ended
         return client
 
     def _lost(self, failure: Failure) -> None:
         failure.trap(P2pshareError)
         assert isinstance(failure.value, P2pshareError)
         self._ended = failure.value
+        for client in list(self._followers):  # the socket stays open until the command ends
+            client.close()
 
 
 @asynccontextmanager

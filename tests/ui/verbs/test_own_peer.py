@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from twisted.internet.defer import Deferred
+
 from p2pshare.errors import NameTaken, PeerNotAnswering, PeerStopped, RegistryUnreachable
 from p2pshare.peer.control import running_peer
 from p2pshare.ui.invocation import Invocation
@@ -97,12 +99,18 @@ class OwnPeerTests(RegistryTestCase):
                     await anext(following)
 
     async def test_stopped_inside(self) -> None:
-        """A peer inside the command that somebody stops ends the command with that reason."""
+        """A peer inside the command that somebody stops ends the command with that reason, also one that follows."""
         async with own_peer(self.invocation()) as peer:
+            following = peer.follow("inbox", "items", "inbox")
+
+            async def follow() -> None:
+                await anext(following)
+
+            waiting = Deferred.fromCoroutine(follow())
+            await self.until(lambda: bool(peer._followers))
             await peer.ask("stop")
-            await self.until(lambda: peer._ended is not None)
-            assert peer._service is not None and peer._service._control is not None
-            await peer._service._control.stop()
+            with self.assertRaises(PeerStopped):
+                await waiting
             with self.assertRaises(PeerStopped):
                 await peer.ask("status")
 

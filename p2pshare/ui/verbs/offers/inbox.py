@@ -12,7 +12,7 @@ from colorama import Fore
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
-from p2pshare.errors import OfferFailed, OfferWithdrawn, PeerNotAnswering, Unreachable
+from p2pshare.errors import OfferFailed, OfferWithdrawn, PeerNotAnswering, PeerStopped, Unreachable
 from p2pshare.net.threads import run_in_thread
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.terminal.transfer_rows import TransferRow
@@ -96,6 +96,11 @@ async def accept(invocation: Invocation, offer_id: str, folder: str | None) -> i
                 if peer.is_here and arrival.is_over:
                     await _Ending(invocation, arrival.row).wait(peer)
             break
+        except PeerStopped:  # by `p2pshare stop`, inside this command
+            if arrival is None:
+                raise
+            arrival.say_what_is_kept()
+            return Unreachable.exit_code
         except PeerNotAnswering:
             if arrival is None or attempt + 1 == PEERS_MAX:
                 raise
@@ -173,7 +178,7 @@ class _Arrival:
             await until_over(self._invocation.reactor, self._follow(peer), self._can_end)
         except CancelledError:
             self._view.finish()
-            self._say_what_is_kept()
+            self.say_what_is_kept()
             raise
         finally:
             self._view.finish()
@@ -219,7 +224,8 @@ class _Arrival:
     def _why(self) -> str:
         return str(self.row.get("trouble") or f"Nothing arrives from {self.row['from']}.")
 
-    def _say_what_is_kept(self) -> None:
+    def say_what_is_kept(self) -> None:
+        """Say how the transfer goes on after the command."""
         goes_on = "It goes on when your peer runs" if self._is_here else "Your peer goes on with it"
         stop = f"p2pshare inbox decline {wording.short(self.row['id'])}"
         self._output.remark(f"{goes_on}. To stop it: {stop}")
@@ -237,7 +243,7 @@ class _Arrival:
                 return 0
             case "accepted" | "waiting":
                 self._output.remark(self._why())
-                self._say_what_is_kept()
+                self.say_what_is_kept()
                 return Unreachable.exit_code
             case "failed" | "refused":
                 raise OfferFailed(name=row["from"], reason=wording.reason(row["why"]))

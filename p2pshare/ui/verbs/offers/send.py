@@ -21,6 +21,7 @@ from p2pshare.errors import (
     OfferRefused,
     P2pshareError,
     PeerNotAnswering,
+    PeerStopped,
     Unreachable,
 )
 from p2pshare.ui.invocation import Invocation
@@ -93,6 +94,11 @@ async def send(
                 else:
                     sending.say_who_delivers(peer)
             break
+        except PeerStopped:  # by `p2pshare stop`, inside this command
+            if not sending.is_offered:
+                raise
+            sending.say_what_is_kept()
+            return Unreachable.exit_code
         except PeerNotAnswering:
             if not sending.is_offered or attempt + 1 == PEERS_MAX:
                 raise
@@ -180,7 +186,7 @@ class Sending:
             await until_over(self._invocation.reactor, self._follow(peer), self._can_end)
         except CancelledError:
             self._view.finish()
-            self._say_what_is_kept()
+            self.say_what_is_kept()
             raise
         finally:
             self._view.finish()
@@ -227,6 +233,8 @@ class Sending:
                 failed = OfferFailed(name=name, reason=wording.reason(person["why"]))
             case "expired" | "cancelled":
                 failed = OfferFailed(name=name, reason=f"it is {state}")
+            case "waiting" if person["online"] is False:
+                pass  # the end of the command, or the wait for them, says it
             case _ if not self._view.redraws:
                 self._output.line(f"{name}: {wording.waiting_for(person)}.")
         if failed is not None:
@@ -291,7 +299,8 @@ class Sending:
                 Fore.YELLOW,
             )
 
-    def _say_what_is_kept(self) -> None:
+    def say_what_is_kept(self) -> None:
+        """Say how the offer goes on after the command."""
         offer_id = wording.short(self._row["id"])
         kept = "and goes on as soon as your peer runs" if self._is_here else "and your peer goes on"
         self._output.remark(

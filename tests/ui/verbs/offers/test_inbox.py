@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from p2pshare.errors import NoSuchOffer, OfferFailed, OfferWithdrawn, PeerNotAnswering
+from p2pshare.errors import NoSuchOffer, OfferFailed, OfferWithdrawn, PeerNotAnswering, PeerStopped
 from p2pshare.ui.verbs.offers import inbox
 from tests.ui.verbs.offers.scripted_peer import ID, ITEM, OfferVerbTestCase, ScriptedPeer
 
@@ -111,6 +111,14 @@ class InboxTests(OfferVerbTestCase):
                 self.assertEqual(self.successResultOf(accepting), 5)
         self.tell(state="done")
         self.assertEqual(self.successResultOf(accepting), 0)
+
+    def test_stopped(self) -> None:
+        """If somebody stops the peer inside the command, the transfer is kept, and that is no success."""
+        self.peer.is_here = True
+        accepting = self.accept()
+        self.peer.end(PeerStopped(name="bob"))
+        self.assertEqual(self.successResultOf(accepting), 5)
+        self.assertIn("It goes on when your peer runs.", self.stderr.getvalue())
 
     def test_peer_ends(self) -> None:
         """If the running peer ends, the command runs one itself, which goes on."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from p2pshare.errors import NoSuchPeer, PeerNotAnswering, WrongUsage
+from p2pshare.errors import NoSuchPeer, PeerNotAnswering, PeerStopped, WrongUsage
 from p2pshare.ui.verbs.offers import send
 from p2pshare.ui.verbs.offers.send import GONE_AFTER, SILENT_AFTER, OfferOptions
 from tests.ui.verbs.offers.scripted_peer import ID, LEFT_OUT, OfferVerbTestCase, ScriptedPeer, offer
@@ -140,6 +140,14 @@ class SendTests(OfferVerbTestCase):
         self.assertEqual(self.successResultOf(sending), 0)
         self.assertEqual(second.asked, [])
         self.assertIn("Your peer has ended.", self.stderr.getvalue())
+
+    def test_stopped(self) -> None:
+        """If somebody stops the peer inside the command, the offer is kept, and that is no success."""
+        self.peer.is_here = True
+        sending = self.send({"name": "carol"})
+        self.peer.end(PeerStopped(name="bob"))
+        self.assertEqual(self.successResultOf(sending), 5)
+        self.assertIn("The offer is kept", self.stderr.getvalue())
 
     def test_no_wait(self) -> None:
         """With --no-wait the command ends at once; with --quiet it writes the ID only."""
