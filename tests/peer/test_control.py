@@ -313,9 +313,7 @@ class ControlTests(TestCase):
         self.hub.publish("offer", number=0)  # nobody is left
 
     async def test_slow_follower(self) -> None:
-        """A follower that does not read costs a bounded queue. It is told that it was too slow, and closed (threat
-        31).
-        """
+        """A follower that does not read costs a bounded queue, is told that, and is closed (threat 31)."""
         await self.serve()
         slow, deaf = await self.following(self.connect()), await self.following(self.connect())
         quick = await (await self.client()).follow()

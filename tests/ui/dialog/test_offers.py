@@ -78,7 +78,7 @@ class DialogOffersTests(OfferVerbTestCase):
         self.assertLessEqual(len(shown), TEXT_LINES_SHOWN + 1)
 
     def test_flood(self) -> None:
-        """A sender of many offers does not fill the screen: the others are counted (threat 31)."""
+        """A sender of many offers does not fill the screen: the others are counted (threat 81)."""
         for number in range(1000):
             self.offers.event("inbox", {**ITEM, "id": f"{number:016}"})
         self.assertEqual(len(self.said), LINES_MAX)

@@ -25,7 +25,7 @@ class InboxTests(OfferVerbTestCase):
         self.peer.tell({**self.row, **changes})
 
     def test_list(self) -> None:
-        """The list has the offers that are not over, or all of them: on a terminal, in a pipe, as events."""
+        """The list has the offers that are not over, or all of them; a note cannot steer the terminal (threat 4)."""
         evil = {**ITEM, "note": "look\x1b[2J\u202e", "id": ID}
         self.peer.rows = {ID: evil, "b": {**ITEM, "id": "b" * 16, "state": "declined"}}
         for options, count in (
@@ -66,7 +66,7 @@ class InboxTests(OfferVerbTestCase):
         self.assertEqual(self.successResultOf(accepting), 0)
 
     def test_text(self) -> None:
-        """A text is shown with escapes, after it is saved."""
+        """A text is shown with escapes, after it is saved (threat 4)."""
         saved = self.cwd / "text.txt"
         saved.write_text("one\x1b[2J\ntwo\n")
         accepting = self.accept(text=True)
