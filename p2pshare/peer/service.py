@@ -74,6 +74,7 @@ from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.settings import Settings, Via
 from p2pshare.storage.shares.arguments import SharedPath, shared_paths
 from p2pshare.storage.shares.kept import KeptShares
+from p2pshare.storage.shares.rules import Rules
 from p2pshare.wire.addresses import LAN, PeerAddress
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.strict_json import text
@@ -503,7 +504,8 @@ def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:
     """Return what the settings share: by default the `my_file.*` in `cwd`, as they are now.
 
     Raises:
-        WrongUsage: a share does not exist, or is neither a folder nor a file, or an option needs a registry, or none.
+        WrongUsage: a share does not exist, or is neither a folder nor a file, or a pattern is not valid, or an option
+            needs a registry, or none.
     """
     if settings.private and settings.registry == LAN:
         reason = "--private needs the relay of a registry: others find a peer without one by its address."
@@ -512,7 +514,8 @@ def shares_of(settings: Settings, cwd: Path) -> tuple[SharedPath, ...]:
     if is_open and settings.registry != LAN:
         raise WrongUsage(reason=f"--allow {ON_NETWORK} is for peers without a registry.")
     private = unshared_folders(settings, settings.name or "")
-    return shared_paths(settings.share, settings.allow, cwd.absolute(), private)
+    rules = Rules.of(settings.exclude, hidden=settings.hidden)
+    return shared_paths(settings.share, settings.allow, cwd.absolute(), private, rules)
 
 
 def classic_shares(shares: Iterable[SharedPath], settings: Settings) -> list[SharedPath]:

@@ -59,6 +59,7 @@ class Options(ServiceOptions):
     optFlags: ClassVar = [
         ["port-mapping", None, "ask the router to forward the port (PCP, NAT-PMP; see the manual)"],
         ["notify", None, "show notifications of offers on the desktop (notify-send)"],
+        ["hidden", None, "share files and folders whose names begin with a dot, too"],
         ["private", None, "publish no address: others reach this peer through the relay only"],
         [
             "classic",
@@ -72,6 +73,7 @@ class Options(ServiceOptions):
         self["share"] = []
         self["allow"] = []
         self["address"] = []
+        self["exclude"] = []
         self["accept-from"] = []
         self["settings"] = Settings()
 
@@ -88,6 +90,10 @@ class Options(ServiceOptions):
         [default: everyone whose key owns a name in the registry; without one, everyone whom you have accepted]
         """
         self["allow"].append(allow)
+
+    def opt_exclude(self, pattern: str) -> None:
+        """GLOB: leave out of all shares what matches, by the rules of .gitignore; may be repeated."""
+        self["exclude"].append(pattern)
 
     def opt_address(self, address: str) -> None:
         """IP: another address at which others reach this machine, IPv4 or IPv6; may be repeated.

@@ -42,7 +42,7 @@ _INVITATION = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?((?:[kmg]i?)?)(?:b(?:/s)?)?", re.IGNORECASE)
 _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?((?:[kmgt]i?)?)b?", re.IGNORECASE)
 _SECONDS = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?) ?s?")
-_SWITCHES = ("classic", "portable_names", "private", "port_mapping", "notify")
+_SWITCHES = ("classic", "portable_names", "private", "port_mapping", "notify", "hidden")
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -73,6 +73,10 @@ class Settings:
     """The names that may see shares: `NAME,NAME`, or `SHARE=NAME,NAME` for one share; empty for everybody with a name.
     Without a registry `@lan` is everybody on the network, and empty everybody who was accepted.
     """
+    exclude: tuple[str, ...] = ()
+    """Patterns as in `.gitignore` of what is left out of all shares."""
+    hidden: bool = False
+    """Whether names that begin with a full stop are shared."""
     limit: float | None = None
     """Maximum rate of sending or fetching, in bytes per second; None for no limit."""
     timeout: float = SILENCE
@@ -358,6 +362,11 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
         'a list of names such as bob,carol, or SHARE=bob,carol, or several: a list in config.toml, joined by ";" in a'
         " variable",
     ),
+    "exclude": (
+        lambda value: _several(value, ";"),
+        'a pattern such as *.tmp, or several: a list in config.toml, joined by ";" in a variable',
+    ),
+    "hidden": (_switch, "a yes or no: true or false"),
     "limit": (_limit, "a rate such as 5MB/s, 500kB/s or 1.5MiB/s, or 0 for none"),
     "timeout": (_timeout, "a time from 1 to 600 seconds"),
     "via": (_via, "auto, udp, tcp or relay"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from p2pshare.errors import WrongUsage
 from p2pshare.names import ON_NETWORK, read_viewer
 from p2pshare.storage.os_errors import plain_reason
-from p2pshare.storage.shares.rules import Rules
+from p2pshare.storage.shares.rules import Rules, RulesError
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import MOUNT
 from p2pshare.wire.paths import component_fault
@@ -21,6 +21,7 @@ TEXT_SUFFIXES = (".txt",)
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SHARED_STEM = "my_file"
 """The stem of the files that are shared by default: a text and a picture, as in the classic protocol."""
+NO_RULES = Rules()
 EVERYONE = "everyone whose key owns a name in this registry"
 """Viewers of a share without `--allow`."""
 EVERYONE_ACCEPTED = "everyone whose key you have accepted"
@@ -99,7 +100,11 @@ def allowed_text(allow: Iterable[str] | None, *, is_lan: bool) -> str:
 
 
 def shared_paths(
-    share: Sequence[str], allow: Sequence[str], cwd: Path, private: Sequence[Path] = ()
+    share: Sequence[str],
+    allow: Sequence[str],
+    cwd: Path,
+    private: Sequence[Path] = (),
+    rules: Rules = NO_RULES,
 ) -> tuple[SharedPath, ...]:
     """Read the options `--share` and `--allow`.
 
@@ -109,6 +114,7 @@ def shared_paths(
         allow: "NAME,NAME" is the default, "SHARE=NAME,NAME" for one share; repeated options add up.
         cwd: the folder that relative paths start from; absolute.
         private: folders that are never shared, since keys are there.
+        rules: what is left out of all of them.
 
     Raises:
         WrongUsage: an option is not valid; `IllegalName` among them.
@@ -116,6 +122,7 @@ def shared_paths(
     found = [_read(text, cwd) for text in share] if share else _snapshot(cwd)
     if len(found) > SHARES_MAX:
         raise WrongUsage(reason=f"At most {SHARES_MAX} files and folders can be shared.")
+    found = [replace(shared, rules=rules) for shared in found]
     for shared in found:
         check_shareable(shared, private)
     _check_names(found)
@@ -172,6 +179,8 @@ def check_shareable(shared: SharedPath, private: Sequence[Path], *, to_send: boo
             raise OSError("it is neither a file nor a folder")
         if not os.access(shared.path, os.R_OK | (os.X_OK if kind == stat.S_IFDIR else 0)):
             raise OSError("you do not have the permission")
+        if kind == stat.S_IFDIR:
+            _check_rules(shared)
     except FileNotFoundError:
         raise WrongUsage(reason=f"There is nothing to {share} at {said!r}.") from None
     except OSError as error:
@@ -180,6 +189,21 @@ def check_shareable(shared: SharedPath, private: Sequence[Path], *, to_send: boo
     if any(real.is_relative_to(os.path.realpath(each)) for each in private):
         what = "keys of p2pshare" if to_send else "keys of p2pshare, or what others sent you"
         raise WrongUsage(reason=f"{said!r} cannot be {done}: it contains {what}.")
+
+
+def _check_rules(shared: SharedPath) -> None:
+    """Check the patterns in the root of a share, without which nothing of it is shared.
+
+    Raises:
+        OSError: they cannot be read, or are not valid.
+    """
+    folder = os.open(shared.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        shared.rules.scope(folder)
+    except RulesError as error:
+        raise OSError(error.strerror) from error
+    finally:
+        os.close(folder)
 
 
 def _check_names(found: Iterable[SharedPath]) -> None:

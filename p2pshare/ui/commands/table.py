@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from p2pshare.ui.commands.command import Command, Work, flag, positional, read_time
 from p2pshare.ui.commands.offers import INVITATION, OFFER_COMMANDS
+from p2pshare.ui.commands.shares import SHARE_COMMANDS
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -118,6 +119,8 @@ DIALOG = Command(
             "share with these names only: bob,carol; repeatable",
             repeated=True,
         ),
+        flag("--exclude", "GLOB", "share nothing that matches; repeatable", repeated=True),
+        flag("--hidden", None, "share names that begin with a dot, too"),
         flag("--offers", "WHO", "everyone (default), known, allowed or nobody may offer"),
         flag("--accept-from", "NAMES", "accept offers of these names unasked", repeated=True),
         flag("--inbox-folder", "DIR", "folder for offers (default: Downloads/p2pshare)"),
@@ -235,6 +238,7 @@ COMMANDS = (
         "[options] PEER:PATH ... [DEST]",
     ),
     *OFFER_COMMANDS,
+    *SHARE_COMMANDS,
     Command(
         "peers",
         "list the peers that you have met, and their keys",

@@ -160,6 +160,11 @@ def _candidates(
             return WORDS, list(Via)
         case "NAME":
             return WORDS, lookup().known()
+        case "NAMES":
+            before, comma, prefix = last.rpartition(",")
+            return WORDS, [f"{before}{comma}{name}" for name in _names(lookup(), prefix)]
+        case "SHARE":
+            return WORDS, lookup().shares()
         case "URL":
             return WORDS, lookup().registries()
         case "PEER":

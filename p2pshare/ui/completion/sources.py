@@ -81,6 +81,19 @@ class Lookup:
         """Return the short IDs of the offers that are not over, as the action `do` of the running peer lists them."""
         return self._ask({"do": do}, _ids_of) or []
 
+    def shares(self) -> list[str]:
+        """Return the names of the shares of the running peer, or of those that are kept."""
+        live = self._ask({"do": "shares"}, _shares_of)
+        if live is not None:
+            return live
+        from p2pshare.storage.shares.kept import KeptShares  # slow to import
+
+        names: list[str] = []
+        for folder in self._folders:
+            with suppress(P2pshareError):
+                names += [each.shared.name for each in KeptShares(folder).read()]
+        return names
+
     def _complete(self, question: Mapping[str, str]) -> list[str] | None:
         return self._ask({"do": "complete", **question}, _entries_of)
 
@@ -143,6 +156,15 @@ def _ids_of(reply: bytes) -> list[str] | None:
         return None
     open_rows = [each for each in rows if isinstance(each, dict) and _is_open(each)]
     return [str(each.get("id"))[:ID_SHOWN] for each in open_rows]
+
+
+def _shares_of(reply: bytes) -> list[str] | None:
+    """Return the names in a list of shares; None if it is an error."""
+    fields = parse_object(reply)
+    rows = fields.get("shares")
+    if fields.get("ok") is not True or not isinstance(rows, list):
+        return None
+    return [str(each.get("name")) for each in rows if isinstance(each, dict)]
 
 
 def _is_open(row: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from p2pshare.errors import IllegalName, WrongUsage
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.shares import arguments as share_arguments
 from p2pshare.storage.shares.arguments import SharedPath, shared_paths
+from p2pshare.storage.shares.rules import IGNORE_NAME, Rules
 
 
 class ArgumentsTestCase(SynchronousTestCase):
@@ -32,6 +33,18 @@ class ArgumentsTestCase(SynchronousTestCase):
     def assert_wrong(self, pattern: str, *share: str, allow: tuple[str, ...] = ()) -> None:
         with self.assertRaisesRegex(WrongUsage, pattern):
             self.read(*share, allow=allow)
+
+
+class RuleTests(ArgumentsTestCase):
+    def test_rules(self) -> None:
+        """Rules hold for all shares; patterns that are no patterns are noticed at once."""
+        rules = Rules.of(["*.tmp"], hidden=True)
+        shares = shared_paths(["photos", "song.mp3"], [], self.cwd, rules=rules)
+        self.assertEqual([each.rules for each in shares], [rules, rules])
+        (self.cwd / "photos" / IGNORE_NAME).write_text("fine\n[")
+        self.assert_wrong(
+            "photos' cannot be shared: .p2pshareignore is not valid: line 2", "photos"
+        )
 
 
 class ShareTests(ArgumentsTestCase):

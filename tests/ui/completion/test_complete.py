@@ -23,6 +23,8 @@ from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.known_registries import KnownRegistries
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import Settings
+from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.storage.shares.kept import KeptShare, KeptShares
 from p2pshare.storage.socket_paths import CONTROL_NAME
 from p2pshare.ui.commands.table import COMMANDS, SHELLS
 from p2pshare.ui.completion.complete import complete
@@ -269,6 +271,16 @@ class LookupTests(CompletingTestCase):
         )
         for _ in range(5):
             self.assertEqual(self.lookup().names("bo"), ["bob"])
+
+    def test_shares(self) -> None:
+        """The names of shares are offered: those of the running peer, else those that are kept."""
+        KeptShares(self.folder).write([KeptShare(SharedPath("photos", Path("/p")))])
+        self.assertEqual(self.candidates("share", "remove", "ph"), ["photos"])
+        self.assertEqual(self.candidates("share", ""), ["add", "allow", "list", "remove"])
+        reply = json.dumps({"ok": True, "shares": [{"name": "films"}], "more": False}).encode()
+        peer = self.peer(reply + b"\n")
+        self.assertEqual(self.candidates("share", "allow", ""), ["films"])
+        self.assertEqual(peer.asked, [{"do": "shares"}])
 
     def test_offers(self) -> None:
         """The short IDs of offers that are not over are offered: own ones for --cancel, others for the inbox."""
