@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from p2pshare.wire.strict_json import DEPTH_MAX
 from tests.peer.registry_case import RegistryTestCase
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
+OF_REPLIES = {"do", "error", "message", "exit_code"}
+"""What the socket itself reads, besides the fields of actions."""
 DOWNLOAD = {
     "title": "a",
     "files": 1,
@@ -148,6 +151,22 @@ class ControlDocumentTests(RegistryTestCase):
                     await client.ask(action, **{**right, name: {}})
                 self.assertIn(f"the {name} is", str(raised.exception))
 
+    def test_fields_of_requests(self) -> None:
+        """The document has each field that the modules with actions read of a request, and no others."""
+        read = {"folder"}  # which inbox.py reads in another way
+        for path in Path(control.__file__).parent.rglob("*.py"):
+            source = path.read_text()
+            if re.search(r"from p2pshare\.peer\.control import .*\bFields\b", source):
+                read |= _fields_read(source)
+        read |= _fields_read(Path(control.__file__).read_text()) - OF_REPLIES
+        documented = set[str]()
+        for action in documented_actions():
+            text = part(f"### {action}")
+            documented |= set(fields(text)) if "| bound |" in text else set()
+            for sentence in re.findall(r"^Takes ([^.]*)", text, re.M):
+                documented |= set(re.findall(r"`(\w+)` \(text", sentence))
+        self.assertEqual(sorted(documented), sorted(read))
+
     def test_bounds(self) -> None:
         """The bounds in the document are those of the code."""
         words = " ".join(DOCUMENT.split())
@@ -179,6 +198,19 @@ class ControlDocumentTests(RegistryTestCase):
                 self.assertEqual(reply["error"], expected["error"])
                 self.assertIn(expected["message"], str(error))
             self.assertEqual(shape(reply), shape(expected))
+
+
+def _fields_read(source: str) -> set[str]:
+    """Return the names of fields that the readers of strict JSON are called with."""
+    return {
+        str(each.args[1].value)
+        for each in ast.walk(ast.parse(source))
+        if isinstance(each, ast.Call)
+        and isinstance(each.func, ast.Name)
+        and each.func.id in ("boolean", "integer", "text", "texts")
+        and len(each.args) > 1
+        and isinstance(each.args[1], ast.Constant)
+    }
 
 
 def _session() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
