@@ -16,7 +16,7 @@ class NoSuchOffer(NotFound):
 
 
 class OfferOver(Refused):
-    """The offer {id} is over: it is {state}. Ask for it to be sent again."""
+    """The offer {id} is over: it is {state}. If its files are wanted again, they have to be sent again."""
 
 
 class TooManyOffers(Refused):

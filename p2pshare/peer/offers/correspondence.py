@@ -5,7 +5,9 @@ Theory of operation
 
 *Sessions.* Every session of the peer has a part for offers (`attach`), whoever has opened it and for what. A message
 goes over a session that is open with the person, if there is one. Otherwise one is opened, and closed when it has not
-been used for `LINGER`. The key that a session has proven is what counts, never the name that somebody says.
+been used for `LINGER`. The key that a session has proven is what counts, never the name that somebody says. A session
+that somebody else has opened may come from a command, such as a `get`, which takes no offers. So it is used once the
+other end has said something about offers there.
 
 *Exchanges.* A message waits for its answer, and for no longer than `ANSWER_TIMEOUT`: an `offer_state` for `offer` and
 `withdraw`, an `offer_noted` or `withdraw` for `offer_state`. Whoever wants something told tries again after any
@@ -149,11 +151,12 @@ class Correspondence:
         self._dialling = DeferredSemaphore(limits.dials)
         self._has_stopped = False
 
-    def attach(self, session: Session) -> OffersPart:
-        """Return the part for offers of a session that this peer has opened or accepted."""
+    def attach(self, session: Session, *, is_accepted: bool = False) -> OffersPart:
+        """Return the part for offers of a session that this peer has opened, or accepted."""
         if self._has_stopped:
             return NoOffers(session)
         part = self._parts[session] = _Part(self, session, self._reactor, self._limits)
+        part.takes_offers = not is_accepted
         return part
 
     async def exchange(self, name: str, key: PublicKey | None, message: Message) -> Answer:
@@ -205,6 +208,8 @@ class Correspondence:
         """Return the newest open session with a person."""
         for part in reversed(self._parts.values()):
             viewer = part.viewer
+            if not part.takes_offers:
+                continue
             if viewer.key == key or (viewer.is_proven and viewer.name == name):
                 return part
         return None
@@ -246,6 +251,8 @@ class _Part:
         """Begin; a session that `is_own` was opened for offers alone, and ends when it is not used."""
         self.viewer = Viewer(session.name, session.key)
         """Who the other side is."""
+        self.takes_offers = True
+        """Whether the other end is known to be a peer that takes and makes offers, and no command."""
         self._owner = owner
         self._session = session
         self._reactor = reactor
@@ -297,6 +304,7 @@ class _Part:
         if not self._incoming.available(now) or len(self._queue) >= self._limits.queue:
             raise RemoteProtocolError(reason="it has sent too many messages about offers")
         self._incoming.spend(1, now)
+        self.takes_offers = True
         self._used()
         self._queue.append(message)
         if self._handling is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from p2pshare.core.offers.incoming import OffersPolicy
@@ -110,7 +111,7 @@ class OffersService:
         self._past = Past(self._parts)
         self._policy = OffersPolicy(owner.settings.offers)
         self._allowed = frozenset(owner.settings.accept_from)
-        sessions.open_sessions.offers = self._correspondence.attach
+        sessions.open_sessions.offers = partial(self._correspondence.attach, is_accepted=True)
         sessions.offer_callers = self._callers
         sessions.uploads.watchers.append(self.outbox)
 

@@ -296,6 +296,22 @@ class CorrespondenceTests(SynchronousTestCase):
         self.pair.opener.abort()
         self.pair.carry()
 
+    def test_command(self) -> None:
+        """A session that was accepted may be a command's, and is used once its opener has said something of offers."""
+        session = self.pair.acceptor
+        part = self.alice.correspondence.attach(session, is_accepted=True)
+        session.begin(SessionParts(NothingShared(session), part))
+        self.pair.opener.begin(self.pair.opener_user)
+        for is_used in (False, True):
+            exchange = self.begin(self.alice, "bob", OFFER)
+            self.pair.carry()
+            self.assertEqual(len(self.alice.dialled), 1, "only the first one dials")
+            self.assertEqual(OFFER in self.pair.opener_user.messages, is_used)
+            exchange.addErrback(lambda _: None)
+            exchange.cancel()
+            self.pair.opener.send(OfferState(ID, InboxState.ACCEPTED))
+            self.pair.carry()
+
     def test_dials(self) -> None:
         """Few sessions are opened at once."""
         for number in range(DIALS_MAX + 3):
