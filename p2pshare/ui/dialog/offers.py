@@ -188,11 +188,10 @@ class DialogOffers:
 
     def _result(self, row: Row) -> Iterator[Line]:
         saved = row["saved"]
-        where = self._where(saved[0] if len(saved) == 1 else row["folder"])
         if not row["text"] or not saved:
-            yield f"Saved {where}, from {row['from']}: {wording.amount(row)}.", GOOD
+            yield wording.saved(row, self._invocation.cwd), GOOD
             return
-        yield f"{row['from']} writes (saved as {where}):", GOOD
+        yield f"{row['from']} writes (saved as {self._where(saved[0])}):", GOOD
         lines = read_snippet(Path(saved[0]))[:TEXT_SHOWN].splitlines()
         yield from ((f"  {line}", "") for line in lines[:TEXT_LINES_SHOWN])
 

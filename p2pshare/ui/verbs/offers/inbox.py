@@ -261,8 +261,7 @@ async def _show_result(invocation: Invocation, row: Row) -> None:
             output.result(line)
         output.remark(f"The text is saved as {wording.place(saved[0], invocation.cwd)}.")
         return
-    where = wording.place(saved[0] if len(saved) == 1 else row["folder"], invocation.cwd)
-    output.line(f"Saved {where}: {wording.amount(row)}.", Fore.GREEN)
+    output.line(wording.saved(row, invocation.cwd), Fore.GREEN)
 
 
 def read_snippet(path: Path) -> str:

@@ -125,6 +125,14 @@ def place(path: str | None, cwd: Path) -> str:
     return "the current folder" if shown == "." else shown
 
 
+def saved(row: Row, cwd: Path) -> str:
+    """Return the line about an offer that has arrived."""
+    paths = row["saved"]
+    if len(paths) == 1:
+        return f"Saved {place(paths[0], cwd)}, from {row['from']}: {amount(row)}."
+    return f"Saved {amount(row)} in {place(row['folder'], cwd)}, from {row['from']}."
+
+
 def waiting_for(state: Row) -> str:
     """Return what is awaited of a person who has an offer that is not over."""
     if state.get("online") is False:

@@ -56,7 +56,7 @@ class InboxTests(OfferVerbTestCase):
         self.assertNoResult(accepting)
         self.tell(state="done", saved=[str(self.cwd / "photos (1)")])
         self.assertEqual(self.successResultOf(accepting), 0)
-        self.assertIn("Saved photos (1): 13 files, 4.0 KiB.\n", self.stdout.getvalue())
+        self.assertIn("Saved photos (1), from alice: 13 files, 4.0 KiB.\n", self.stdout.getvalue())
 
     def test_folder(self) -> None:
         """DEST is made absolute, as the peer runs elsewhere."""
@@ -64,6 +64,7 @@ class InboxTests(OfferVerbTestCase):
         self.assertEqual(self.peer.asked[0]["folder"], str(self.cwd.parent / "here"))
         self.tell(state="done", saved=["/x/a", "/x/b"])
         self.assertEqual(self.successResultOf(accepting), 0)
+        self.assertIn("Saved 13 files, 4.0 KiB in ../here, from alice.\n", self.stdout.getvalue())
 
     def test_text(self) -> None:
         """A text is shown with escapes, after it is saved (threat 4)."""
