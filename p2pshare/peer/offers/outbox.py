@@ -33,7 +33,13 @@ from p2pshare.core.offers.states import (
     withdrawal_of,
 )
 from p2pshare.core.sharer_transfers import Transfer
-from p2pshare.errors import ControlRefused, OfferOver, RemoteProtocolError, SessionPostponed
+from p2pshare.errors import (
+    ControlRefused,
+    OfferOver,
+    RemoteProtocolError,
+    SessionPostponed,
+    WrongUsage,
+)
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
@@ -155,6 +161,8 @@ class Outbox:
         """Perform the action `send`."""
         wanted = Wanted.read(request)
         tree = self._open_tree()
+        if wanted.spooled and any(wanted.spooled == row.offer.spool for row in self._rows.values()):
+            raise WrongUsage(reason="The spooled file belongs to another offer.")
         offer = await self._sending.offer_of(wanted, tree)
         if wanted.is_check:
             return {**self._shown(_Row(offer)), "id": ""}

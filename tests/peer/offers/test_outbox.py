@@ -20,6 +20,7 @@ from p2pshare.errors import (
 from p2pshare.peer.offers.correspondence import Correspondence
 from p2pshare.peer.offers.progress import Progress
 from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.offers.spool import Spool
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.offers.messages import (
@@ -205,6 +206,22 @@ class SendTests(OutboxTestCase):
         self.desk.tell(offer_id, InboxState.DONE)
         self.world.wait(1)
         self.assertEqual([*self.alice.data.rglob("outgoing/*")], [])
+
+    def test_spooled(self) -> None:
+        """A file that another process has spooled is sent once, under its name or another one."""
+        spool = Spool(self.alice.peer._offers._parts.folder)  # type: ignore[union-attr]
+        spooled = spool.add("a.tar", b"x" * 1000)
+        fields = {"spooled": spooled, "to": ["bob"], "as_name": "b.tar"}
+        offer_id = self.alice.ask("send", **fields)["id"]
+        with self.assertRaises(WrongUsage):
+            self.alice.ask("send", **fields)
+        self.until(offer_id, "delivered")
+        self.assertEqual([each.name for each in self.desk.offers[offer_id].items], ["b.tar"])
+        self.assertEqual(spool.find(spooled).name, "a.tar")
+        self.alice.ask("cancel", id=offer_id)
+        self.world.wait(1)
+        with self.assertRaises(WrongUsage):
+            spool.find(spooled)
 
     def test_prefix(self) -> None:
         """An offer is named by the beginning of its id, if that is long enough and no other one begins so."""
