@@ -164,6 +164,9 @@ class ClassicServer:
         if opened is None:
             return TransferEnd.FAILED, "no such file is shared"
         transfer.path = opened.path
+        if not self._share.has(opened.path):  # the share has ended meanwhile
+            opened.file.close()
+            return TransferEnd.FAILED, "no such file is shared"
         if kind is Kind.PICTURE:
             return await self._send_picture(transfer, opened)
         with opened.file:

@@ -18,6 +18,7 @@ from p2pshare.storage.shares.arguments import (
     TEXT_SUFFIXES,
     SharedPath,
 )
+from p2pshare.storage.shares.rules import RulesError
 
 # Without O_NONBLOCK, opening a FIFO would wait for a writer.
 _OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -90,6 +91,8 @@ def _is_left_out(shared: SharedPath, name: str) -> bool:
     folder = os.open(shared.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return shared.rules.scope(folder).is_excluded(name, is_folder=False)
+    except RulesError as error:
+        raise OSError(error.strerror) from error
     finally:
         os.close(folder)
 

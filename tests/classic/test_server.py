@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from p2pshare.classic.core.row_sender import TransferEnd
 from p2pshare.classic.core.welcome import TRANSFERS_PER_HOST_MAX
 from p2pshare.classic.datagrams import Kind
+from p2pshare.classic.shared_files import ClassicShare
+from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.wire.addresses import PeerAddress
 from tests.peer.loopback import HOST, Datagrams, LoopbackTestCase
 
@@ -114,6 +116,21 @@ class ClassicServerTests(LoopbackTestCase):
         self.assertEqual([served.details for served in self.served], ["stopped with this peer"] * 3)
         await self.until(lambda: len(self.udp_ports()) == len(silent))
         await Deferred.fromCoroutine(sharer.stop())
+
+    async def test_no_longer_shared(self) -> None:
+        """When a share ends, its transfers end at once, and nothing of it is served any more."""
+        self.share_picture(Image.new("RGB", (9, 5)))
+        sharer, alice = self.sharer()
+        (silent,) = self.occupy(alice, 1)
+        await self.until(lambda: len(silent.received) >= 2)
+        sharer.serve(ClassicShare([SharedPath("s", self.shared)]))
+        self.assertEqual(self.served, [])
+        sharer.serve(ClassicShare(()))
+        await self.until(lambda: len(self.served) == 1)
+        self.occupy(alice, 1)
+        await self.until(lambda: len(self.served) == 2)
+        told = [served.details for served in self.served]
+        self.assertEqual(told, ["it is no longer shared", "no such file is shared"])
 
     async def test_random_bytes(self) -> None:
         """Random bytes on the welcome port are not answered, and the next word is."""

@@ -14,6 +14,7 @@ from p2pshare.classic.datagrams import Kind
 from p2pshare.classic.shared_files import ClassicShare, OpenedFile
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.storage.shares.rules import Rules
 
 
 def share_of(paths: Iterable[Path]) -> ClassicShare:
@@ -47,6 +48,24 @@ class ShareTestCase(SynchronousTestCase):
 
 
 class SharedFolderTests(ShareTestCase):
+    def test_rules(self) -> None:
+        """Threat 70: what the owner leaves out of a folder is not served; a file that is shared itself is."""
+        self.write("my_file.txt")
+        self.write("my_file.jpg")
+        for patterns, text, picture in (
+            ((), b"my_file.txt", b"my_file.jpg"),
+            (("*.txt",), None, b"my_file.jpg"),
+            (("my_file.*", "!*.txt"), b"my_file.txt", None),
+        ):
+            rules = Rules.of(patterns)
+            share = ClassicShare([SharedPath("s", self.folder, rules=rules)])
+            self.assertEqual((self.text(share), self.picture(share)), (text, picture))
+        alone = SharedPath("t", self.folder / "my_file.txt", rules=Rules.of(["*"]))
+        self.assertEqual(self.text(ClassicShare([alone])), b"my_file.txt")
+        (self.folder / ".p2pshareignore").write_text("[")
+        self.assertEqual(self.text(share_of([self.folder])), None)
+        self.assertIn(".p2pshareignore is not valid", self.refused[-1][1])
+
     def test_looked_up_at_each_request(self) -> None:
         """Files that appear in a shared folder are offered; files that are removed are not."""
         share = share_of([self.folder])

@@ -38,6 +38,7 @@ class ClassicSharer:
         self, reactor: IPeerReactor, share: ClassicShare, on_served: Callable[[Served], object]
     ) -> None:
         self._server = ClassicServer(reactor, share, on_served=on_served)
+        self.serve = self._server.serve
         self.port = DatagramSessions(reactor, random.randbytes, None, self._server.protocol).port
 
     async def stop(self) -> None:

@@ -29,6 +29,7 @@ from p2pshare.peer.fetch.unsaved.stream import DESTINATION
 from p2pshare.storage.identity.data_folder import data_place
 from p2pshare.storage.incoming import saved_files
 from p2pshare.storage.incoming.claimed_names import Claims
+from p2pshare.storage.incoming.destination import shown_name
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.ui.invocation import Invocation
@@ -351,10 +352,9 @@ class WatchedJob:
         """Report the first changed names; each `saved` event says whether its name was changed."""
         self._names_changed += 1
         if self._names_changed <= RENAMED_SHOWN:
-            text = (
-                f"{format_path(path)!r} is saved as {name!r}, as its own name is not allowed here."
-            )
-            self._remark(self._origin(path), text)
+            is_shown = name == shown_name(path[-1]) != path[-1]
+            why = "so that it is not hidden" if is_shown else "as its own name is not allowed here"
+            self._remark(self._origin(path), f"{format_path(path)!r} is saved as {name!r}, {why}.")
 
     def _remark(self, origin: str, text: str) -> None:
         self._output.event("remark", **{"from": origin}, text=text)
