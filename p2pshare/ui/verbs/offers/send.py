@@ -140,7 +140,7 @@ class Sending:
         for code in (OfferFailed.exit_code, OfferDeclined.exit_code, Unreachable.exit_code):
             if code in codes:
                 return code
-        return P2pshareError.exit_code if wording.left_out(self._row) else 0
+        return P2pshareError.exit_code if wording.lacks_something(self._row) else 0
 
     async def offer(self, peer: OwnPeer) -> None:
         """Say what is left out, and make the offer; nothing if it is made.

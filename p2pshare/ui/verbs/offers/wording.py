@@ -87,6 +87,12 @@ def left_out(row: Row) -> str:
     return left_out_text(row["left_out"]) if row.get("left_out") else ""
 
 
+def lacks_something(row: Row) -> bool:
+    """Whether an offer omits what the user has not excluded."""
+    counted = row.get("left_out") or {}
+    return bool(counted.get("hidden") or counted.get("omitted"))
+
+
 class Stillness:
     """For how long no byte of a transfer has moved: the rate that was told last is not true any more then."""
 

@@ -87,6 +87,14 @@ class SendTests(OfferVerbTestCase):
         self.peer.tell(offer({"state": "done"}, left_out=LEFT_OUT))
         self.assertEqual(self.successResultOf(sending), 1)
 
+    def test_excluded(self) -> None:
+        """What the user has excluded is said, too, but is no failure."""
+        left_out = {**LEFT_OUT, "hidden": 0, "excluded": 3, "excluded_examples": ["a.tmp"]}
+        sending = self.send({"name": "carol"}, left_out=left_out)
+        self.peer.tell(offer({"state": "done"}, left_out=left_out))
+        self.assertEqual(self.successResultOf(sending), 0)
+        self.assertIn("Left out: 3", self.stderr.getvalue())
+
     def test_offline(self) -> None:
         """When the rest is offline, the command ends with 5: the running peer goes on."""
         sending = self.send({"name": "carol"}, {"name": "dave"})
