@@ -14,6 +14,9 @@ left out can be reached by its path or through a link.
 **What cannot be read excludes.** If a `.p2pshareignore` is a link, too large, or has an invalid line, its whole folder
 is unreadable: the owner wanted something left out, and it is not known what.
 
+**Names that are equal.** Some file systems treat capitals as small letters. There, patterns do so, too; otherwise a
+path in other letters would lead to what is left out.
+
 Names of files of p2pshare (`wire.paths.is_reserved`), `.p2pshareignore` among them, are never shared.
 """
 
@@ -23,9 +26,11 @@ import errno
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Self
 
 from pathspec import GitIgnoreSpec, RegexPattern
@@ -41,11 +46,17 @@ PATTERNS_MAX = 1000  # lines of such a file, and patterns of the owner
 PATTERN_MAX = 1024  # characters of a pattern
 PATTERN_SHOWN = 80  # characters of a pattern in an error
 STARS_MAX = 3  # characters `*` between two slashes of a pattern, and `**` in it: each multiplies the time to match
+PROBED_MAX = (
+    64  # names of a folder by which it is found out whether capitals are small letters there
+)
 COMPILED_MAX = 64  # files whose patterns are kept compiled
 
 _KEY_SIZE = 16  # hexadecimal digits
 _OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BENEATH = "ps_d"  # the group of `pathspec` that matches what is beneath a folder of that name
+
+
+_Regexes = list[tuple[re.Pattern[str], bool]]
 
 
 class RulesError(OSError):
@@ -89,7 +100,11 @@ class Rules:
             OSError: too many files are open.
         """
         files = _with_file((), 0, folder)
-        return Scope(self, (), files)
+        return Scope(self, (), files, self._folds(files, folder))
+
+    def _folds(self, files: tuple[_PatternFile, ...], folder: int) -> bool:
+        """Whether patterns treat capitals as small letters in an open folder; False if there are no patterns."""
+        return bool(self.exclude or files) and folds(folder)
 
 
 class _Patterns:
@@ -99,24 +114,37 @@ class _Patterns:
         """Compile valid lines."""
         self._of_files = _regexes(lines)
         self._of_folders = _regexes([line.removesuffix("/") for line in lines])
+        self._lines = lines
 
-    def verdict(self, path: str, *, is_folder: bool) -> bool | None:
+    @cached_property
+    def _folded(self) -> tuple[_Regexes, _Regexes]:
+        """For files and for folders, where capitals are small letters."""
+        lines = [unicodedata.normalize("NFC", line) for line in self._lines]
+        folders = [line.removesuffix("/") for line in lines]
+        return _regexes(lines, re.IGNORECASE), _regexes(folders, re.IGNORECASE)
+
+    def verdict(self, path: str, *, is_folder: bool, folds: bool) -> bool | None:
         """Return whether a path is left out; None if no pattern matches it. The folders above it are not left out.
 
         So a pattern that matches a folder above is of no interest, and the library's own `match_file` is not used.
         """
-        for regex, include in self._of_folders if is_folder else self._of_files:
+        if folds:
+            path = unicodedata.normalize("NFC", path)
+            regexes = self._folded[is_folder]
+        else:
+            regexes = self._of_folders if is_folder else self._of_files
+        for regex, include in regexes:
             match = regex.match(path)
             if match is not None and match.groupdict().get(_BENEATH) is None:
                 return include
         return None
 
 
-def _regexes(lines: Sequence[str]) -> list[tuple[re.Pattern[str], bool]]:
+def _regexes(lines: Sequence[str], flags: int = 0) -> _Regexes:
     """Return the expression of each pattern, and whether it leaves out what it matches; the last line first."""
     patterns = GitIgnoreSpec.from_lines(lines).patterns
     return [
-        (each.regex, each.include)
+        (re.compile(each.regex.pattern, flags) if flags else each.regex, each.include)
         for each in reversed(patterns)
         if isinstance(each, RegexPattern) and each.regex is not None and each.include is not None
     ]
@@ -141,6 +169,8 @@ class Scope:
     """The real folder, from the root of the share on."""
     files: tuple[_PatternFile, ...] = ()
     """Patterns of files on the way, the deepest last."""
+    folds: bool = False
+    """Whether capitals are small letters here."""
 
     def is_hidden(self, name: str) -> bool:
         """Whether a name in the folder is hidden from viewers."""
@@ -158,7 +188,7 @@ class Scope:
             path = "/".join(parts[depth:])
             if "\n" in path:  # the dot of a regular expression does not match it; no name has a NUL
                 path = path.replace("\n", "\0")
-            left_out = patterns.verdict(path, is_folder=is_folder)
+            left_out = patterns.verdict(path, is_folder=is_folder, folds=self.folds)
             if left_out is not None:
                 return left_out
         return False
@@ -175,7 +205,8 @@ class Scope:
             RulesError, OSError: see `Rules.scope`.
         """
         path = (*self.path, name)
-        return Scope(self.rules, path, _with_file(self.files, len(path), folder))
+        files = _with_file(self.files, len(path), folder)
+        return Scope(self.rules, path, files, self.folds or self.rules._folds(files, folder))
 
     @property
     def key(self) -> str:
@@ -183,9 +214,24 @@ class Scope:
         known: list[object] = [self.rules.hidden]
         if self.has_patterns:
             texts = [(each.depth, each.text) for each in self.files]
-            known += [self.rules.exclude, texts, self.path]
+            known += [self.rules.exclude, texts, self.path, self.folds]
         told = repr(known).encode("utf-8", "surrogatepass")
         return digest_of(told).hex()[:_KEY_SIZE]
+
+
+def folds(folder: int) -> bool:
+    """Whether an open folder treats capitals as small letters, as far as its names tell."""
+    with os.scandir(folder) as entries:
+        for entry in islice(entries, PROBED_MAX):
+            other = entry.name.swapcase()
+            if other == entry.name:
+                continue
+            try:
+                status = os.stat(other, dir_fd=folder, follow_symlinks=False)
+            except OSError:
+                return False
+            return status.st_ino == entry.inode()
+    return False
 
 
 def _with_file(

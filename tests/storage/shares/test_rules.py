@@ -7,6 +7,7 @@ import os
 from unittest.mock import patch
 
 from p2pshare.errors import WrongUsage
+from p2pshare.storage.shares import rules
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.rules import (
@@ -34,8 +35,8 @@ class RulesTests(ShareTestCase):
             self.write(name)
 
     def exclude(self, *patterns: str, hidden: bool = False) -> None:
-        rules = Rules.of(patterns, hidden=hidden)
-        self.tree = self.share(SharedPath("s", self.root, rules=rules))
+        wanted = Rules.of(patterns, hidden=hidden)
+        self.tree = self.share(SharedPath("s", self.root, rules=wanted))
 
     def ignore(self, folder: str, *lines: str) -> None:
         self.write(os.path.join(folder, IGNORE_NAME), "\n".join(lines).encode())
@@ -120,6 +121,34 @@ class PatternTests(RulesTests):
                 scope = Scope(Rules.of([pattern]), tuple(path.split("/")[:-1]))
                 is_excluded = scope.is_excluded(path.split("/")[-1], is_folder=is_folder)
                 self.assertIs(is_excluded, expected)
+
+    def test_capitals(self) -> None:
+        """Threat 70: where capitals are small letters, what is left out has no other name."""
+        (self.root / "É.tmp").write_bytes(b"")
+        for is_folding in False, True:
+            self.patch(rules, "folds", lambda _, is_folding=is_folding: is_folding)
+            self.exclude("A.TXT", "/sub/deep/", "é.tmp")
+            for name, is_folder in (("a.txt", False), ("e\u0301.tmp", False), ("sub", True)):
+                fd = os.open(self.root, os.O_RDONLY)
+                self.addCleanup(os.close, fd)
+                top = Rules.of(["A.TXT", "/sub/deep/", "é.tmp"]).scope(fd)
+                is_excluded = top.is_excluded(name, is_folder=is_folder)
+                self.assertIs(is_excluded, is_folding and not is_folder, name)
+            self.assertIs(top.enter("SUB", fd).is_excluded("deep", is_folder=True), is_folding)
+            self.assertNotEqual(top.key, Rules.of(["A.TXT"]).scope(fd).key)
+
+    def test_folds(self) -> None:
+        """Whether capitals are small letters is found out by the names of a folder."""
+        fd = os.open(self.root, os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        self.assertFalse(rules.folds(fd))
+        for name in os.listdir(self.root):
+            (self.root / name).rename(self.folder / name)
+        self.assertFalse(rules.folds(fd))
+        self.write("12")
+        self.write("b")
+        os.link(self.root / "b", self.root / "B")  # as the other name looks there
+        self.assertTrue(rules.folds(fd))
 
     def test_links(self) -> None:
         """Threat 70: what is left out cannot be reached through a link, and a link can be left out itself."""
