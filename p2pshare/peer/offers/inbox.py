@@ -13,6 +13,9 @@ unless its sender is one whose offers the user accepts without asking (`--accept
 for it (`--inbox-quota`). An offer that waits for room is looked at again when something has ended, and each `LOOK`
 seconds.
 
+*IDs.* An offer has the ID that its sender gave it, since the two people may talk about it. If another offer here has
+that ID already, this peer draws a new one. So nobody can make an offer that takes the place of another one.
+
 *Once only.* An offer is known by the sender's key and ID, or by the sender's proven name and ID after a change of the
 key. If it comes again, the answer is its state. What it says then is ignored: the user decided by what it said first.
 
@@ -211,7 +214,7 @@ class Inbox:
     def _new_row(self, viewer: Viewer, offer: Offer) -> IncomingOffer:
         now = self._parts.now()
         return IncomingOffer(
-            self._parts.draw_id(),
+            offer.id,
             viewer.name,
             viewer.key,
             offer.id,
@@ -233,6 +236,8 @@ class Inbox:
         try:
             if (known := self._row_of(viewer, row.offer_id)) is not None:
                 return known
+            while row.id in self._rows:  # of another sender, who may have chosen it for that
+                row = replace(row, id=self._parts.draw_id())
             for local_id in await run_in_thread(self._parts.reactor, self._store.add, row):
                 self._drop(local_id)
             self._rows[row.id] = row

@@ -27,7 +27,7 @@ class IncomingOffer:
     """An offer that somebody has made to this peer."""
 
     id: str
-    """Drawn by this peer."""
+    """As the sender has it; drawn by this peer if another offer has that one."""
     sender: str
     """The name that the sender's key has proven, or what it calls itself, with `ON_NETWORK` behind it."""
     key: PublicKey

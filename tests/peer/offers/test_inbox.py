@@ -11,9 +11,12 @@ from unittest.mock import patch
 from p2pshare.errors import LedgerUnusable, NoSuchOffer, OfferOver, WrongUsage
 from p2pshare.peer.offers import downloads
 from p2pshare.storage.offers.incoming import IncomingOffers
+from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.blocks import digest_of, root_of
-from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.offers.messages import InboxState, Offer, OfferItem, Withdraw, Withdrawal
 from p2pshare.wire.offers.receipts import OfferReceipt, offer_root
+from p2pshare.wire.transfer_messages import EntryKind
 from tests.peer.offers.world import Person, WorldTestCase
 
 DAY = 86400
@@ -46,6 +49,11 @@ class InboxTestCase(WorldTestCase):
             return []
         inbox = peer._offers.inbox
         return [inbox._shown(each) for each in inbox._rows.values()]
+
+    def bob_inbox(self) -> Any:
+        """Return what keeps bob's offers."""
+        peer: Any = self.bob.peer
+        return peer._offers.inbox
 
     def item(self) -> dict[str, Any]:
         (found,) = self.items()
@@ -123,6 +131,26 @@ class DecisionTests(InboxTestCase):
         peer: Any = self.bob.peer
         (row,) = peer._offers.inbox._rows.values()
         return row
+
+    def test_same_id(self) -> None:
+        """Threat 85: both people see one ID; an offer of somebody else with that ID gets another one here."""
+        self.begin()
+        offer_id = self.send()
+        self.assertEqual(self.until("waiting")["id"], offer_id)
+        inbox = self.bob_inbox()
+        eve = Viewer("eve", SigningKey(bytes(range(32))).public)
+        said = Offer(offer_id, 1, 0, 9, (OfferItem("x", EntryKind.FILE, 9, 1),), 0, "", 60)
+        for _ in range(2):
+            state = self.world.result(inbox.offer_received(eve, said))
+            self.assertEqual((state.id, state.state), (offer_id, InboxState.WAITING))
+        mine, hers = self.items()
+        self.assertEqual((mine["id"], mine["from"], hers["from"]), (offer_id, "alice", "eve"))
+        self.assertNotEqual(hers["id"], offer_id)
+        self.world.result(inbox.withdrawn(eve, Withdraw(offer_id, Withdrawal.CANCELLED)))
+        self.assertEqual([each["state"] for each in self.items()], ["waiting", "withdrawn"])
+        self.bob.ask("accept_offer", id=offer_id)
+        self.world.until(lambda: self.items()[0]["state"] == "done")
+        self.assertEqual(self.bob.received(), {"alice/cat.jpg": b"meow"})
 
     def test_folder(self) -> None:
         """The user may choose a folder, which is made."""
