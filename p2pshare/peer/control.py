@@ -89,14 +89,20 @@ class ControlServer(Factory):
         folder: Path,
         actions: Mapping[str, Action],
         events: EventHub | None = None,
+        *,
+        is_lasting: bool = True,
     ) -> None:
-        """Perform `actions`, by the value of `do` in a request, and pass `events` to followers."""
+        """Perform `actions`, by the value of `do` in a request, and pass `events` to followers.
+
+        `is_lasting` is told to clients: whether the peer has been started to run on, and not for one command.
+        """
         self.reactor = reactor
         self.connections: set[_ServerProtocol] = set()
         self.performing: set[Deferred[Any]] = set()
         self._path = folder / CONTROL_NAME
         self._actions = {VERSION: self._version, FOLLOW: self._version, **actions}
         self._events = EventHub() if events is None else events
+        self._is_lasting = is_lasting
         self._unsubscribe: Callable[[], None] = lambda: None
         self._port: Any = None
         self._short_path = ExitStack()
@@ -162,6 +168,7 @@ class ControlServer(Factory):
         return {
             "control": CONTROL_VERSION,
             "program": __version__,
+            "lasting": self._is_lasting,
             "actions": sorted(self._actions),
         }
 

@@ -350,7 +350,9 @@ class PeerService(Service):
         return await (self._retries.run(work, Unreachable) if self._patient else work())
 
     def _listen_to_verbs(self, folder: DataFolder, actions: Mapping[str, Action]) -> None:
-        self._control = ControlServer(self._reactor, folder.path, actions, self.events)
+        self._control = ControlServer(
+            self._reactor, folder.path, actions, self.events, is_lasting=self._shares is not None
+        )
         self._control.listen()
 
     def _started(self, address: PeerAddress) -> None:

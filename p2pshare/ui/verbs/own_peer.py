@@ -36,20 +36,24 @@ Row = dict[str, Any]
 class OwnPeer:
     """Asks the user's own peer. Each request has a connection of its own."""
 
-    def __init__(self, invocation: Invocation, name: str, service: PeerService | None) -> None:
+    def __init__(
+        self,
+        invocation: Invocation,
+        name: str,
+        service: PeerService | None,
+        *,
+        is_lasting: bool = True,
+    ) -> None:
         """Ask the peer of `name`; `service` is that peer if it runs inside this command."""
         self._invocation = invocation
         self._service = service
         self._ended: P2pshareError | None = None
         self._followers: set[ControlClient] = set()
         self.name = name
+        self.is_lasting = is_lasting
+        """Whether the peer runs on; otherwise it runs inside this command or another one, and ends with that."""
         if service is not None:
             service.lost.addErrback(self._lost)
-
-    @property
-    def is_here(self) -> bool:
-        """Whether it runs inside this command, and ends with it."""
-        return self._service is not None
 
     async def ask(self, do: str, **fields: Any) -> Row:
         """Return the reply to a request.
@@ -149,9 +153,10 @@ async def own_peer(invocation: Invocation, *, in_contact: bool = True) -> AsyncI
     while True:
         client = await running_peer(invocation.reactor, await data_folder(invocation, name))
         if client is not None:
-            client.close()
-            yield OwnPeer(invocation, name, None)
-            return
+            is_lasting = await _is_lasting(client)
+            if is_lasting is not None:
+                yield OwnPeer(invocation, name, None, is_lasting=is_lasting)
+                return
         service = _make_service(invocation)
         try:
             await _until_it_answers(invocation, service, name, in_contact=in_contact)
@@ -166,9 +171,21 @@ async def own_peer(invocation: Invocation, *, in_contact: bool = True) -> AsyncI
         else:
             break
     try:
-        yield OwnPeer(invocation, name, service)
+        yield OwnPeer(invocation, name, service, is_lasting=False)
     finally:
         await service.stopService()
+
+
+async def _is_lasting(client: ControlClient) -> bool | None:
+    """Return whether a running peer runs on; None if it has just ended."""
+    try:
+        return bool((await client.ask("version"))["lasting"])
+    except PeerNotAnswering:
+        if client.connected:
+            raise
+        return None
+    finally:
+        client.close()
 
 
 def _make_service(invocation: Invocation) -> PeerService:

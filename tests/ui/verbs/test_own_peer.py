@@ -31,7 +31,7 @@ class OwnPeerTests(RegistryTestCase):
         """The peer that runs is asked, and goes on afterwards."""
         await self.started("bob")
         async with own_peer(self.invocation()) as peer:
-            self.assertFalse(peer.is_here)
+            self.assertTrue(peer.is_lasting)
             self.assertEqual((await peer.ask("status"))["sharing"], ["stuff"])
         async with own_peer(self.invocation()) as peer:
             self.assertEqual((await peer.ask("status"))["name"], "bob")
@@ -41,12 +41,12 @@ class OwnPeerTests(RegistryTestCase):
         command.
         """
         async with own_peer(self.invocation(share=(str(self.shared),))) as peer:
-            self.assertTrue(peer.is_here)
+            self.assertFalse(peer.is_lasting)
             self.assertTrue(await peer.comes_online(10.0))
             told = await peer.ask("status")
             self.assertEqual((told["online"], told["sharing"]), (True, []))
             async with own_peer(self.invocation()) as other:
-                self.assertFalse(other.is_here)
+                self.assertFalse(other.is_lasting)
                 self.assertEqual((await other.ask("status"))["pid"], told["pid"])
         self.assertIsNone(await running_peer(self.reactor, self.data_of("bob")))
 

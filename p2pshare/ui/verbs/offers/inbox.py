@@ -50,7 +50,7 @@ async def inbox(invocation: Invocation, *, with_past: bool = False) -> int:
     """
     output, now = invocation.output, invocation.wall()
     async with own_peer(invocation, in_contact=False) as peer:
-        if peer.is_here:
+        if not peer.is_lasting:
             output.remark("No peer of yours runs, so this command waits a moment for offers.")
             if await peer.comes_online(ONLINE_PATIENCE):
                 await deferLater(invocation.reactor, ARRIVAL_PATIENCE)
@@ -93,7 +93,7 @@ async def accept(invocation: Invocation, offer_id: str, folder: str | None) -> i
                     row = await peer.ask("accept_offer", id=offer_id, folder=destination)
                     arrival = _Arrival(invocation, row)
                 await arrival.watch(peer)
-                if peer.is_here and arrival.is_over:
+                if not peer.is_lasting and arrival.is_over:
                     await _Ending(invocation, arrival.row).wait(peer)
             break
         except PeerStopped:  # by `p2pshare stop`, inside this command
@@ -120,7 +120,7 @@ async def decline(invocation: Invocation, offer_id: str) -> int:
         row = await peer.ask("decline_offer", id=offer_id)
         invocation.output.event("inbox", **row)
         invocation.output.line(f"Declined: {wording.what(row)} from {row['from']}.")
-        if peer.is_here:
+        if not peer.is_lasting:
             ending = _Ending(invocation, row)
             await ending.wait(peer)
             if not ending.is_told:
@@ -158,7 +158,7 @@ class _Arrival:
         self._invocation = invocation
         self._output = invocation.output
         self._view = invocation.output.transfer_rows()
-        self._is_here = False
+        self._is_lasting = True
         self._has_told_wait = False
         self._still = wording.Stillness()
         self.row = row
@@ -173,7 +173,7 @@ class _Arrival:
         Raises:
             PeerNotAnswering: the peer has ended.
         """
-        self._is_here = peer.is_here
+        self._is_lasting = peer.is_lasting
         try:
             await until_over(self._invocation.reactor, self._follow(peer), self._can_end)
         except CancelledError:
@@ -216,17 +216,21 @@ class _Arrival:
         if self._draw() < STALLED:
             self._has_told_wait = False
             return False
-        if self._is_here and not self._has_told_wait:
+        if not self._is_lasting and not self._has_told_wait:
             self._has_told_wait = True
             self._output.remark(f"{self._why()} This command waits. Ctrl+C ends it.")
-        return not self._is_here
+        return self._is_lasting
 
     def _why(self) -> str:
         return str(self.row.get("trouble") or f"Nothing arrives from {self.row['from']}.")
 
     def say_what_is_kept(self) -> None:
         """Say how the transfer goes on after the command."""
-        goes_on = "It goes on when your peer runs" if self._is_here else "Your peer goes on with it"
+        goes_on = (
+            "It goes on when your peer runs"
+            if not self._is_lasting
+            else "Your peer goes on with it"
+        )
         stop = f"p2pshare inbox decline {wording.short(self.row['id'])}"
         self._output.remark(f"{goes_on}. To stop it: {stop}")
 

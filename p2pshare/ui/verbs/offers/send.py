@@ -119,7 +119,7 @@ class Sending:
         self._said: dict[str, str] = {}  # the state of each person that was told to the user
         self._away_since: dict[str, float] = {}
         self._codes: set[int] = set()
-        self._is_here = False
+        self._is_lasting = True
         self._has_told_wait = False
         self._still = wording.Stillness()
         self._view = invocation.output.transfer_rows()
@@ -148,7 +148,7 @@ class Sending:
         Raises:
             P2pshareError: nothing was offered.
         """
-        self._is_here = peer.is_here
+        self._is_lasting = peer.is_lasting
         if self.is_offered:
             return
         if not self._sources.is_stdin:
@@ -195,7 +195,7 @@ class Sending:
 
     def say_who_delivers(self, peer: OwnPeer) -> None:
         """Say when the offer goes out, to a user who does not wait for it."""
-        if peer.is_here:
+        if not peer.is_lasting:
             self._output.remark(
                 "No peer of yours runs now. The offer is kept, and goes out as soon as one runs."
             )
@@ -260,10 +260,10 @@ class Sending:
         away = [each for each in missing if self._is_away(each, now)]
         if not missing or len(away) < len(missing):
             return False
-        if self._is_here:
+        if not self._is_lasting:
             self._say_wait(away)
         self._has_told_wait = True
-        return not self._is_here
+        return self._is_lasting
 
     def _is_away(self, person: Row, now: float) -> bool:
         """Whether somebody is offline, or cannot be told for a while."""
@@ -302,7 +302,11 @@ class Sending:
     def say_what_is_kept(self) -> None:
         """Say how the offer goes on after the command."""
         offer_id = wording.short(self._row["id"])
-        kept = "and goes on as soon as your peer runs" if self._is_here else "and your peer goes on"
+        kept = (
+            "and goes on as soon as your peer runs"
+            if not self._is_lasting
+            else "and your peer goes on"
+        )
         self._output.remark(
             f"The offer is kept, {kept}. To withdraw it: p2pshare send --cancel {offer_id}"
         )
@@ -374,7 +378,7 @@ async def cancel(invocation: Invocation, offer_id: str) -> int:
     done = [each["name"] for each in row["to"] if each["state"] == "done"]
     had = f" {_joined(done)} had it already." if done else ""
     output.line(f"The offer {wording.short(row['id'])} is cancelled.{had}")
-    if peer.is_here and len(done) < len(row["to"]):
+    if not peer.is_lasting and len(done) < len(row["to"]):
         output.remark("Nobody can get it any more. They learn it when your peer runs.")
     return 0
 

@@ -77,7 +77,7 @@ class ScriptedPeer:
         self.asked: list[dict[str, Any]] = []
         self.answers: dict[str, Any] = {}
         self.rows: dict[str, dict[str, Any]] = {}
-        self.is_here = False
+        self.is_lasting = True
         self.name = "bob"
         self._changed: Deferred[None] = Deferred()
         self._news: list[dict[str, Any]] = []

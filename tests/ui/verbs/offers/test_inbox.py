@@ -101,7 +101,7 @@ class InboxTests(OfferVerbTestCase):
         """If nothing arrives, the command ends with 5 and the running peer goes on; a peer inside stays."""
         for is_here in (False, True):
             self.begin()
-            self.peer.is_here = is_here
+            self.peer.is_lasting = not is_here
             accepting = self.accept()
             self.tell(trouble="alice is offline.", bytes_done=1)
             self.clock.pump([1.0] * int(inbox.STALLED - 1))
@@ -115,7 +115,7 @@ class InboxTests(OfferVerbTestCase):
 
     def test_stopped(self) -> None:
         """If somebody stops the peer inside the command, the transfer is kept, and that is no success."""
-        self.peer.is_here = True
+        self.peer.is_lasting = False
         accepting = self.accept()
         self.peer.end(PeerStopped(name="bob"))
         self.assertEqual(self.successResultOf(accepting), 5)
@@ -134,7 +134,7 @@ class InboxTests(OfferVerbTestCase):
 
     def test_here(self) -> None:
         """A peer inside the command waits a moment for offers, and tells the sender the end before it ends."""
-        self.peer.is_here = True
+        self.peer.is_lasting = False
         listing = Deferred.fromCoroutine(inbox.inbox(self.invocation))
         self.assertNoResult(listing)
         self.peer.rows = {ID: ITEM}

@@ -118,7 +118,7 @@ class SendTests(OfferVerbTestCase):
 
     def test_here(self) -> None:
         """A peer inside the command stays until everybody has it."""
-        self.peer.is_here = True
+        self.peer.is_lasting = False
         sending = self.send({"name": "carol"})
         self.peer.tell(offer({"online": False}))
         self.clock.pump([1.0] * 100)
@@ -140,7 +140,7 @@ class SendTests(OfferVerbTestCase):
         first, second = self.peer, ScriptedPeer()
         self.peers.append(second)
         sending = self.send({"name": "carol"})
-        second.is_here = True
+        second.is_lasting = False
         second.rows = dict(first.rows)
         first.end(PeerNotAnswering(path="x", reason="it has ended"))
         self.assertNoResult(sending)
@@ -151,7 +151,7 @@ class SendTests(OfferVerbTestCase):
 
     def test_stopped(self) -> None:
         """If somebody stops the peer inside the command, the offer is kept, and that is no success."""
-        self.peer.is_here = True
+        self.peer.is_lasting = False
         sending = self.send({"name": "carol"})
         self.peer.end(PeerStopped(name="bob"))
         self.assertEqual(self.successResultOf(sending), 5)
