@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -36,6 +37,7 @@ from p2pshare.core.sharer_transfers import Transfer
 from p2pshare.errors import (
     ControlRefused,
     OfferOver,
+    Refused,
     RemoteProtocolError,
     SessionPostponed,
     WrongUsage,
@@ -114,6 +116,7 @@ class Outbox:
         self._sending = Sending(parts, self._spool)
         self._rows: dict[str, _Row] = {}
         self._telling: Telling[DeliveryState] = Telling(parts, self._tell, self._person_changed)
+        self._watched: dict[str, Callable[[], None]] = {}  # ends the watch of a person's presence
         self._lock = DeferredLock()  # of changes
         self._expiry: IDelayedCall | None = None
         self._throttle = Throttle(parts.reactor, self._publish)
@@ -146,6 +149,7 @@ class Outbox:
         self._has_started = True
         for row in self._rows.values():
             self._apply(row.offer)
+        self._watch_people()
         self._look_at_expiry()
 
     async def stop(self) -> None:
@@ -155,6 +159,9 @@ class Outbox:
         if self._expiry is not None:
             self._expiry.cancel()
         self._telling.stop()
+        for unwatch in self._watched.values():
+            unwatch()
+        self._watched.clear()
         await self._lock.run(lambda: None)
 
     async def send(self, request: Fields) -> Fields:
@@ -188,7 +195,7 @@ class Outbox:
             bytes=offer.bytes,
         )
         self._apply(offer)
-        self._on_recipients()
+        self._recipients_changed()
         self._look_at_expiry()
         self._publish(offer.id)
 
@@ -348,7 +355,7 @@ class Outbox:
                 row.progress.pop(name, None)
         self._apply(row.offer)
         if after.state.is_final:
-            self._on_recipients()
+            self._recipients_changed()
         self._publish(offer_id)
         return after
 
@@ -424,8 +431,29 @@ class Outbox:
         else:
             self._telling.forget(recipient.name, offer.id)
 
+    def _recipients_changed(self) -> None:
+        if not self._has_stopped:
+            self._watch_people()
+            self._on_recipients()
+
+    def _watch_people(self) -> None:
+        """Watch the presence of those to whom an offer is open, so that the user sees it."""
+        names = self.names
+        for name in [name for name in self._watched if name not in names]:
+            self._watched.pop(name)()
+        for name in sorted(names - self._watched.keys()):
+            try:
+                changed = partial(self._presence_changed, name)
+                self._watched[name] = self._parts.presence.watch(name, changed)
+            except Refused as error:
+                self._log.warn("presence not watched: peer={peer} why={why}", peer=name, why=error)
+                return
+
+    def _presence_changed(self, name: str, _is_online: bool) -> None:
+        self._person_changed(name)
+
     def _person_changed(self, name: str) -> None:
-        """Publish what somebody is to be told, since presence or trouble has changed."""
+        """Publish the offers to somebody, since presence or trouble has changed."""
         for row in self._rows.values():
             if row.offer.is_open and any(each.name == name for each in row.offer.recipients):
                 self._throttle.soon(row.offer.id)
@@ -515,7 +543,7 @@ class Outbox:
             "name": recipient.name,
             "state": recipient.state.value,
             "why": why,
-            "online": self._telling.is_online(recipient.name),
+            "online": self._parts.presence.is_online(recipient.name),
             "bytes_done": done if progress is None else progress.bytes_done,
             "rate": 0 if progress is None else progress.rate(self._parts.reactor.seconds()),
             "updated": recipient.updated,

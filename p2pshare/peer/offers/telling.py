@@ -54,7 +54,7 @@ class Telling(Generic[T]):
             parts: of the peer.
             tell: gets a name, the ID of an offer and what is to be told of it. If it raises a `P2pshareError`, the
                 person is told again later.
-            on_change: called with a name when the presence of the person, or the trouble with telling, has changed.
+            on_change: called with a name when the trouble with telling that person has changed.
         """
         self._parts = parts
         self._tell = tell
@@ -74,11 +74,6 @@ class Telling(Generic[T]):
         if (person := self._people.get(name)) is not None:
             person.schedule.forget(offer_id)
             self._go_on(name)
-
-    def is_online(self, name: str) -> bool | None:
-        """Return whether somebody who is to be told something is online; None if that is not known."""
-        person = self._people.get(name)
-        return None if person is None else person.schedule.is_online
 
     def trouble(self, name: str) -> str:
         """Return why the last try to tell a person failed; empty if it did not."""
@@ -101,7 +96,6 @@ class Telling(Generic[T]):
         def changed(is_online: bool) -> None:
             schedule.presence(is_online, parts.reactor.seconds())
             self._go_on(name)
-            self._on_change(name)
 
         try:
             person.unwatch = parts.presence.watch(name.removesuffix(ON_NETWORK), changed)

@@ -250,6 +250,19 @@ class TellingTests(OutboxTestCase):
         self.until(offer_id, "delivered")
         self.assertEqual(self.desk.told, 1)
 
+    def test_presence_is_shown(self) -> None:
+        """The user sees whether those are online to whom an offer is open, and hears when that changes."""
+        offer_id = self.send()
+        self.until(offer_id, "delivered")
+        self.world.until(lambda: self.row(offer_id)["to"][0]["online"] is True)
+        heard: list[bool | None] = []
+        peer: Any = self.alice.peer
+        peer.events.subscribe(lambda _, fields: heard.append(fields["to"][0]["online"]))
+        self.bob.stop()
+        self.world.until(lambda: False in heard)
+        self.alice.ask("cancel", id=offer_id)
+        self.assertEqual(peer._offers.outbox._watched, {})
+
     def test_sender_restarts(self) -> None:
         """After a kill of the sender, at any time, the offer is delivered once the sender is back."""
         self.bob.stop()
