@@ -40,7 +40,7 @@ from p2pshare.errors import CannotSave, P2pshareError, WrongUsage
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
 from p2pshare.peer.offers.downloads import Arrived, Downloads
-from p2pshare.peer.offers.parts import OfferParts, id_of
+from p2pshare.peer.offers.parts import OfferParts, id_of, shown_item
 from p2pshare.peer.offers.telling import Telling
 from p2pshare.storage.identity.data_folder import inbox_folder
 from p2pshare.storage.offers.history import Direction, HistoryEntry
@@ -468,15 +468,7 @@ class Inbox:
             "expires": row.expires,
             "note": row.note,
             "text": row.is_text,
-            "items": [
-                {
-                    "name": each.name,
-                    "kind": each.kind.value,
-                    "bytes": each.size,
-                    "files": each.files,
-                }
-                for each in row.items
-            ],
+            "items": [shown_item(each) for each in row.items],
             "more_items": row.more_items,
             "files": row.files,
             "folders": row.folders,

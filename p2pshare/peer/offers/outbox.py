@@ -45,7 +45,7 @@ from p2pshare.errors import (
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
-from p2pshare.peer.offers.parts import OfferParts, id_of
+from p2pshare.peer.offers.parts import OfferParts, id_of, shown_item
 from p2pshare.peer.offers.progress import Progress, Throttle
 from p2pshare.peer.offers.sending import Sending, Wanted
 from p2pshare.peer.offers.telling import Telling
@@ -61,7 +61,6 @@ from p2pshare.wire.offers.messages import (
     MOUNT,
     InboxState,
     Offer,
-    OfferItem,
     OfferNoted,
     OfferState,
     Withdraw,
@@ -554,12 +553,6 @@ class Outbox:
 def title_of(offer: OutgoingOffer) -> str:
     """Return the name of what is offered, for a list."""
     return offer.items[0].name if offer.items else display(offer.note)
-
-
-def shown_item(item: OfferItem) -> Fields:
-    """Return an item of an offer as verbs see it."""
-    kind = item.kind.value
-    return {"name": item.name, "kind": kind, "bytes": item.size, "files": item.files}
 
 
 def _named(offer: OutgoingOffer, name: str) -> Recipient:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from p2pshare.errors import NoSuchOffer
 from p2pshare.net.sockets import IPeerReactor
+from p2pshare.peer.control import Fields
 from p2pshare.peer.events import EventHub
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.find.presence import PresenceWatch
@@ -20,7 +21,7 @@ from p2pshare.storage.offers.history import History
 from p2pshare.storage.offers.ledger import Ledger
 from p2pshare.storage.settings import Settings
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.offers.messages import ID_LENGTH
+from p2pshare.wire.offers.messages import ID_LENGTH, OfferItem
 
 PREFIX_MIN = 4  # characters of an id that name an offer
 NAMED_MAX = 5  # offers that an error names
@@ -79,3 +80,9 @@ def id_of(text: str, ids: Iterable[str]) -> str:
     named = ", ".join(found[:NAMED_MAX])
     more = ", …" if len(found) > NAMED_MAX else ""
     raise NoSuchOffer(id=text, hint=f", but several that begin so: {named}{more}" if found else "")
+
+
+def shown_item(item: OfferItem) -> Fields:
+    """Return an item of an offer as verbs see it."""
+    kind = item.kind.value
+    return {"name": item.name, "kind": kind, "bytes": item.size, "files": item.files}
