@@ -120,7 +120,9 @@ def transfer_row(name: str, row: Row, state: Row, still: float = 0.0) -> Transfe
     done, total = state["bytes_done"], row["bytes"]
     if state["state"] == "accepted" and (done or state["rate"]):
         if still >= STILL_AFTER:
-            return TransferRow(name, f"nothing for {duration_text(round(still))}")
+            is_offline = state.get("online") is False
+            why = "offline" if is_offline else f"nothing for {duration_text(round(still))}"
+            return TransferRow(name, f"{_part(done, total)}, {why}")
         return TransferRow(name, "", done, total, state["rate"])
     return TransferRow(name, waiting_for(state))
 

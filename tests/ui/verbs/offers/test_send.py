@@ -206,7 +206,7 @@ class SendTests(OfferVerbTestCase):
         self.assertEqual(shown[-1], "dave: has it, no answer yet")
         self.clock.pump([1.0] * 5)  # the rate that was told is not true any more
         self.assertEqual(
-            self.screen()[-2:], ["carol: nothing for 5 s", "dave: has it, no answer yet"]
+            self.screen()[-2:], ["carol: 25%, nothing for 5 s", "dave: has it, no answer yet"]
         )
         self.peer.tell(offer({"name": "carol", "state": "done"}, {"name": "dave", "state": "done"}))
         self.assertEqual(self.successResultOf(sending), 0)
