@@ -201,6 +201,17 @@ class HiddenNameTests(JobTestCase):
         self.assertEqual(len(self.saved), 5 + 4)
         self.assertEqual(dict(self.renamed), renamed)
 
+    def test_hidden_names_in_an_offer(self) -> None:
+        """Threat 71: the same is true of what a folder has, as an offer is fetched."""
+        for name in "@o/.profile", "@o/.ssh/config", "@o/d/.env":
+            self.alice.put(name, name.encode())
+        _, running = self.begin(more=[JobItem(("@o",), self.inbox, contents=True)])
+        self.alice.pass_time(3)
+        self.successResultOf(running)
+        self.assertEqual(set(self.came()), {"_.profile", "_.ssh/config", "d/.env"})
+        renamed = {"@o/.profile": "_.profile", "@o/.ssh": "_.ssh"}
+        self.assertEqual(dict(self.renamed), renamed)
+
     def test_hidden_name_chosen(self) -> None:
         """A hidden name that the user chose is kept, also around a folder."""
         self.alice.put("s/.env", b"1")
