@@ -418,6 +418,11 @@ class PeerService(Service):
         assert self._identity is not None, "the data folder is open"
         return self._identity.key
 
+    @property
+    def shares(self) -> Sequence[SharedPath]:
+        """What is shared now, also what is kept."""
+        return () if self._sessions is None else self._sessions.shares
+
     def left_out(self) -> dict[str, str]:
         """Return for each share what of it is not shared, as far as that is counted."""
         return {} if self._sessions is None else self._sessions.left_out()

@@ -101,7 +101,8 @@ class SessionSharer:
         self._shown: tuple[SharedPath, ...] = ()  # what the tree shows
 
     @property
-    def _shares(self) -> tuple[SharedPath, ...]:
+    def shares(self) -> tuple[SharedPath, ...]:
+        """What is shared now."""
         return self._live.shares
 
     @property
@@ -118,9 +119,9 @@ class SessionSharer:
     def callers(self) -> Sequence[str] | None:
         """The names that see any share, or with whom there may be offers, and so may call this peer; None for all."""
         others = self.offer_callers()
-        if others is None or any(each.allow is None for each in self._shares):
+        if others is None or any(each.allow is None for each in self.shares):
             return None
-        return sorted({*others, *(name for each in self._shares for name in each.allow or ())})
+        return sorted({*others, *(name for each in self.shares for name in each.allow or ())})
 
     async def admit_caller(self, key: PublicKey) -> str:
         """Return the name of a key that may call this peer.
@@ -140,13 +141,13 @@ class SessionSharer:
             self._reactor, self._open_stores, abandoned=lambda stores: stores[0].close()
         )
         self._cache = cache
-        self._shown = self._shares
-        self._tree = ShareTree(self._shares, cache, index)
+        self._shown = self.shares
+        self._tree = ShareTree(self.shares, cache, index)
         self._previews = Previews(self._tree)
         self._live.on_change = self._changed
         self._live.left_out = self._left_out_of
-        self._log_shares(self._shares)
-        if not self._shares:
+        self._log_shares(self.shares)
+        if not self.shares:
             self._log.info("nothing shared: no my_file.txt or my_file.jpg here, and no --share")
         self._resolve()
         self._begin_survey(self._tree)
@@ -172,7 +173,7 @@ class SessionSharer:
         """Look up the names that see something, until all have a key."""
         if self._resolving is not None:
             self._resolving.cancel()
-        wanted = sorted({name for each in self._shares for name in each.allow or ()})
+        wanted = sorted({name for each in self.shares for name in each.allow or ()})
         self._resolving = Deferred.fromCoroutine(self.admission.resolve(wanted))
         self._resolving.addErrback(self._not_resolved)
 
@@ -181,12 +182,12 @@ class SessionSharer:
         if self._tree is None or self._has_stopped:
             return
         before = self._shown
-        self._shown = self._shares
-        self._log_shares(each for each in self._shares if each not in before)
-        self._tree.show(self._shares)
+        self._shown = self.shares
+        self._log_shares(each for each in self.shares if each not in before)
+        self._tree.show(self.shares)
         self.shares_changed()
         self._resolve()
-        names = {each.name for each in self._shares}
+        names = {each.name for each in self.shares}
         self._left_out = {name: each for name, each in self._left_out.items() if name in names}
         self._begin_survey(self._tree, names - self._left_out.keys())
         self.on_change()
@@ -225,7 +226,7 @@ class SessionSharer:
                 surveying = self._begin_survey(self._tree)
             await surveying.wait().addTimeout(SURVEY_PATIENCE, self._reactor, lambda *_: None)
         return {
-            "sharing": [each.name for each in self._shares],
+            "sharing": [each.name for each in self.shares],
             "shares": [
                 {
                     "name": each.name,
@@ -233,7 +234,7 @@ class SessionSharer:
                     "allow": None if each.allow is None else sorted(each.allow),
                     "left_out": self._left_out.get(each.name),
                 }
-                for each in self._shares
+                for each in self.shares
             ],
             "waiting": self.admission.waiting(),
             "uploads": self._uploads.status(),
@@ -246,7 +247,7 @@ class SessionSharer:
     ) -> SharedAnswer[None]:
         """Survey the shares of these names; None for all."""
         if names is None:
-            names = [each.name for each in self._shares]
+            names = [each.name for each in self.shares]
         self._surveying = SharedAnswer(Deferred.fromCoroutine(self._survey(tree, names)))
         return self._surveying
 
@@ -270,7 +271,7 @@ class SessionSharer:
         self._surveyed_at = self._reactor.seconds()
         if self._has_stopped or not surveys:
             return
-        before, there = self._left_out, {each.name for each in self._shares}
+        before, there = self._left_out, {each.name for each in self.shares}
         self._left_out = before | {
             name: left_out_of(survey, with_examples=number < SHARES_LOGGED)
             for number, (name, survey) in enumerate(surveys.items())

@@ -146,7 +146,7 @@ class Actions:
         ]
         return [
             *_reached(name, address, is_private=settings.private),
-            *_sharing(shares, settings),
+            *_sharing(peer.shares, settings),
             *left_out,
             *await offers.waiting(),
             (HOW_TO_END, HINT),

@@ -66,7 +66,7 @@ class ShareVerbTests(RegistryTestCase):
         self.assertEqual((row["left_out"]["excluded"], row["left_out"]["hidden"]), (1, 1))
         self.assertEqual((row["live"], row["removed"], row["kept"]), (True, False, True))
         assert peer._sessions is not None
-        self.assertEqual([each.name for each in peer._sessions._shares], ["stuff", "pics"])
+        self.assertEqual([each.name for each in peer._sessions.shares], ["stuff", "pics"])
         self.assertEqual(await self.names(), {"pics": True, "stuff": True})
         await share.allow(self.invocation(), "pics", [EVERYONE])
         self.assertIsNone(self.told()[0]["allow"])
