@@ -21,11 +21,12 @@ disk does not end it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall
@@ -53,7 +54,7 @@ from p2pshare.peer.offers.parts import OfferParts
 from p2pshare.storage.incoming import saved_files
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.saved_files import SavedFiles
-from p2pshare.storage.offers.inbox_folder import make_folder
+from p2pshare.storage.offers.inbox_folder import make_folder, remove_parts
 from p2pshare.storage.offers.incoming import IncomingOffer
 from p2pshare.wire.offers.messages import ITEMS_MAX, OfferFault, mount_of
 from p2pshare.wire.offers.receipts import offer_root
@@ -180,6 +181,30 @@ class Downloads:
         download = self._downloads.pop(local_id, None)
         if download is not None:
             self._dismiss(download)
+
+    def discard(self, offer: IncomingOffer) -> None:
+        """Fetch an offer no more, and remove what is there of its incomplete files."""
+        download = self._downloads.get(offer.id)
+        ended: Deferred[None] = Deferred()
+        if download is None or download.running is None:
+            ended.callback(None)
+        else:
+            download.running.addBoth(lambda _: ended.callback(None))
+        self.cancel(offer.id)
+        self._in_background(self._remove_parts(offer, ended))
+
+    async def _remove_parts(self, offer: IncomingOffer, ended: Deferred[None]) -> None:
+        await ended
+        if offer.folder is not None:
+            names = [each.name for each in offer.items]
+            mount = mount_of(offer.offer_id)
+            await run_in_thread(self._parts.reactor, remove_parts, offer.folder, names, mount)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that `stop` waits for."""
+        self._closings.add(over := Deferred.fromCoroutine(work))
+        over.addErrback(lambda failure: self._log.failure("download not cleaned up", failure))
+        over.addBoth(lambda _: self._closings.discard(over))
 
     async def stop(self) -> None:
         """End all, and keep what has arrived for the next start."""
@@ -336,9 +361,7 @@ class Downloads:
             await remote.close()
             self._lingering.discard(closing)
 
-        self._closings.add(over := Deferred.fromCoroutine(close()))
-        over.addErrback(lambda failure: self._log.failure("connection not closed", failure))
-        over.addBoth(lambda _: self._closings.discard(over))
+        self._in_background(close())
 
     async def _find(self, offer: IncomingOffer) -> Target:
         """Return how to reach the sender; without a proven name, only the key that has made the offer."""

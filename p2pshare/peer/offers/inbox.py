@@ -318,6 +318,8 @@ class Inbox:
                 id=local_id,
                 peer=after.sender,
             )
+        if is_over and after.state is not InboxState.DONE and not self._has_stopped:
+            self._downloads.discard(after)
         self._apply(after)
         self._publish(local_id)
         if is_over:

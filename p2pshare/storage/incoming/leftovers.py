@@ -51,19 +51,22 @@ class Leftover:
     """Whether a running process uses it."""
 
 
-def leftovers(folder: Path, on_error: Callable[[CannotSave], object]) -> Iterator[Leftover]:
+def leftovers(
+    folder: Path, on_error: Callable[[CannotSave], object], *, recursive: bool = True
+) -> Iterator[Leftover]:
     """Yield the partial files in a folder and below, without following links.
 
     Args:
         folder: the folder.
         on_error: called with an error for each folder that cannot be read.
+        recursive: whether to look below.
     """
 
     def unreadable(error: OSError) -> None:
         on_error(CannotSave(path=error.filename, reason=plain_reason(error)))
 
     for above, folders, names in os.walk(folder, onerror=unreadable):
-        folders.sort()
+        folders[:] = sorted(folders) if recursive else ()
         stems: dict[str, str | None] = {}
         for name in sorted(names):
             if (match := _HIDDEN.fullmatch(name)) is not None:

@@ -1,12 +1,17 @@
-"""The folders that accepted offers are saved in."""
+"""The folders that accepted offers are saved in: made, measured, and cleared of what will not be completed."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from p2pshare.errors import CannotSave
 from p2pshare.storage.durability import sync_path
+from p2pshare.storage.incoming.destination import shown_name
+from p2pshare.storage.incoming.leftovers import leftovers, remove
 from p2pshare.storage.os_errors import plain_reason
 
 ENTRIES_MAX = 1_000_000  # files and folders that are counted; a folder with more is taken for full
@@ -48,3 +53,25 @@ def folder_size(path: Path, entries_max: int = ENTRIES_MAX) -> int | None:
     if any(not isinstance(each, FileNotFoundError) for each in failed):
         return None
     return total
+
+
+def remove_parts(folder: Path, items: Iterable[str], mount: str) -> int:
+    """Remove the partial files of an offer that is over, and return their number. Complete files stay.
+
+    Args:
+        folder: where the offer was saved.
+        items: the names at its top; only folders of these names are looked into.
+        mount: the sender's folder of the offer, with which the remote paths of its files begin.
+    """
+    below = [folder / name for name in dict.fromkeys(map(shown_name, items))]
+    found = chain(
+        leftovers(folder, lambda _: None, recursive=False),
+        *(leftovers(each, lambda _: None) for each in below if not each.is_symlink()),
+    )
+    removed = 0
+    for each in found:
+        if each.origin is not None and each.origin.path[:1] == (mount,):
+            with suppress(CannotSave):
+                remove(each)
+                removed += 1
+    return removed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from p2pshare.peer.offers.downloads import RUNNING_MAX, STALL
 from tests.peer.offers.case import EVERY, SOON, OffersTestCase
 from tests.peer.offers.hostile import Fields, Hostile, RawSession
 
@@ -285,6 +286,25 @@ class FileTests(HostileSenderTestCase):
         item = self.accepted()
         self.assertEqual(item["why"], "gone")
         self.expect_honest_offers()
+
+    def test_stalled(self) -> None:
+        """Threat 86: senders that send nothing give their places to others, and come again later."""
+        self.entries = [["file", "file", 5, MTIME, "v"]]
+        self.mallory.answer = lambda session, said: (
+            None if said["m"] == "get" else self.serve(session, said)
+        )
+        for number in range(RUNNING_MAX):
+            session = self.mallory.open(self.bob)
+            self.answered(session, **offer(number))
+        for item in self.hostile_items():
+            self.bob.ask("accept_offer", id=item["id"])
+        self.world.wait(SOON)
+        honest = self.send(self.alice, self.bob)
+        self.await_states(self.alice, honest, bob="delivered")
+        item = next(each for each in self.bob.look("inbox")["items"] if each["from"] == "alice")
+        self.bob.ask("accept_offer", id=item["id"])
+        self.await_states(self.alice, honest, 2 * STALL, bob="done")
+        self.assertEqual({each["state"] for each in self.hostile_items()}, {"accepted"})
 
     def test_escaping(self) -> None:
         """Threat 1: names in the listing that lead elsewhere end the session, and nothing is written."""
