@@ -292,7 +292,13 @@ class Visit:
                     watched.link(self._link)
                 items = [JobItem(path, self._destination())]
                 progress = await watched.run(self.remote, items)
-                await record(self._invocation, self._found, items, progress, is_over=True)
+                await record(
+                    self._invocation.with_settings(name=self._own_name),
+                    self._found,
+                    items,
+                    progress,
+                    is_over=True,
+                )
         except CancelledError:
             self._invocation.output.remark(KEPT)
             raise
