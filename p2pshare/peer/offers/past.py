@@ -7,7 +7,7 @@ the ledger has one writer. So it asks the peer that runs; if none does, it takes
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,6 @@ from p2pshare.names import NAME_MAX
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, PAGE_MAX, Action, Fields, running_peer
-from p2pshare.peer.offers.parts import OfferParts
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.offers.history import Direction, History, HistoryEntry
 from p2pshare.storage.offers.ledger import FILE_NAME, Ledger
@@ -41,8 +40,11 @@ _log = Logger()
 class Past:
     """The actions `history` and `history_add`."""
 
-    def __init__(self, parts: OfferParts) -> None:
-        self._parts = parts
+    def __init__(self, reactor: IPeerReactor, history: History, now: Callable[[], int]) -> None:
+        """Serve a history; `now` returns the Unix time in whole seconds. Calls of the history run in threads."""
+        self._reactor = reactor
+        self._history = history
+        self._now = now
 
     @property
     def actions(self) -> Mapping[str, Action]:
@@ -61,7 +63,7 @@ class Past:
         limit, before = integer(fields, "limit", 1, LIMIT_MAX), integer(fields, "before", 1)
         name, offer = text(fields, "name", NAME_MAX), text(fields, "id", ID_TEXT_MAX)
         found = await run_in_thread(
-            self._parts.reactor, self._parts.history.page, limit + 1, before, name, offer
+            self._reactor, self._history.page, limit + 1, before, name, offer
         )
         rows: list[Fields] = []
         size = 0
@@ -79,8 +81,8 @@ class Past:
             RemoteProtocolError: a field is wrong.
             LedgerUnusable: the history cannot be written.
         """
-        entry = _download(request, self._parts.now())
-        await run_in_thread(self._parts.reactor, self._parts.history.add, entry)
+        entry = _download(request, self._now())
+        await run_in_thread(self._reactor, self._history.add, entry)
         return entry_fields(entry)
 
 

@@ -108,7 +108,7 @@ class OffersService:
         )
         self.outbox = Outbox(self._parts, lambda: sessions.tree, self._recipients_changed)
         self.inbox = Inbox(self._parts)
-        self._past = Past(self._parts)
+        self._past = Past(reactor, self._parts.history, self._parts.now)
         self._policy = OffersPolicy(owner.settings.offers)
         self._allowed = frozenset(owner.settings.accept_from)
         sessions.open_sessions.offers = partial(self._correspondence.attach, is_accepted=True)

@@ -75,7 +75,7 @@ async def get(
         raise WrongUsage(
             reason=f"--at is the address of one peer, but {len(jobs)} peers are asked: {', '.join(jobs)}."
         )
-    results = Results(invocation, tries_again=wait is not None)
+    results = Results(invocation, tries_again=wait is not None, names_present=not update)
     async with invocation.registry() as registry, destinations(invocation) as open_folder:
         fetch_job = partial(FetchJob, files_max=files_max, open_folder=open_folder)
         make_job, draw = _job_maker(

@@ -111,8 +111,17 @@ async def destinations(invocation: Invocation) -> AsyncIterator[Destinations]:
 class Results:
     """The files and errors of one command, which may fetch from several peers."""
 
-    def __init__(self, invocation: Invocation, *, tries_again: bool = False) -> None:
-        """Report to the output of `invocation`; with `tries_again`, a job may be repeated after `begin_again`."""
+    def __init__(
+        self, invocation: Invocation, *, tries_again: bool = False, names_present: bool = True
+    ) -> None:
+        """Begin without results.
+
+        Args:
+            invocation: has the output.
+            tries_again: whether a job may be repeated, after `begin_again`.
+            names_present: whether people read the names of files that were here already.
+        """
+        self._names_present = names_present
         self._output = invocation.output
         self._cwd = invocation.cwd
         self._seconds = invocation.reactor.seconds
@@ -227,7 +236,8 @@ class Results:
         for file in self._unshown:
             path = shown_path(file.path, self._cwd)
             if file.already_there:
-                self._output.line(f"{path} is here already.")
+                if self._names_present:
+                    self._output.line(f"{path} is here already.")
                 continue
             facts = size_text(file.size)
             if file.fetched != file.size:

@@ -70,7 +70,11 @@ class FakeInvocation:
 
 
 class WatchedJobTestCase(SynchronousTestCase):
-    def begin(self, *, json: bool = False, quiet: bool = False) -> None:
+    def setUp(self) -> None:
+        self.options: dict[str, bool] = {}
+
+    def begin(self, *, json: bool = False, quiet: bool = False, **options: bool) -> None:
+        self.options = options  # of the results
         self.stdout, self.stderr = io.StringIO(), io.StringIO()
         terminals = [Terminal.detect(stream, {}) for stream in (self.stdout, self.stderr)]
         self.start(Output(*terminals, json=json, quiet=quiet))
@@ -80,7 +84,7 @@ class WatchedJobTestCase(SynchronousTestCase):
         fake = FakeInvocation(output, self.cwd)
         self.clock = fake.reactor
         self.job = FakeJob()
-        self.results = Results(cast(Invocation, fake))
+        self.results = Results(cast(Invocation, fake), **self.options)
         self.watched = WatchedJob(
             cast(Invocation, fake), "alice", self.results, make_job=cast(Any, self.job)
         )
@@ -157,6 +161,30 @@ class PeopleTests(WatchedJobTestCase):
         self.assertEqual(self.stdout.getvalue(), "")
         self.end()
         self.assertIn("Saved cat.jpg", self.stdout.getvalue())
+
+    def test_update(self) -> None:
+        """An update does not name what was here already."""
+        self.begin(names_present=False)
+        self.job.knows(2, 2 * MIB)
+        self.saved("cat.jpg")
+        self.saved("dog.jpg", there=True, fetched=0)
+        self.end()
+        self.assertNotIn("dog.jpg", self.stdout.getvalue())
+        self.assertIn("1 was here already", self.stdout.getvalue())
+
+    def test_repeated(self) -> None:
+        """If a job is repeated, its errors are forgotten, and what it has fetched is not news again."""
+        self.begin(tries_again=True)
+        self.job.knows(2, 2 * MIB)
+        self.saved("cat.jpg")
+        self.job.failed(("log",), CHANGED)
+        self.results.begin_again("alice")
+        self.saved("cat.jpg", there=True, fetched=0)
+        self.saved("dog.jpg", there=True, fetched=0)
+        self.end()
+        results = self.results
+        self.assertEqual((results.files, results.already_there, results.failures), (1, 1, 0))
+        self.assertEqual(results.exit_code, 0)
 
     def test_quiet(self) -> None:
         """With `--quiet` only errors are written."""

@@ -78,7 +78,6 @@ class ItemsTests(SynchronousTestCase):
             (("alice:../x",), "'../x' cannot be a path at alice"),
             (("alice:a/./b",), "'a/./b' cannot be a path at alice"),
             (("alice:a//b",), "a part of it is empty"),
-            (("alice:a/.b",), "a part of it is hidden"),
             (("alice:" + "a/" * 100 + "b",), "too long"),
             (("alice:" + "a" * 300,), "more than 255 bytes"),
             (("alice:a\0b",), "NUL"),
