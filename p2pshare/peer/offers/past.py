@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from p2pshare.errors import ControlRefused, P2pshareError
+from p2pshare.errors import AlreadyRunning, ControlRefused, P2pshareError
 from p2pshare.names import NAME_MAX
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
@@ -31,6 +32,7 @@ LIMIT_MAX = 1000  # entries in a reply
 TITLE_MAX = 1024  # characters of what was downloaded
 KEY_MAX = 64  # characters of a key
 ADD_TIMEOUT = 2.0  # seconds in which the running peer adds a line, so that it holds up no command
+LOOK_EVERY = 0.05  # seconds between two attempts to get the lock of the data folder
 DONE, FAILED = "done", "failed"
 """The outcomes of a download."""
 
@@ -127,17 +129,26 @@ async def add_download(
         wall_s: the Unix time.
         download: the fields of the action `history_add`.
     """
+    until = reactor.seconds() + ADD_TIMEOUT
     try:
-        client = await running_peer(reactor, folder)
-        if client is None:
-            entry = _download(download, wall_s)
-            await run_in_thread(reactor, _write, folder, name, entry)
-            return
-        try:
-            asking = Deferred.fromCoroutine(client.ask("history_add", **download))
-            await asking.addTimeout(ADD_TIMEOUT, reactor)
-        finally:
-            client.close()
+        while True:
+            client = await running_peer(reactor, folder)
+            if client is None:
+                entry = _download(download, wall_s)
+                try:
+                    await run_in_thread(reactor, _write, folder, name, entry)
+                    return
+                except AlreadyRunning:  # a peer that is starting or ending, or another command
+                    if reactor.seconds() >= until:
+                        raise
+                await deferLater(reactor, LOOK_EVERY)
+                continue
+            try:
+                asking = Deferred.fromCoroutine(client.ask("history_add", **download))
+                await asking.addTimeout(ADD_TIMEOUT, reactor)
+                return
+            finally:
+                client.close()
     except (P2pshareError, TimeoutError) as error:
         _log.debug("download not in the history: why={why!r}", why=str(error))
 

@@ -9,13 +9,15 @@ from unittest.mock import patch
 
 from p2pshare.errors import P2pshareError
 from p2pshare.peer.control import PAGE_MAX, running_peer
-from p2pshare.peer.offers.past import LIMIT_MAX
+from p2pshare.peer.offers.past import LIMIT_MAX, add_download
+from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.offers.history import Direction, History, HistoryEntry
 from p2pshare.storage.offers.ledger import FILE_NAME, Ledger
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs.get import get
+from p2pshare.wire.keys import SigningKey
 from tests.peer.registry_case import RegistryTestCase
 
 
@@ -89,6 +91,28 @@ class PastTests(RegistryTestCase):
         self.assertEqual((first["files"], first["bytes"], first["outcome"]), (1, 4, "done"))
         self.assertEqual((second["title"], second["outcome"]), ("stuff/one and 1 more", "failed"))
         self.assertEqual((first["direction"], first["receipt"]), ("received", None))
+
+    async def test_folder_in_use(self) -> None:
+        """A command waits for another one that has the data folder for a moment, and not for ever."""
+        self.data_of("bob").mkdir(parents=True, exist_ok=True)
+        download = {
+            "name": "alice",
+            "key": str(SigningKey(bytes(32)).public),
+            "title": "a",
+            "files": 1,
+            "bytes": 1,
+            "outcome": "done",
+        }
+        with patch("p2pshare.peer.offers.past.ADD_TIMEOUT", 2.0):
+            for is_freed in (True, False):
+                holder = DataFolder.open(self.data_of("bob"), "bob")
+                self.addCleanup(holder.close)
+                if is_freed:
+                    self.reactor.callLater(0.1, holder.close)
+                await add_download(self.reactor, self.data_of("bob"), "bob", 7, download)
+                holder.close()
+        await self.started("bob")
+        self.assertEqual([each["at"] for each in (await self.ask("history"))["entries"]], [7])
 
     async def test_trouble(self) -> None:
         """A history that cannot be written is no error of the download."""
