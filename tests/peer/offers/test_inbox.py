@@ -423,6 +423,24 @@ class TroubleTests(InboxTestCase):
         self.world.wait(30)
         self.assertEqual(self.bob.received("alice"), {})  # nor a part of it
 
+    def test_damaged_ledger(self) -> None:
+        """A peer whose ledger is damaged does not start, and leaves it as it is; without it, it starts."""
+        self.begin()
+        self.bob.crash()
+        path = self.bob.data / "offers.sqlite"
+        damaged = b"no database" * 1000
+        for each in self.bob.data.glob("offers.sqlite*"):
+            each.unlink()
+        path.write_bytes(damaged)
+        with self.assertRaisesRegex(LedgerUnusable, "damaged.*Move it away"):
+            self.bob.start()
+        self.assertEqual(path.read_bytes(), damaged)
+        self.bob.stop()
+        path.unlink()
+        self.bob.start()
+        self.send()
+        self.until("waiting")
+
     def test_ledger_cannot_be_written(self) -> None:
         """An offer that cannot be kept is not answered, and comes again; nothing is told before it is kept."""
         self.begin()
