@@ -19,7 +19,7 @@ from p2pshare.net.session.carriers import Carriers
 from p2pshare.peer.find.target import Target
 from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.storage.settings import Via
-from p2pshare.wire.session_messages import Message
+from p2pshare.wire.session_messages import Message, Purpose
 from tests.peer.offers.world import Person
 
 CREDIT = 10_000_000  # bytes that the victim may send
@@ -91,8 +91,14 @@ class RawSession:
 class Hostile:
     """A person whose peer is only there to be registered; sessions with it are the test's."""
 
-    def __init__(self, person: Person) -> None:
-        """Take over a peer that has started."""
+    def __init__(self, person: Person, *, own_name: str = "", purpose: bool = False) -> None:
+        """Take over a peer that has started.
+
+        Args:
+            person: whose peer it is.
+            own_name: what it calls itself, where there is no registry.
+            purpose: whether its sessions are said to be for offers only.
+        """
         self.person = person
         self.accepted: list[RawSession] = []
         """The sessions that others have opened."""
@@ -103,15 +109,21 @@ class Hostile:
         self._peer = peer
         host = person.host
         self._dialler = Dialler(
-            cast("Any", host), lambda: peer.key, Carriers(cast("Any", host), Via.TCP)
+            cast("Any", host),
+            lambda: peer.key,
+            Carriers(cast("Any", host), Via.TCP),
+            own_name=own_name,
         )
+        self._purpose = Purpose.OFFER if purpose else None
 
     def open(self, victim: Person) -> RawSession:
         """Open a session with another peer."""
         peer = victim.peer
         assert peer is not None
         target = Target.at(victim.name, peer.key.public, victim.address)
-        opening = Deferred.fromCoroutine(self._dialler.open(target, credit=CREDIT))
+        opening = Deferred.fromCoroutine(
+            self._dialler.open(target, credit=CREDIT, purpose=self._purpose)
+        )
         session = cast("Session", self.person.world.result(opening))
         raw = RawSession(session, self._heard)
         session.begin(raw)
