@@ -14,6 +14,9 @@ other end has said something about offers there.
 failure. The handlers see all messages alike, whether this end has waited for them or not. So an answer that comes too
 late counts, too.
 
+*Before and after.* While the peer starts or ends, messages get no answer, so the other side comes again. A refusal, or
+the withdrawal of an offer that is not read from the ledger yet, would be final.
+
 *Bounds.* A session may bring `PER_S` messages each second and `QUEUE_MAX` that wait to be handled; more ends it. They
 are handled one after the other, in their order. This end sends at a quarter of that rate. At most `DIALS_MAX` sessions
 are opened at once.
@@ -36,7 +39,7 @@ from twisted.logger import Logger
 
 from p2pshare.core.rate import RateLimit
 from p2pshare.core.session_interface import Session
-from p2pshare.core.session_parts import NoOffers, NothingShared, OffersPart, SessionParts
+from p2pshare.core.session_parts import NothingShared, OffersPart, SessionParts
 from p2pshare.errors import KeyChanged, P2pshareError, RemoteProtocolError, SessionLost
 from p2pshare.names import ON_NETWORK
 from p2pshare.peer.find.target import Target
@@ -139,9 +142,9 @@ class Correspondence:
             limits: the bounds.
         """
         self.sender: Sending | None = None
-        """Handles what others tell of the offers of this peer."""
+        """Handles what others tell of the offers of this peer. Without it they get no answer."""
         self.receiver: Receiving | None = None
-        """Handles the offers of others. Without it they are refused."""
+        """Handles the offers of others. Without it they get no answer, too."""
         self._reactor = reactor
         self._find = find
         self._meet = meet
@@ -153,8 +156,6 @@ class Correspondence:
 
     def attach(self, session: Session, *, is_accepted: bool = False) -> OffersPart:
         """Return the part for offers of a session that this peer has opened, or accepted."""
-        if self._has_stopped:
-            return NoOffers(session)
         part = self._parts[session] = _Part(self, session, self._reactor, self._limits)
         part.takes_offers = not is_accepted
         return part
@@ -356,8 +357,6 @@ class _Part:
                 why=error,
             )
             return
-        if answer is None and self._owner.receiver is None:
-            NoOffers(self._session).message_received(message)
         if answer is not None and not self._is_over:
             self._session.send(answer)
         for answered in _answered(message):

@@ -5,8 +5,8 @@ Theory of operation
 
 *Durable first.* `_rows` is what the ledger has. Each change goes through `_change`: one at a time, it is committed,
 and only then told to the sender, shown to the user, or acted on. So a kill at any step leaves an offer in a state from
-which it goes on: `start` reads the ledger, fetches what was accepted, and tells the states that their senders have not
-noted.
+which it goes on: `load` reads the ledger, and `start` fetches what was accepted, and tells the states that their
+senders have not noted.
 
 *Who decides.* A new offer is refused or kept by the owner's policy and bounds (`core.offers.incoming`). It waits,
 unless its sender is one whose offers the user accepts without asking (`--accept-from`), and the inbox folder has room
@@ -100,13 +100,16 @@ class Inbox:
         """What verbs may ask for."""
         return {"inbox": self.list, "accept_offer": self.accept, "decline_offer": self.decline}
 
-    async def start(self) -> None:
-        """Read the ledger, go on fetching what was accepted, and tell what senders do not know."""
+    async def load(self) -> None:
+        """Read the ledger, and which keys are known."""
         parts = self._parts
         self._met = frozenset((await run_in_thread(parts.reactor, parts.known.all)).values())
         kept = await run_in_thread(parts.reactor, self._read, parts.now())
         self._rows = {each.id: each for each in kept}
-        for row in kept:
+
+    def start(self) -> None:
+        """Go on fetching what was accepted, and tell what senders do not know."""
+        for row in list(self._rows.values()):
             self._apply(row)
         self._look()
 

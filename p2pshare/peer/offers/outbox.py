@@ -5,7 +5,7 @@ Theory of operation
 
 *Durable first.* `_offers` is what the ledger has. Each change of a recipient goes through `_move`: one at a time, it is
 committed, and only then seen by anybody, inside or outside. So a kill at any step leaves an offer in a state from which
-it goes on: `start` reads the ledger, mounts what is open, and tells what is still to be told.
+it goes on: `load` reads the ledger, and `start` mounts what is open, and tells what is still to be told.
 
 *Two loops.* Telling is driven by this side: each person is told what is to be told, woken by presence (`telling`). What
 becomes of an offer is driven by the other side: `state_received` takes each state, in whatever session and order it
@@ -119,7 +119,7 @@ class Outbox:
         self._lock = DeferredLock()  # of changes
         self._expiry: IDelayedCall | None = None
         self._throttle = Throttle(parts.reactor, self._publish)
-        self._has_started = self._has_stopped = False
+        self._has_stopped = False
 
     @property
     def actions(self) -> Mapping[str, Action]:
@@ -140,12 +140,14 @@ class Outbox:
         """Whether something was offered to a key."""
         return any(each.key == key for row in self._rows.values() for each in row.offer.recipients)
 
-    async def start(self) -> None:
-        """Read the ledger, show what is offered, and go on telling it."""
+    async def load(self) -> None:
+        """Read the ledger."""
         parts = self._parts
         kept = await run_in_thread(parts.reactor, self._open, parts.now())
         self._rows = {each.id: _Row(each) for each in kept}
-        self._has_started = True
+
+    def start(self) -> None:
+        """Show what is offered, and go on telling it."""
         for row in self._rows.values():
             self._apply(row.offer)
         self._watch_people()
@@ -277,8 +279,8 @@ class Outbox:
 
     def _open_tree(self) -> ShareTree:
         tree = self._tree()
-        if tree is None or not self._has_started or self._has_stopped:
-            raise ControlRefused(reason="the peer is starting or ending")
+        if tree is None or self._has_stopped:
+            raise ControlRefused(reason="the peer is ending")
         return tree
 
     async def _locked(self, work: Callable[[], T]) -> T:

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from p2pshare.core.offers.incoming import OffersPolicy
+from p2pshare.errors import ControlRefused
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.control import Action
+from p2pshare.peer.control import Action, Fields
 from p2pshare.peer.events import EventHub
 from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import PeerFinder
@@ -109,6 +110,7 @@ class OffersService:
         self.outbox = Outbox(self._parts, lambda: sessions.tree, self._recipients_changed)
         self.inbox = Inbox(self._parts)
         self._past = Past(reactor, self._parts.history, self._parts.now)
+        self._has_started = False
         self._policy = OffersPolicy(owner.settings.offers)
         self._allowed = frozenset(owner.settings.accept_from)
         sessions.open_sessions.offers = partial(self._correspondence.attach, is_accepted=True)
@@ -117,8 +119,14 @@ class OffersService:
 
     @property
     def actions(self) -> Mapping[str, Action]:
-        """What verbs may ask for."""
-        return {**self.outbox.actions, **self.inbox.actions, **self._past.actions}
+        """What verbs may ask for, as soon as the ledger is read."""
+        actions = {**self.outbox.actions, **self.inbox.actions, **self._past.actions}
+        return {do: partial(self._perform, action) for do, action in actions.items()}
+
+    async def _perform(self, action: Action, request: Fields) -> Fields:
+        if not self._has_started:
+            raise ControlRefused(reason="the peer is starting")
+        return await action(request)
 
     def welcome(self, admission: LanAdmission) -> None:
         """Let people in where there is no registry: those who offer, as the owner wants it, and those who fetch."""
@@ -126,15 +134,18 @@ class OffersService:
         admission.has_offered = self.outbox.knows
 
     async def start(self) -> None:
-        """Open the ledger, and go on with what is in it.
+        """Open the ledger, and go on with what is in it. Both sides know their offers before the first message.
 
         Raises:
             LedgerUnusable: it cannot be used.
         """
         await run_in_thread(self._reactor, self._ledger.open)
+        await self.inbox.load()
+        await self.outbox.load()
         self._correspondence.sender, self._correspondence.receiver = self.outbox, self.inbox
-        await self.inbox.start()
-        await self.outbox.start()
+        self._has_started = True
+        self.inbox.start()
+        self.outbox.start()
 
     async def stop(self) -> None:
         """Stop, and close the ledger. May be called at any time."""

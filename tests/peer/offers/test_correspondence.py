@@ -39,7 +39,6 @@ from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.offers.messages import (
     InboxState,
     Offer,
-    OfferFault,
     OfferItem,
     OfferNoted,
     OfferState,
@@ -323,7 +322,7 @@ class CorrespondenceTests(SynchronousTestCase):
         self.assertEqual(len(self.bob.dialled), DIALS_MAX + 1)
 
     def test_stopped(self) -> None:
-        """After the end no message is sent, handled or kept, and new sessions refuse offers."""
+        """After the end no message is sent, handled or kept. New sessions are silent: a refusal would be final."""
         self.attach()
         self.successResultOf(Deferred.fromCoroutine(self.alice.correspondence.stop()))
         self.failureResultOf(self.begin(self.alice, "bob", OFFER), SessionLost)
@@ -331,4 +330,16 @@ class CorrespondenceTests(SynchronousTestCase):
         said: list[Message] = []
         self.patch(session, "send", said.append)
         self.alice.correspondence.attach(session).message_received(OFFER)
-        self.assertEqual(said, [OfferState(ID, InboxState.REFUSED, OfferFault.POLICY)])
+        self.assertEqual((said, self.alice.handlers.heard), ([], []))
+
+    def test_not_started(self) -> None:
+        """Before the ledger is read nothing is answered: a refusal or a withdrawal would be final."""
+        self.alice.correspondence.sender = self.alice.correspondence.receiver = None
+        self.attach()
+        said: list[Message] = []
+        session: Any = self.pair.acceptor
+        self.patch(session, "send", said.append)
+        for message in (OFFER, OfferState(ID, InboxState.ACCEPTED)):
+            self.pair.opener.send(message)
+        self.pair.carry()
+        self.assertEqual(said, [])

@@ -8,6 +8,7 @@ from typing import Any
 from p2pshare.core.offers.states import after_withdrawal
 from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import (
+    ControlRefused,
     KeyChanged,
     LedgerUnusable,
     NoSuchOffer,
@@ -18,6 +19,7 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.peer.offers.correspondence import Correspondence
+from p2pshare.peer.offers.outbox import Outbox
 from p2pshare.peer.offers.progress import Progress
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.offers.spool import Spool
@@ -273,6 +275,26 @@ class TellingTests(OutboxTestCase):
         self.alice.start()
         self.until(offer_id, "delivered")
         self.assertEqual(self.desk.offers[offer_id].note, "kept")
+
+    def test_starting(self) -> None:
+        """Nothing is answered before the ledger is read: the receiver would hear that there is no such offer."""
+        offer_id = self.send()
+        self.until(offer_id, "delivered")
+        self.alice.crash()
+        load, early = Outbox.load, OfferState(offer_id, InboxState.ACCEPTED)
+        answers: list[object] = []
+
+        async def slow(outbox: Outbox) -> None:
+            viewer = Viewer("bob", self.bob.peer.key.public)  # type: ignore[union-attr]
+            answers.append(await outbox._parts.correspondence.handle(viewer, early))
+            with self.assertRaises(ControlRefused):
+                self.alice.look("offers")
+            await load(outbox)
+
+        self.patch(Outbox, "load", slow)
+        self.alice.start()
+        self.assertEqual(answers, [None])
+        self.assertIsInstance(self.desk.tell(offer_id, InboxState.ACCEPTED), OfferNoted)
 
     def test_answer_lost(self) -> None:
         """A sender that never heard the answer tells the offer again, and it is still one."""
