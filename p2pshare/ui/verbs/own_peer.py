@@ -3,12 +3,12 @@
 A verb that sends, accepts or shares only asks, over the control socket (`docs/control.md`). If no peer runs on the data
 folder, the command starts one, without the shares of the settings, and asks it over the same socket. So a verb does not
 care which of the two it is, and another command that is started meanwhile uses the same peer. When the peer that a
-command uses ends, the command may call `own_peer` again, and runs one itself.
+command uses ends, `use_own_peers` takes another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from p2pshare.errors import AlreadyRunning, P2pshareError, PeerNotAnswering
+from p2pshare.errors import AlreadyRunning, P2pshareError, PeerNotAnswering, PeerStopped
 from p2pshare.peer.control import OVERRUN, ControlClient, running_peer
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService
 from p2pshare.storage.identity.data_folder import peer_folder
@@ -27,6 +27,7 @@ from p2pshare.ui.verbs.whoami import data_folder
 
 LOCK_PATIENCE = 5.0  # seconds that another command may hold the data folder without taking requests
 LOOK_EVERY = 0.05  # seconds between two attempts to connect
+PEERS_MAX = 5  # peers that one command uses, one after the other
 LAST_ACTION = "complete"
 """An action that a peer has only when it has moved in; see `PeerService`."""
 
@@ -174,6 +175,41 @@ async def own_peer(invocation: Invocation, *, in_contact: bool = True) -> AsyncI
         yield OwnPeer(invocation, name, service, is_lasting=False)
     finally:
         await service.stopService()
+
+
+async def use_own_peers(
+    invocation: Invocation,
+    work: Callable[[OwnPeer], Awaitable[None]],
+    has_begun: Callable[[], bool],
+) -> bool:
+    """Let `work` use the user's own peer, and again another one whenever that ends; return whether it has ended itself.
+
+    Args:
+        invocation: the run of the command line.
+        work: is called with each peer, and goes on with what it has begun.
+        has_begun: whether there is something to go on with. If not, the end of a peer is an error.
+
+    Returns:
+        False if somebody has stopped the peer inside this command with `p2pshare stop`.
+
+    Raises:
+        PeerNotAnswering: one peer after the other has ended.
+        P2pshareError: what `work` raises.
+    """
+    for attempt in range(PEERS_MAX):
+        try:
+            async with own_peer(invocation) as peer:
+                await work(peer)
+            break
+        except PeerStopped:
+            if not has_begun():
+                raise
+            return False
+        except PeerNotAnswering:
+            if not has_begun() or attempt + 1 == PEERS_MAX:
+                raise
+            invocation.output.remark("Your peer has ended. This command goes on in its place.")
+    return True
 
 
 async def _is_lasting(client: ControlClient) -> bool | None:

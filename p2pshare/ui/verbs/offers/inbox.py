@@ -12,15 +12,14 @@ from colorama import Fore
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
-from p2pshare.errors import OfferFailed, OfferWithdrawn, PeerNotAnswering, PeerStopped, Unreachable
+from p2pshare.errors import OfferFailed, OfferWithdrawn, Unreachable
 from p2pshare.net.threads import run_in_thread
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.terminal.transfer_rows import TransferRow
 from p2pshare.ui.verbs.offers import wording
 from p2pshare.ui.verbs.offers.watching import until_over
-from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer
+from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer, use_own_peers
 
-PEERS_MAX = 5  # peers of the user that one command uses, one after the other
 STALLED = (
     60.0  # seconds without a byte after which a command leaves the transfer to the running peer
 )
@@ -86,26 +85,21 @@ async def accept(invocation: Invocation, offer_id: str, folder: str | None) -> i
     """
     destination = os.path.abspath(invocation.cwd / os.path.expanduser(folder or ""))
     arrival: _Arrival | None = None
-    for attempt in range(PEERS_MAX):
-        try:
-            async with own_peer(invocation) as peer:
-                if arrival is None:
-                    row = await peer.ask("accept_offer", id=offer_id, folder=destination)
-                    arrival = _Arrival(invocation, row)
-                await arrival.watch(peer)
-                if not peer.is_lasting and arrival.is_over:
-                    await _Ending(invocation, arrival.row).wait(peer)
-            break
-        except PeerStopped:  # by `p2pshare stop`, inside this command
-            if arrival is None:
-                raise
-            arrival.say_what_is_kept()
-            return Unreachable.exit_code
-        except PeerNotAnswering:
-            if arrival is None or attempt + 1 == PEERS_MAX:
-                raise
-            invocation.output.remark("Your peer has ended. This command goes on in its place.")
+
+    async def work(peer: OwnPeer) -> None:
+        nonlocal arrival
+        if arrival is None:
+            row = await peer.ask("accept_offer", id=offer_id, folder=destination)
+            arrival = _Arrival(invocation, row)
+        await arrival.watch(peer)
+        if not peer.is_lasting and arrival.is_over:
+            await _Ending(invocation, arrival.row).wait(peer)
+
+    has_ended = await use_own_peers(invocation, work, lambda: arrival is not None)
     assert arrival is not None, "at least one attempt was made"
+    if not has_ended:
+        arrival.say_what_is_kept()
+        return Unreachable.exit_code
     return await arrival.result()
 
 

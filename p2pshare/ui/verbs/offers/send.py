@@ -20,8 +20,6 @@ from p2pshare.errors import (
     OfferFailed,
     OfferRefused,
     P2pshareError,
-    PeerNotAnswering,
-    PeerStopped,
     Unreachable,
 )
 from p2pshare.ui.invocation import Invocation
@@ -29,11 +27,10 @@ from p2pshare.ui.verbs.key import name_of
 from p2pshare.ui.verbs.offers import wording
 from p2pshare.ui.verbs.offers.sources import Sources, check_note, read_sources
 from p2pshare.ui.verbs.offers.watching import until_over
-from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer
+from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer, use_own_peers
 
 GONE_AFTER = 10.0  # seconds for which somebody who has the offer may be offline
 SILENT_AFTER = 30.0  # seconds after which somebody whom the peer cannot tell counts as offline
-PEERS_MAX = 5  # peers of the user that one command uses, one after the other
 EXPIRES = 7 * 86400  # seconds until an offer ends, if the user does not say
 
 Row = dict[str, Any]
@@ -85,24 +82,17 @@ async def send(
     own_name = name_of(invocation.settings)
     sources = read_sources(words, own_name, invocation.cwd, text=text, as_name=as_name)
     sending = Sending(invocation, sources, options.fields)
-    for attempt in range(PEERS_MAX):
-        try:
-            async with own_peer(invocation) as peer:
-                await sending.offer(peer)
-                if waits:
-                    await sending.follow(peer)
-                else:
-                    sending.say_who_delivers(peer)
-            break
-        except PeerStopped:  # by `p2pshare stop`, inside this command
-            if not sending.is_offered:
-                raise
-            sending.say_what_is_kept()
-            return Unreachable.exit_code
-        except PeerNotAnswering:
-            if not sending.is_offered or attempt + 1 == PEERS_MAX:
-                raise
-            invocation.output.remark("Your peer has ended. This command goes on in its place.")
+
+    async def work(peer: OwnPeer) -> None:
+        await sending.offer(peer)
+        if waits:
+            await sending.follow(peer)
+        else:
+            sending.say_who_delivers(peer)
+
+    if not await use_own_peers(invocation, work, lambda: sending.is_offered):
+        sending.say_what_is_kept()
+        return Unreachable.exit_code
     return sending.exit_code
 
 

@@ -16,6 +16,7 @@ from p2pshare.errors import P2pshareError
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.verbs import own_peer as own_peer_module
 from tests.ui.registries import NOW, MemoryInvocation, MemoryRegistry
 from tests.ui.screens import COLOURFUL, FakeTty, Screen
 
@@ -147,7 +148,8 @@ class OfferVerbTestCase(SynchronousTestCase):
             self.contacts.append(in_contact)
             yield self.peers.pop(0) if len(self.peers) > 1 else self.peers[0]
 
-        self.patch(self.module, "own_peer", own_peer)
+        for module in (self.module, own_peer_module):
+            self.patch(module, "own_peer", own_peer)
         self.peer = self.peers[0]
 
     def begin(self, *, json: bool = False, quiet: bool = False, tty: bool = False) -> None:
