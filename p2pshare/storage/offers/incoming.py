@@ -89,14 +89,15 @@ class IncomingOffers:
         Raises:
             TooManyOffers: too many wait, or are being fetched.
         """
-        with self._ledger.changing():
-            kept = self.all()
-            excess = max(0, len(kept) + 1 - self._most)
+        with self._ledger.changing() as database:
+            ((count,),) = database.execute("SELECT count(*) FROM incoming")
+            excess = max(0, count + 1 - self._most)
+            kept = self.all() if excess else ()
             over = sorted(
                 (each for each in kept if each.state.is_final), key=lambda each: not each.is_told
             )
             if len(over) < excess:
-                raise TooManyOffers(count=len(kept))
+                raise TooManyOffers(count=count)
             dropped = tuple(each.id for each in over[:excess])
             for each in dropped:
                 self.remove(each)

@@ -144,11 +144,12 @@ class OutgoingOffers:
             TooManyOffers: too many stand.
         """
         with self._ledger.changing() as database:
-            kept = self.all()
-            excess = max(0, len(kept) + 1 - self._most)
+            ((count,),) = database.execute("SELECT count(*) FROM outgoing")
+            excess = max(0, count + 1 - self._most)
+            kept = self.all() if excess else ()
             dropped = tuple(each for each in kept if not each.is_open)[:excess]
             if len(dropped) < excess:
-                raise TooManyOffers(count=len(kept))
+                raise TooManyOffers(count=count)
             for each in dropped:
                 self.remove(each.id)
             database.execute(_ADD, _row(offer))

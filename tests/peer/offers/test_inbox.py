@@ -189,6 +189,18 @@ class DecisionTests(InboxTestCase):
         with self.assertRaises(OfferOver):
             self.bob.ask("accept_offer", id=item["id"])
 
+    def test_hidden_names(self) -> None:
+        """Threat 71: a hidden file at the top of an offer gets a name that is not hidden; others keep theirs."""
+        self.begin(accept_from=("alice",))
+        empty = self.alice.files / ".config"
+        empty.mkdir()
+        nested = self.alice.write("project/.git/head", b"h")
+        self.send(self.alice.write(".profile", b"p"), empty, nested.parents[1], hidden=True)
+        item = self.until("done")
+        self.assertEqual(self.bob.received("alice"), {"_.profile": b"p", "project/.git/head": b"h"})
+        self.assertTrue((self.bob.inbox / "alice/_.config").is_dir())
+        self.assertIn(str(self.bob.inbox / "alice/_.profile"), item["saved"])
+
     def test_text(self) -> None:
         """A text arrives as a file, and is marked as a text."""
         self.begin(accept_from=("alice",))
