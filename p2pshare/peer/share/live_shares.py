@@ -45,6 +45,7 @@ from p2pshare.storage.shares.kept import (
     PATH_TEXT_MAX,
     KeptShare,
     KeptShares,
+    row_of,
 )
 from p2pshare.storage.shares.rules import PATTERN_MAX, PATTERNS_MAX, Rules
 from p2pshare.wire.display import display
@@ -407,19 +408,9 @@ class LiveShares:
         return allow
 
     def _shown(self, row: _Live) -> Fields:
-        shared, counted = row.shared, row.downloads
-        return {
-            "name": shared.name,
-            "path": str(shared.path),
-            "allow": None if shared.allow is None else sorted(shared.allow),
-            "exclude": list(shared.rules.exclude),
-            "hidden": shared.rules.hidden,
-            "expires": row.expires,
-            "count": counted.most,
-            "downloads": counted.count,
-            "left_out": self.left_out(shared.name),
-            "kept": row.is_kept,
-        }
+        told = row_of(row.to_keep())
+        del told["downloading"]
+        return {**told, "left_out": self.left_out(row.shared.name), "kept": row.is_kept}
 
 
 def _found(rows: Mapping[str, _Live], name: str) -> _Live:

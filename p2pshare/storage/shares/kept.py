@@ -84,14 +84,15 @@ class KeptShares:
         Raises:
             SharesUnusable: they cannot be written; the old ones are still there.
         """
-        told = json.dumps({"v": VERSION, "shares": list(map(_row_of, shares))}, indent=1)
+        told = json.dumps({"v": VERSION, "shares": list(map(row_of, shares))}, indent=1)
         try:
             replace_private(self.path, f"{told}\n".encode())
         except OSError as error:
             raise SharesUnusable(path=self.path, reason=plain_reason(error)) from error
 
 
-def _row_of(kept: KeptShare) -> dict[str, Any]:
+def row_of(kept: KeptShare) -> dict[str, Any]:
+    """Return a share as an object of JSON."""
     shared = kept.shared
     return {
         "name": shared.name,
@@ -107,7 +108,7 @@ def _row_of(kept: KeptShare) -> dict[str, Any]:
 
 
 def _share_of(row: object) -> KeptShare:
-    """Read what `_row_of` wrote.
+    """Read what `row_of` wrote.
 
     Raises:
         ValueError, RemoteProtocolError, IllegalName, WrongUsage: it did not write this.
