@@ -23,6 +23,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.in_flight import LARGE_MAX, SMALL_MAX
+from p2pshare.core.offers.budget import OfferBudget
 from p2pshare.errors import (
     CannotSave,
     DestinationGone,
@@ -30,6 +31,7 @@ from p2pshare.errors import (
     InUse,
     LinkGivenUp,
     LocalProtocolError,
+    OfferChanged,
     P2pshareError,
     PeerUnreachable,
     RemoteBusy,
@@ -63,6 +65,7 @@ from p2pshare.storage.incoming.hidden_file import PART_SUFFIX
 from p2pshare.storage.incoming.partial_file import Incoming
 from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.wire.blocks import BLOCK_SIZE, digest_of, root_of
+from p2pshare.wire.offers.messages import OfferItem
 from p2pshare.wire.paths import COMPONENT_MAX, RemotePath, component_fault, is_reserved, parse_path
 from p2pshare.wire.session_messages import Credit
 from p2pshare.wire.transfer_messages import (
@@ -617,6 +620,30 @@ class SmallTests(JobTestCase):
         self.assertEqual(len(self.alice.gets()), TRIES_MAX)
         self.assertEqual((progress.bytes_total, progress.files_failed), (0, 1))
         self.nothing_left()
+
+    def test_grows_beyond_a_budget(self) -> None:
+        """Threat 83: a file whose header has more bytes than its listing and than were offered ends the job."""
+        for size, grown in ((1, 2), (len(LARGE), len(LARGE) + 1)):
+            path = self.alice.put("s/*", b"x" * size)
+
+            def grow(session: MemorySession, get: Get, more: int = grown) -> None:
+                self.alice.files[get.path] = b"x" * more
+                session.say(header_of(session, get))
+
+            self.alice.answers[path] = grow
+            items = [OfferItem("*", EntryKind.FILE, size, 1)]
+            budget = OfferBudget("alice", items, 0, files=1, folders=0, size=size)
+            _, running = self.begin("s", contents=True, budget=budget)
+            self.alice.pass_time(5)
+            self.failureResultOf(running, OfferChanged)
+            self.assertEqual(self.came(), {})
+
+    def test_contents(self) -> None:
+        """What is in a folder is fetched without the folder, also if its name has characters of a glob."""
+        self.alice.put("@[s]/*", b"star")
+        self.alice.put("@[s]/d/x", b"x")
+        self.fetch("@[s]", contents=True)
+        self.assertEqual(self.came(), {"*": b"star", "d/x": b"x"})
 
     def test_lies(self) -> None:
         """Threat 10: a small file that is not what was announced is given up, with a sentence that says so; the others
