@@ -16,11 +16,12 @@ disk does not end it.
 (`OfferBudget`) and no fewer. What the sender leaves out of a folder was left out when the offer was counted, too.
 
 *Slots.* At most `RUNNING_MAX` tries run at once, and one that has got nothing for `STALL` gives its slot to the next.
+One sender has no more than `RUNNING_OF_SENDER_MAX` of them, however slow.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ from p2pshare.wire.offers.receipts import offer_root
 from p2pshare.wire.paths import RemotePath
 
 RUNNING_MAX = 4  # offers that are fetched at once
+RUNNING_OF_SENDER_MAX = 2  # of them of one sender, who may be slow
 TRIES_MAX = 3  # tries of an offer whose sender does not have all of it any more
 RETRY_FIRST, RETRY_MAX = 5.0, 600.0  # seconds until the next try
 PATIENCE = 30.0  # seconds in which a try has to get a session again
@@ -135,6 +137,7 @@ class Downloads:
         on_change: Callable[[str], object],
         *,
         running_max: int = RUNNING_MAX,
+        running_of_sender_max: int = RUNNING_OF_SENDER_MAX,
     ) -> None:
         """Args:
         parts: of the peer.
@@ -142,12 +145,14 @@ class Downloads:
         on_failed: called with the local ID of one that cannot be completed.
         on_change: called with the local ID when the progress or the trouble has changed.
         running_max: offers that are fetched at once.
+        running_of_sender_max: those of them of one sender.
         """
         self._parts = parts
         self._on_arrived = on_arrived
         self._on_failed = on_failed
         self._on_change = on_change
         self._running_max = running_max
+        self._running_of_sender_max = running_of_sender_max
         self._downloads: dict[str, _Download] = {}
         self._queue: deque[str] = deque()
         self._ending: set[Deferred[None]] = set()
@@ -179,6 +184,8 @@ class Downloads:
     def cancel(self, local_id: str) -> None:
         """Fetch an offer no more; what has arrived is kept."""
         download = self._downloads.pop(local_id, None)
+        if local_id in self._queue:
+            self._queue.remove(local_id)
         if download is not None:
             self._dismiss(download)
 
@@ -262,15 +269,28 @@ class Downloads:
 
     def _go_on(self) -> None:
         """Begin tries, as many as there are slots."""
-        while self._queue and len(self._ending) < self._running_max and not self._has_stopped:
-            download = self._downloads.get(self._queue.popleft())
-            if download is not None and download.running is None:
-                running = Deferred.fromCoroutine(self._try(download))
-                download.running = running
-                self._ending.add(running)
-                running.addBoth(self._tried, download, running)
+        while len(self._ending) < self._running_max and not self._has_stopped:
+            download = self._take_next()
+            if download is None:
+                break
+            running = Deferred.fromCoroutine(self._try(download))
+            download.running = running
+            self._ending.add(running)
+            running.addBoth(self._tried, download, running)
         if self._ending and not self._ticks.running and not self._has_stopped:
             self._ticks.start(TICK, now=False).addErrback(self._tick_failed)
+
+    def _take_next(self) -> _Download | None:
+        """Take the first offer in the queue whose sender has a slot left; None if there is none."""
+        waiting = [self._downloads[each] for each in self._queue if each in self._downloads]
+        running = Counter(
+            each.offer.key for each in self._downloads.values() if each.running is not None
+        )
+        for download in waiting:
+            if running[download.offer.key] < self._running_of_sender_max:
+                self._queue.remove(download.offer.id)
+                return download
+        return None
 
     def _tick_failed(self, failure: Failure) -> None:
         self._log.failure("progress not looked at", failure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2pshare.peer.offers.downloads import RUNNING_MAX, STALL
+from p2pshare.peer.offers.downloads import RUNNING_MAX, RUNNING_OF_SENDER_MAX, STALL
 from tests.peer.offers.case import EVERY, SOON, OffersTestCase
 from tests.peer.offers.hostile import Fields, Hostile, RawSession
 
@@ -290,13 +290,16 @@ class FileTests(HostileSenderTestCase):
     def test_stalled(self) -> None:
         """Threat 86: senders that send nothing give their places to others, and come again later."""
         self.entries = [["file", "file", 5, MTIME, "v"]]
-        self.mallory.answer = lambda session, said: (
-            None if said["m"] == "get" else self.serve(session, said)
-        )
-        for number in range(RUNNING_MAX):
-            session = self.mallory.open(self.bob)
-            self.answered(session, **offer(number))
-        for item in self.hostile_items():
+        trudy = Hostile(*self.people("trudy"))
+        for hostile in (self.mallory, trudy):
+            hostile.answer = lambda session, said: (
+                None if said["m"] == "get" else self.serve(session, said)
+            )
+            session = hostile.open(self.bob)
+            for number in range(RUNNING_OF_SENDER_MAX):
+                self.answered(session, **offer(number))
+        self.assertEqual(len(self.items(self.bob)), RUNNING_MAX)
+        for item in self.items(self.bob):
             self.bob.ask("accept_offer", id=item["id"])
         self.world.wait(SOON)
         honest = self.send(self.alice, self.bob)
@@ -320,3 +323,23 @@ class FileTests(HostileSenderTestCase):
             {path.name for path in self.bob.home.iterdir()}, {"data", "inbox", "files"}
         )
         self.expect_honest_offers()
+
+    def test_hog(self) -> None:
+        """Threat 86: senders whose files never come delay the files of others, and do not stop them."""
+        self.bob.stop()
+        self.bob.start(accept_from=("alice", "mallory"))
+        self.entries = [["file", "file", 5, MTIME, "v"]]
+        self.mallory.answer = self.serve_nothing
+        session = self.mallory.open(self.bob)
+        for number in range(20):
+            self.answered(session, **offer(number))
+        self.world.wait(SOON)
+        honest = self.send(self.alice, self.bob)
+        self.await_states(self.alice, honest, bob="done", within=SOON)
+
+    def serve_nothing(self, session: RawSession, said: Fields) -> None:
+        """Answer as a sharer does, but for the files themselves."""
+        if said["m"] == "get":
+            session.say(m="file", id=said["id"], size=5, mtime=MTIME, executable=False, version="v")
+        else:
+            self.serve(session, said)
