@@ -57,6 +57,7 @@ from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.storage.offers.inbox_folder import make_folder, remove_parts
 from p2pshare.storage.offers.incoming import IncomingOffer
+from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import ITEMS_MAX, OfferFault, mount_of
 from p2pshare.wire.offers.receipts import offer_root
 from p2pshare.wire.paths import RemotePath
@@ -77,6 +78,8 @@ class Arrived:
     """All files of an offer."""
 
     root: bytes
+    key: PublicKey
+    """The sender's, of the session over which they came."""
     saved: tuple[str, ...]
     """Local paths of what is at the top; the first `ITEMS_MAX`."""
 
@@ -362,7 +365,7 @@ class Downloads:
                 ),
             )
             await job.run()
-            await self._ended(download, files)
+            await self._ended(download, files, remote.key)
             self._close_later(remote)
         except BaseException as error:
             await remote.close()
@@ -391,7 +394,7 @@ class Downloads:
             raise KeyChanged(name=offer.sender, known=offer.key.grouped, now=now)
         return target
 
-    async def _ended(self, download: _Download, files: _Files) -> None:
+    async def _ended(self, download: _Download, files: _Files, key: PublicKey) -> None:
         """Report a job that has ended by itself."""
         offer = download.offer
         is_local = isinstance(files.error, CannotSave)
@@ -402,7 +405,7 @@ class Downloads:
         root = await run_in_thread(self._parts.reactor, offer_root, files.files)
         if self._downloads.get(offer.id) is download:
             self._forget(download)
-            self._on_arrived(offer.id, Arrived(root, tuple(files.tops.values())))
+            self._on_arrived(offer.id, Arrived(root, key, tuple(files.tops.values())))
 
     def _failed(
         self, download: _Download, error: P2pshareError, *, is_final: bool | None = None

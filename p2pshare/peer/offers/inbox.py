@@ -37,6 +37,7 @@ from twisted.logger import Logger
 from p2pshare.core.offers.incoming import IncomingGate, Kept, OffersPolicy, Sender
 from p2pshare.core.offers.states import expect_move, next_inbox
 from p2pshare.errors import CannotSave, P2pshareError, WrongUsage
+from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
 from p2pshare.peer.offers.downloads import Arrived, Downloads
@@ -46,7 +47,6 @@ from p2pshare.storage.identity.data_folder import inbox_folder
 from p2pshare.storage.offers.history import Direction, HistoryEntry
 from p2pshare.storage.offers.inbox_folder import folder_size
 from p2pshare.storage.offers.incoming import IncomingOffer, IncomingOffers
-from p2pshare.storage.offers.outgoing import OutgoingOffers
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import (
@@ -72,8 +72,14 @@ class Inbox:
 
     _log = Logger()
 
-    def __init__(self, parts: OfferParts) -> None:
-        """Use the parts of a peer, after `start`."""
+    def __init__(self, parts: OfferParts, has_offered_to: Callable[[Viewer], bool]) -> None:
+        """Take offers after `start`.
+
+        Args:
+            parts: of the peer.
+            has_offered_to: whether the user has offered something to a person, who then is known.
+        """
+        self._has_offered_to = has_offered_to
         settings = parts.settings
         self._parts = parts
         self._store = IncomingOffers(parts.ledger)
@@ -85,7 +91,7 @@ class Inbox:
         """Where accepted offers are saved, each in a folder with the name of its sender."""
         self._gate = IncomingGate(parts.reactor.seconds())
         self._rows: dict[str, IncomingOffer] = {}
-        self._met: frozenset[PublicKey] = frozenset()  # keys that were pinned at the start
+        self._met: dict[str, PublicKey] = {}  # what was pinned at the start
         self._lock = DeferredLock()  # of changes
         self._unasked = (
             DeferredLock()
@@ -93,6 +99,7 @@ class Inbox:
         self._telling: Telling[InboxState] = Telling(parts, self._tell)
         self._downloads = Downloads(parts, self._arrived, self._failed, self._publish)
         self._looking: IDelayedCall | None = None
+        self._is_looking = False
         self._has_stopped = False
 
     @property
@@ -103,7 +110,7 @@ class Inbox:
     async def load(self) -> None:
         """Read the ledger, and which keys are known."""
         parts = self._parts
-        self._met = frozenset((await run_in_thread(parts.reactor, parts.known.all)).values())
+        self._met = await run_in_thread(parts.reactor, parts.known.all)
         kept = await run_in_thread(parts.reactor, self._read, parts.now())
         self._rows = {each.id: each for each in kept}
 
@@ -127,7 +134,7 @@ class Inbox:
         """Keep an offer, or refuse it; see `Receiving` in `correspondence`."""
         if (known := self._row_of(viewer, offer.id)) is not None:
             return _state_of(known)
-        sender = await self._sender(viewer)
+        sender = self._sender(viewer)
         kept = [each for each in self._rows.values() if not each.state.is_final]
         counts = Kept(len(kept), sum(each.key == viewer.key for each in kept))
         now = self._parts.reactor.seconds()
@@ -201,18 +208,12 @@ class Inbox:
                     return row
         return None
 
-    async def _sender(self, viewer: Viewer) -> Sender:
+    def _sender(self, viewer: Viewer) -> Sender:
         """Return what is known of a sender."""
         is_named = viewer.is_proven and viewer.name in self._allowed_names
-        is_known = viewer.key in self._met or (self._parts.is_lan and viewer.is_proven)
-        if self._policy is OffersPolicy.KNOWN and not (is_known or is_named):
-            is_known = await run_in_thread(self._parts.reactor, self._has_dealt_with, viewer)
+        is_met = viewer.is_proven and (self._parts.is_lan or viewer.name in self._met)
+        is_known = is_met or viewer.key in self._met.values() or self._has_offered_to(viewer)
         return Sender(viewer.name, viewer.key, is_known, is_named)
-
-    def _has_dealt_with(self, viewer: Viewer) -> bool:
-        """Whether the user has offered something to a viewer; blocks."""
-        offers = OutgoingOffers(self._parts.ledger).all()
-        return any(offer.recipient(viewer) is not None for offer in offers)
 
     def _new_row(self, viewer: Viewer, offer: Offer) -> IncomingOffer:
         now = self._parts.now()
@@ -296,7 +297,16 @@ class Inbox:
     async def _change(
         self, local_id: str, changed: Callable[[IncomingOffer], IncomingOffer]
     ) -> IncomingOffer | None:
-        """Change an offer, durably, and do what follows from it."""
+        """Change an offer, durably, and do what follows from it; return what it is then.
+
+        The change is made even if the caller is cancelled: memory never lags behind the ledger.
+        """
+        changing = Deferred.fromCoroutine(self._changed(local_id, changed))
+        return await SharedAnswer(changing).wait()
+
+    async def _changed(
+        self, local_id: str, changed: Callable[[IncomingOffer], IncomingOffer]
+    ) -> IncomingOffer | None:
         await self._lock.acquire()
         try:
             before = self._rows.get(local_id)
@@ -355,7 +365,8 @@ class Inbox:
         """Read all offers, and remove what is not needed any more; blocks."""
         kept = []
         for offer in self._store.all():
-            if offer.state.is_final and offer.updated < now - KEPT_FOR:
+            is_old = offer.state.is_final and offer.updated < now - KEPT_FOR
+            if is_old and (offer.is_told or now >= offer.expires + TELL_FOR):
                 self._store.remove(offer.id)
             else:
                 kept.append(offer)
@@ -387,25 +398,31 @@ class Inbox:
         row, parts = self._rows[local_id], self._parts
         key = parts.key()
         receipt = OfferReceipt(
-            row.offer_id, row.key, key.public, row.files, row.bytes, arrived.root, parts.now()
+            row.offer_id, arrived.key, key.public, row.files, row.bytes, arrived.root, parts.now()
         )
         self._in_background(
             self._move(
                 local_id,
                 InboxState.DONE,
                 why=None,
+                key=arrived.key,
                 saved=arrived.saved,
                 root=arrived.root.hex(),
                 receipt=receipt.sign(key),
             ),
-            lambda: self._downloads.start(row),
+            lambda: self._apply_again(local_id),
         )
 
     def _failed(self, local_id: str, fault: OfferFault) -> None:
         self._in_background(
             self._move(local_id, InboxState.FAILED, why=fault),
-            lambda: self._downloads.start(self._rows[local_id]),
+            lambda: self._apply_again(local_id),
         )
+
+    def _apply_again(self, local_id: str) -> None:
+        """Go on with an offer as it is now, whatever the user has decided meanwhile."""
+        if (row := self._rows.get(local_id)) is not None:
+            self._apply(row)
 
     def _in_background(self, work: Any, again: Callable[[], object] = lambda: None) -> None:
         """Do something that nobody waits for; if the ledger cannot be written, do `again` later."""
@@ -430,18 +447,26 @@ class Inbox:
         self._looking = None
         if self._has_stopped:
             return
-        self._in_background(self._look_at_all())
+        if (
+            not self._is_looking
+        ):  # a look at a large folder may take longer than the pause between two
+            self._is_looking = True
+            self._in_background(self._look_at_all())
         self._looking = self._parts.reactor.callLater(LOOK, self._look)
 
     async def _look_at_all(self) -> None:
         now, may_have_room = self._parts.wall(), True
-        for row in list(self._rows.values()):
-            if row.state.is_final:
-                continue
-            if row.expires <= now and not self._downloads.is_running(row.id):
-                await self._move(row.id, InboxState.FAILED, why=OfferFault.EXPIRED)
-            elif row.state is InboxState.WAITING and row.why is OfferFault.FULL and may_have_room:
-                may_have_room = await self._accept_if_room(row)  # the oldest first
+        try:
+            for row in list(self._rows.values()):
+                is_full = row.state is InboxState.WAITING and row.why is OfferFault.FULL
+                if row.state.is_final:
+                    continue
+                if row.expires <= now and not self._downloads.is_running(row.id):
+                    await self._move(row.id, InboxState.FAILED, why=OfferFault.EXPIRED)
+                elif is_full and may_have_room:
+                    may_have_room = await self._accept_if_room(row)  # the oldest first
+        finally:
+            self._is_looking = False
 
     async def _accept_if_room(self, row: IncomingOffer) -> bool:
         """Accept an offer that waits for room, if there is any; whether there was."""

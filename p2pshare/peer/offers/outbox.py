@@ -17,7 +17,7 @@ request, of the rows as they are then (`OutgoingOffer.is_for`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -25,6 +25,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from p2pshare.core.offers.states import (
     DeliveryState,
@@ -37,6 +38,7 @@ from p2pshare.core.sharer_transfers import Transfer
 from p2pshare.errors import (
     ControlRefused,
     OfferOver,
+    P2pshareError,
     Refused,
     RemoteProtocolError,
     SessionPostponed,
@@ -58,6 +60,7 @@ from p2pshare.storage.shares.tree import ShareTree
 from p2pshare.wire.display import display
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import (
+    EXPIRY_MAX,
     MOUNT,
     InboxState,
     Offer,
@@ -74,6 +77,7 @@ T = TypeVar("T")
 KEPT_FOR = 30 * 86400  # seconds that an offer is listed after it is over
 WITHDRAW_FOR = 7 * 86400  # seconds in which people are told that an offer is over
 EXPIRY_LOOK = 3600.0  # seconds after which the wall clock is looked at again, since it may be set
+EXPIRY_AGAIN = 60.0  # seconds until the end of an offer that could not be written is written again
 AGAIN_AFTER = 30  # seconds until the next try of a person who had no room
 
 
@@ -139,6 +143,10 @@ class Outbox:
     def knows(self, key: PublicKey) -> bool:
         """Whether something was offered to a key."""
         return any(each.key == key for row in self._rows.values() for each in row.offer.recipients)
+
+    def has_offered_to(self, viewer: Viewer) -> bool:
+        """Whether something was offered to a person."""
+        return any(row.offer.recipient(viewer) is not None for row in self._rows.values())
 
     async def load(self) -> None:
         """Read the ledger."""
@@ -220,7 +228,8 @@ class Outbox:
         recipient = None if row is None else row.offer.recipient(viewer)
         if row is None or recipient is None:
             return answer_to_state(None, state)
-        receipt, root = self._checked_receipt(row.offer, viewer, state)
+        keys = {viewer.key, recipient.key}
+        receipt, root = self._checked_receipt(row.offer, keys, viewer.name, state)
 
         def changed(now: Recipient) -> Recipient:
             after = after_inbox_state(now.state, state.state, state.why)
@@ -383,20 +392,27 @@ class Outbox:
         )
 
     def _checked_receipt(
-        self, offer: OutgoingOffer, viewer: Viewer, state: OfferState
+        self, offer: OutgoingOffer, keys: Container[PublicKey | None], name: str, state: OfferState
     ) -> tuple[str, str]:
-        """Return the receipt of an offer that is done, and the root in it; empty if it proves nothing."""
+        """Return the receipt of an offer that is done, and the root in it; empty if it proves nothing.
+
+        Args:
+            offer: that is done.
+            keys: the recipient's present one, and the one before it, which may have signed.
+            name: the recipient's.
+            state: what the recipient has told.
+        """
         if state.state is not InboxState.DONE or not state.receipt:
             return "", ""
         try:
-            receipt = OfferReceipt.read(state.receipt, viewer.key)
+            receipt = OfferReceipt.read(state.receipt)
         except RemoteProtocolError as error:
-            self._log.warn("receipt not valid: peer={peer} why={why}", peer=viewer.name, why=error)
+            self._log.warn("receipt not valid: peer={peer} why={why}", peer=name, why=error)
             return "", ""
         own = self._parts.key().public
-        told = receipt.offer, receipt.sender, receipt.key, receipt.files, receipt.bytes
-        if told != (offer.id, own, viewer.key, offer.files, offer.bytes):
-            self._log.warn("receipt of something else: peer={peer}", peer=viewer.name)
+        told = receipt.offer, receipt.sender, receipt.files, receipt.bytes
+        if told != (offer.id, own, offer.files, offer.bytes) or receipt.key not in keys:
+            self._log.warn("receipt of something else: peer={peer}", peer=name)
             return "", ""
         return state.receipt, receipt.root.hex()
 
@@ -419,7 +435,9 @@ class Outbox:
     def _is_for(self, offer_id: str) -> Callable[[Viewer], bool]:
         def is_for(viewer: Viewer) -> bool:  # called in any thread
             row = self._rows.get(offer_id)
-            return row is not None and row.offer.is_for(viewer)
+            if row is None or self._parts.wall() >= row.offer.expires:
+                return False
+            return row.offer.is_for(viewer)
 
         return is_for
 
@@ -480,7 +498,7 @@ class Outbox:
     def _message(self, offer: OutgoingOffer, state: DeliveryState) -> Message:
         if state.is_withdrawn:
             return Withdraw(offer.id, withdrawal_of(state))
-        left = max(1, offer.expires - self._parts.now())
+        left = min(EXPIRY_MAX, max(1, offer.expires - self._parts.now()))  # the clock may be set
         return Offer(
             offer.id,
             offer.files,
@@ -505,11 +523,20 @@ class Outbox:
         for each in standing:
             if each.expires <= now:
                 ending = Deferred.fromCoroutine(self._end(each.id, DeliveryState.EXPIRED))
-                ending.addErrback(lambda failure: self._log.failure("not expired", failure))
+                ending.addErrback(self._not_expired)
         if standing:
-            due = min((each.expires - now for each in standing if each.expires > now), default=60.0)
-            delay = min(EXPIRY_LOOK, max(1.0, due))
+            waits = [
+                each.expires - now if each.expires > now else EXPIRY_AGAIN for each in standing
+            ]
+            delay = min(EXPIRY_LOOK, max(1.0, min(waits)))
             self._expiry = self._parts.reactor.callLater(delay, self._look_at_expiry)
+
+    def _not_expired(self, failure: Failure) -> None:
+        """Go on with an offer whose end cannot be written. Nobody sees it any more, and it is tried again."""
+        if not failure.check(P2pshareError):
+            self._log.failure("offer not expired", failure)
+        elif not self._has_stopped:
+            self._log.error("offer not expired: why={why}", why=failure.value)
 
     def _publish(self, offer_id: str) -> None:
         row = self._rows.get(offer_id)

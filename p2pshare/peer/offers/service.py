@@ -108,7 +108,7 @@ class OffersService:
             place.is_lan,
         )
         self.outbox = Outbox(self._parts, lambda: sessions.tree, self._recipients_changed)
-        self.inbox = Inbox(self._parts)
+        self.inbox = Inbox(self._parts, self.outbox.has_offered_to)
         self._past = Past(reactor, self._parts.history, self._parts.now)
         self._has_started = False
         self._policy = OffersPolicy(owner.settings.offers)

@@ -124,8 +124,9 @@ class Telling(Generic[T]):
 
     def _tried(self, result: object, name: str, person: _Person[T]) -> None:
         person.telling = None
-        if isinstance(result, Failure) and not result.check(CancelledError):
-            self._log.failure("not told: peer={peer}", result, peer=name)
+        if isinstance(result, Failure):
+            if not result.check(CancelledError):
+                self._log.failure("not told: peer={peer}", result, peer=name)
             person.schedule.failed(self._parts.reactor.seconds())
         self._go_on(name)
 

@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from twisted.internet.defer import CancelledError, Deferred
+
 from p2pshare.errors import LedgerUnusable, NoSuchOffer, OfferOver, WrongUsage
-from p2pshare.peer.offers import downloads
+from p2pshare.peer.fetch.job import FetchJob
+from p2pshare.peer.offers import downloads, inbox
+from p2pshare.peer.offers.inbox import LOOK
+from p2pshare.peer.offers.outbox import Outbox
+from p2pshare.storage.offers.inbox_folder import folder_size
 from p2pshare.storage.offers.incoming import IncomingOffers
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.blocks import digest_of, root_of
@@ -17,6 +23,7 @@ from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.offers.messages import InboxState, Offer, OfferItem, Withdraw, Withdrawal
 from p2pshare.wire.offers.receipts import OfferReceipt, offer_root
 from p2pshare.wire.transfer_messages import EntryKind
+from tests.peer.offers import world
 from tests.peer.offers.world import Person, WorldTestCase
 
 DAY = 86400
@@ -251,6 +258,15 @@ class PolicyTests(InboxTestCase):
         self.bob.ask("send", paths=[str(self.bob.write("b", b"b"))], to=["alice"])
         offer_id = self.send()
         self.until_sent(offer_id, "delivered")
+
+    def test_known_by_another_key(self) -> None:
+        """Who is known stays known after a rotation of the key."""
+        self.begin()
+        self.until_sent(self.send(), "delivered")
+        self.bob.stop()
+        self.bob.start(offers="known")
+        self.alice.ask("rotate")
+        self.until_sent(self.send(), "delivered")
 
     def test_accept_from(self) -> None:
         """What a named person sends is taken without asking, and what others send is not."""
@@ -487,6 +503,86 @@ class TroubleTests(InboxTestCase):
         self.assertEqual(failures, [2])
         self.assertEqual(self.bob.received("alice"), {"cat.jpg": b"meow"})
 
+    def test_decision_while_the_end_cannot_be_written(self) -> None:
+        """An offer whose end could not be written, and that was declined meanwhile, is not fetched again."""
+        self.begin()
+        self.send()
+        item = self.until("waiting")
+
+        def fail(store: Any, offer: Any) -> None:
+            if offer.receipt:
+                raise LedgerUnusable(path="x", reason="the disk is full")
+            genuine(store, offer)
+
+        genuine = IncomingOffers.update
+        with patch.object(IncomingOffers, "update", fail):
+            self.bob.ask("accept_offer", id=item["id"])
+            self.world.until(self.bob.received)
+            self.world.wait(1)
+            self.bob.ask("decline_offer", id=item["id"])
+        with patch.object(FetchJob, "run") as run:
+            self.world.wait(2 * LOOK)
+        run.assert_not_called()
+        self.assertEqual(self.item()["state"], "declined")
+
+    def test_decision_takes_too_long(self) -> None:
+        """A decision that takes so long that its verb gives up is not forgotten: it was written."""
+        self.begin()
+        self.send()
+        item = self.until("waiting")
+        writing: list[tuple[Any, ...]] = []
+
+        def later(reactor: Any, *work: Any) -> Deferred[Any]:
+            done: Deferred[Any] = Deferred()
+            writing.append((done, *work))
+            return done
+
+        with patch.object(inbox, "run_in_thread", later):
+            deciding = self.bob.asked("decline_offer", id=item["id"])
+            deciding.addErrback(lambda failure: failure.trap(CancelledError))
+            deciding.cancel()
+        (done, work, *arguments) = writing[0]
+        done.callback(work(*arguments))
+        self.assertEqual(self.item()["state"], "declined")
+        self.until_told("declined")
+
+    def test_untold(self) -> None:
+        """What a sender has not heard is kept longer than what is only listed: the sender may offer it again."""
+        self.begin()
+        self.send(expires_s=90 * DAY)
+        item = self.until("waiting")
+        self.alice.crash()
+        self.bob.ask("decline_offer", id=item["id"])
+        self.patch(world, "START", world.START + 60 * DAY)
+        self.bob.stop()
+        self.bob.start()
+        self.assertEqual([each["state"] for each in self.items()], ["declined"])
+        self.alice.start()
+        self.until_told("declined")
+        self.world.wait(1)
+        self.bob.stop()
+        self.bob.start()
+        self.assertEqual(self.items(), [])
+
+    def test_slow_looks(self) -> None:
+        """A look at the inbox folder that takes longer than the pause between two is the only one."""
+        self.begin(accept_from=("alice",), inbox_quota=1)
+        self.send()
+        self.until_told("delivered")
+        self.world.wait(1)
+        looks: list[Deferred[None]] = []
+
+        def never(_reactor: Any, work: Any, *_: Any) -> Deferred[None]:
+            self.assertIs(work, folder_size)
+            looks.append(Deferred())
+            return looks[-1]
+
+        with patch.object(inbox, "run_in_thread", never):
+            self.world.wait(5 * LOOK)
+        peer: Any = self.bob.peer
+        self.assertEqual((len(looks), peer._offers.inbox._unasked.waiting), (1, []))
+        looks[0].callback(None)
+
     def test_slots(self) -> None:
         """Only some offers are fetched at once; the others follow."""
         self.begin(accept_from=("alice",))
@@ -494,6 +590,39 @@ class TroubleTests(InboxTestCase):
             self.send(self.alice.write(f"f{number}", bytes([number])))
         self.world.until(self.all_done, 300)
         self.assertEqual(len(self.bob.received("alice")), downloads.RUNNING_MAX + 3)
+
+
+class RotationTests(InboxTestCase):
+    def test_sender(self) -> None:
+        """The receipt is for the key that the sender has when the files arrive."""
+        self.begin()
+        self.send()
+        item = self.until("waiting")
+        self.alice.ask("rotate")
+        self.bob.ask("accept_offer", id=item["id"])
+        self.until_told("done")
+        alice: Any = self.alice.peer
+        self.assertEqual(OfferReceipt.read(self.to()["receipt"]).sender, alice.key.public)
+        self.assertEqual(self.item()["key"], str(alice.key.public))
+
+    def test_receiver(self) -> None:
+        """A receipt counts that was signed by the key which the receiver had until it was told."""
+        self.begin()
+        self.send()
+        item = self.until("waiting")
+        bob: Any = self.bob.peer
+        signer = bob.key.public
+        self.bob.ask("accept_offer", id=item["id"])
+        self.until_told("accepted")
+        with patch.object(
+            Outbox, "state_received", side_effect=LedgerUnusable(path="x", reason="y")
+        ):
+            self.until("done")
+            self.bob.ask("rotate")
+            self.bob.stop()
+        self.bob.start()
+        self.until_told("done", 900)
+        self.assertEqual(OfferReceipt.read(self.to()["receipt"]).key, signer)
 
 
 class RootTests(InboxTestCase):

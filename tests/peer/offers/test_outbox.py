@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
+
+from twisted.internet.defer import CancelledError
 
 from p2pshare.core.offers.states import after_withdrawal
 from p2pshare.core.sharer_transfers import Outcome, Transfer
@@ -19,13 +22,15 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.peer.offers.correspondence import Correspondence
-from p2pshare.peer.offers.outbox import Outbox
+from p2pshare.peer.offers.outbox import EXPIRY_AGAIN, Outbox
 from p2pshare.peer.offers.progress import Progress
 from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.offers.outgoing import OutgoingOffers
 from p2pshare.storage.offers.spool import Spool
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.offers.messages import (
+    EXPIRY_MAX,
     InboxState,
     Offer,
     OfferFault,
@@ -35,6 +40,7 @@ from p2pshare.wire.offers.messages import (
 )
 from p2pshare.wire.offers.receipts import OfferReceipt
 from p2pshare.wire.transfer_messages import FileHeader, Get
+from tests.peer.offers import world
 from tests.peer.offers.world import Person, WorldTestCase
 
 
@@ -359,6 +365,43 @@ class TellingTests(OutboxTestCase):
         self.world.wait(7300)
         self.assertEqual(self.state(offer_id), "expired")
         self.assertIs(self.desk.states[offer_id], InboxState.WITHDRAWN)
+
+    def test_expiry_cannot_be_written(self) -> None:
+        """Nobody sees an offer after its time, even if its end cannot be written; that is tried again."""
+        offer_id = self.send(expires_s=7200)
+        self.until(offer_id, "delivered")
+        self.desk.tell(offer_id, InboxState.ACCEPTED)
+        peer: Any = self.alice.peer
+        mount = (f"@{offer_id}",)
+        viewer = Viewer("bob", self.bob.peer.key.public)  # type: ignore[union-attr]
+        self.assertTrue(peer._sessions.tree.is_shared(viewer, mount))
+
+        def fail(*_: object) -> None:
+            raise LedgerUnusable(path="x", reason="the disk is full")
+
+        with patch.object(OutgoingOffers, "update", fail):
+            self.world.wait(7300)
+            self.assertEqual(self.state(offer_id), "accepted")
+            self.assertFalse(peer._sessions.tree.is_shared(viewer, mount))
+        self.world.wait(EXPIRY_AGAIN + 1)
+        self.assertEqual(self.state(offer_id), "expired")
+
+    def test_clock_is_set_back(self) -> None:
+        """An offer is told although the clock of its sender is years behind by then."""
+        self.bob.stop()
+        offer_id = self.send()
+        self.patch(world, "START", world.START - 10 * EXPIRY_MAX)
+        self.bob.start()
+        self.desk.sit_down()
+        self.until(offer_id, "delivered")
+        self.assertEqual(self.desk.offers[offer_id].expires_in, EXPIRY_MAX)
+
+    def test_cancelled_try(self) -> None:
+        """A person is told again after a try that was cancelled by another part, such as a look-up."""
+        with patch.object(Correspondence, "exchange", side_effect=CancelledError) as exchange:
+            offer_id = self.send()
+            self.world.until(lambda: exchange.called)
+        self.until(offer_id, "delivered")
 
     def test_unknown(self) -> None:
         """A state of an offer that the sender does not have any more is answered by its withdrawal."""
