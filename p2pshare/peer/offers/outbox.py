@@ -283,7 +283,8 @@ class Outbox:
                 self._store.remove(offer.id)
             else:
                 kept.append(offer)
-        self._spool.remove_orphans({each.spool for each in kept if each.is_open}, now)
+        spooled = {each.spool for each in kept if each.is_open} | self._store.spooled_elsewhere()
+        self._spool.remove_orphans(spooled, now)
         return tuple(kept)
 
     def _open_tree(self) -> ShareTree:
@@ -381,7 +382,7 @@ class Outbox:
             self._parts.now(),
             Direction.SENT,
             recipient.name,
-            recipient.key,
+            OfferReceipt.read(recipient.receipt).key if recipient.receipt else recipient.key,
             title_of(offer),
             offer.files,
             offer.bytes,

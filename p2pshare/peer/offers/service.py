@@ -74,8 +74,8 @@ class OffersService:
         """
         self._reactor = reactor
         self._sessions = sessions
-        self._ledger = Ledger(owner.folder / FILE_NAME)
         place = owner.place
+        self._ledger = Ledger(owner.folder / FILE_NAME, place.slot)
 
         def finder(*, pins: bool) -> PeerFinder:
             return PeerFinder(reactor, directory, owner.wall, place, pins_new_keys=pins)

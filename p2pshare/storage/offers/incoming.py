@@ -18,8 +18,9 @@ _COLUMNS = (
     "id, sender, key, offer, received, expires, note, is_text, items, more_items, files, folders, bytes, state, why,"
     " folder, is_auto, told, updated, saved, root, receipt"
 )
-_PUT = f"INSERT OR REPLACE INTO incoming ({_COLUMNS}) VALUES ({', '.join('?' * 22)})"
-_ALL = f"SELECT {_COLUMNS} FROM incoming ORDER BY received, id"
+_PUT = f"INSERT OR REPLACE INTO incoming ({_COLUMNS}, place) VALUES ({', '.join('?' * 23)})"
+_DELETE = "DELETE FROM incoming WHERE id = ? AND place = ?"
+_ALL = f"SELECT {_COLUMNS} FROM incoming WHERE place = ? ORDER BY received, id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class IncomingOffers:
 
     def all(self) -> tuple[IncomingOffer, ...]:
         """Return all offers, the oldest first."""
-        return self._ledger.rows(_offer, _ALL)
+        return self._ledger.rows(_offer, _ALL, (self._ledger.place,))
 
     def add(self, offer: IncomingOffer) -> tuple[str, ...]:
         """Keep a new offer; return the IDs of those that were dropped to make room.
@@ -107,12 +108,12 @@ class IncomingOffers:
     def update(self, offer: IncomingOffer) -> None:
         """Write what has changed about an offer."""
         with self._ledger.changing() as database:
-            database.execute(_PUT, _row(offer))
+            database.execute(_PUT, (*_row(offer), self._ledger.place))
 
     def remove(self, local_id: str) -> None:
         """Drop an offer."""
         with self._ledger.changing() as database:
-            database.execute("DELETE FROM incoming WHERE id = ?", (local_id,))
+            database.execute(_DELETE, (local_id, self._ledger.place))
 
 
 def _row(offer: IncomingOffer) -> tuple[object, ...]:

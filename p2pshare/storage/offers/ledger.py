@@ -43,17 +43,17 @@ BEGIN;
 CREATE TABLE outgoing (
     id TEXT PRIMARY KEY, created INTEGER, expires INTEGER, note TEXT, is_text INTEGER, roots TEXT, exclude TEXT,
     hidden INTEGER, spool TEXT, items TEXT, more_items INTEGER, files INTEGER, folders INTEGER, bytes INTEGER,
-    left_out TEXT
+    left_out TEXT, place TEXT
 );
 CREATE TABLE recipients (
     offer TEXT REFERENCES outgoing ON DELETE CASCADE, place INTEGER, name TEXT, key TEXT, state TEXT, why TEXT,
     updated INTEGER, receipt TEXT, is_told INTEGER, PRIMARY KEY (offer, name)
 );
 CREATE TABLE incoming (
-    id TEXT PRIMARY KEY, sender TEXT, key TEXT, offer TEXT, received INTEGER, expires INTEGER, note TEXT,
+    id TEXT, sender TEXT, key TEXT, offer TEXT, received INTEGER, expires INTEGER, note TEXT,
     is_text INTEGER, items TEXT, more_items INTEGER, files INTEGER, folders INTEGER, bytes INTEGER, state TEXT,
     why TEXT, folder TEXT, is_auto INTEGER, told TEXT, updated INTEGER, saved TEXT, root TEXT, receipt TEXT,
-    UNIQUE (key, offer)
+    place TEXT, PRIMARY KEY (place, id), UNIQUE (place, key, offer)
 );
 CREATE TABLE history (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER, direction TEXT, peer TEXT, key TEXT, title TEXT,
@@ -73,9 +73,17 @@ _REASONS = {
 class Ledger:
     """The database. All calls block, and may come from several threads; changes wait for each other."""
 
-    def __init__(self, path: Path, *, wait: float = WAIT) -> None:
-        """Use the database at `path` after `open`; `wait` is in seconds."""
+    def __init__(self, path: Path, place: str = "", *, wait: float = WAIT) -> None:
+        """Use a database after `open`.
+
+        Args:
+            path: of the file.
+            place: the registry. Offers of other registries in this file are not seen, because a name belongs to
+                somebody else there.
+            wait: seconds for another process that reads.
+        """
         self.path = path
+        self.place = place
         self._wait = wait
         self._lock = threading.RLock()
         self._database: sqlite3.Connection | None = None

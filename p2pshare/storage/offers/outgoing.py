@@ -29,8 +29,9 @@ _COLUMNS = (
     "id, created, expires, note, is_text, roots, exclude, hidden, spool, items, more_items, files, folders, bytes,"
     " left_out"
 )
-_ADD = f"INSERT INTO outgoing ({_COLUMNS}) VALUES ({', '.join('?' * 15)})"
-_ALL = f"SELECT {_COLUMNS} FROM outgoing ORDER BY created, id"
+_ADD = f"INSERT INTO outgoing ({_COLUMNS}, place) VALUES ({', '.join('?' * 16)})"
+_ALL = f"SELECT {_COLUMNS} FROM outgoing WHERE place = ? ORDER BY created, id"
+_ELSEWHERE = "SELECT spool FROM outgoing WHERE place != ?"
 _RECIPIENTS = "SELECT offer, name, key, state, why, updated, receipt, is_told FROM recipients ORDER BY offer, place"
 _ADD_RECIPIENT = "INSERT INTO recipients VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE = (
@@ -132,10 +133,14 @@ class OutgoingOffers:
             recipients: dict[str, list[Recipient]] = {}
             for offer, recipient in self._ledger.rows(_recipient, _RECIPIENTS):
                 recipients.setdefault(offer, []).append(recipient)
-            offers = self._ledger.rows(_offer, _ALL)
+            offers = self._ledger.rows(_offer, _ALL, (self._ledger.place,))
         return tuple(
             replace(each, recipients=tuple(recipients.get(each.id, ()))) for each in offers
         )
+
+    def spooled_elsewhere(self) -> frozenset[str]:
+        """Return the IDs of the spooled files that belong to offers in other registries."""
+        return frozenset(self._ledger.rows(str, _ELSEWHERE, (self._ledger.place,)))
 
     def add(self, offer: OutgoingOffer) -> tuple[OutgoingOffer, ...]:
         """Keep a new offer; return the oldest ones that are over and were dropped to make room.
@@ -152,7 +157,7 @@ class OutgoingOffers:
                 raise TooManyOffers(count=count)
             for each in dropped:
                 self.remove(each.id)
-            database.execute(_ADD, _row(offer))
+            database.execute(_ADD, (*_row(offer), self._ledger.place))
             for place, recipient in enumerate(offer.recipients):
                 row = (offer.id, place, recipient.name, *_changing(recipient))
                 database.execute(_ADD_RECIPIENT, row)

@@ -623,6 +623,8 @@ class RotationTests(InboxTestCase):
         self.bob.start()
         self.until_told("done", 900)
         self.assertEqual(OfferReceipt.read(self.to()["receipt"]).key, signer)
+        (entry,) = self.alice.ask("history")["entries"]
+        self.assertEqual(entry["key"], str(signer), "the key with which the receipt is verified")
 
 
 class RootTests(InboxTestCase):

@@ -10,6 +10,7 @@ from p2pshare.errors import TooManyOffers
 from p2pshare.names import ON_NETWORK
 from p2pshare.storage.offers.history import History
 from p2pshare.storage.offers.incoming import IncomingOffers
+from p2pshare.storage.offers.ledger import Ledger
 from p2pshare.storage.offers.outgoing import OutgoingOffers, Recipient
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.offers.messages import InboxState, OfferFault
@@ -24,6 +25,24 @@ from tests.storage.offers.ledger_case import (
     line,
     outgoing,
 )
+
+
+class PlaceTests(LedgerTestCase):
+    def test_registries(self) -> None:
+        """Threat 34: in another registry a name is somebody else's, so the offers of this one do not exist there."""
+        sent, got = outgoing(1, spool=id_of(3)), incoming(1)
+        self.outgoing.add(sent)
+        self.incoming.add(got)
+        elsewhere = Ledger(self.path, "another registry", wait=0.0)
+        elsewhere.open()
+        self.addCleanup(elsewhere.close)
+        others, theirs = OutgoingOffers(elsewhere), IncomingOffers(elsewhere)
+        self.assertEqual((others.all(), theirs.all()), ((), ()))
+        self.assertEqual(others.spooled_elsewhere(), {id_of(3)})
+        self.assertEqual(self.outgoing.spooled_elsewhere(), frozenset())
+        theirs.add(replace(got, note="theirs"))
+        theirs.remove(got.id)
+        self.assertEqual((self.outgoing.all(), self.incoming.all()), ((sent,), (got,)))
 
 
 class OutgoingTests(LedgerTestCase):
