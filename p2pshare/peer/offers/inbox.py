@@ -48,7 +48,6 @@ from p2pshare.storage.offers.history import Direction, HistoryEntry
 from p2pshare.storage.offers.inbox_folder import folder_size
 from p2pshare.storage.offers.incoming import IncomingOffer, IncomingOffers
 from p2pshare.storage.shares.arguments import Viewer
-from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import (
     InboxState,
     Offer,
@@ -91,7 +90,6 @@ class Inbox:
         """Where accepted offers are saved, each in a folder with the name of its sender."""
         self._gate = IncomingGate(parts.reactor.seconds())
         self._rows: dict[str, IncomingOffer] = {}
-        self._met: dict[str, PublicKey] = {}  # what was pinned at the start
         self._lock = DeferredLock()  # of changes
         self._unasked = (
             DeferredLock()
@@ -108,9 +106,8 @@ class Inbox:
         return {"inbox": self.list, "accept_offer": self.accept, "decline_offer": self.decline}
 
     async def load(self) -> None:
-        """Read the ledger, and which keys are known."""
+        """Read the ledger."""
         parts = self._parts
-        self._met = await run_in_thread(parts.reactor, parts.known.all)
         kept = await run_in_thread(parts.reactor, self._read, parts.now())
         self._rows = {each.id: each for each in kept}
 
@@ -134,7 +131,7 @@ class Inbox:
         """Keep an offer, or refuse it; see `Receiving` in `correspondence`."""
         if (known := self._row_of(viewer, offer.id)) is not None:
             return _state_of(known)
-        sender = self._sender(viewer)
+        sender = await self._sender(viewer)
         kept = [each for each in self._rows.values() if not each.state.is_final]
         counts = Kept(len(kept), sum(each.key == viewer.key for each in kept))
         now = self._parts.reactor.seconds()
@@ -208,11 +205,15 @@ class Inbox:
                     return row
         return None
 
-    def _sender(self, viewer: Viewer) -> Sender:
+    async def _sender(self, viewer: Viewer) -> Sender:
         """Return what is known of a sender."""
         is_named = viewer.is_proven and viewer.name in self._allowed_names
-        is_met = viewer.is_proven and (self._parts.is_lan or viewer.name in self._met)
-        is_known = is_met or viewer.key in self._met.values() or self._has_offered_to(viewer)
+        is_known = self._has_offered_to(viewer)
+        if self._parts.is_lan and viewer.is_proven:  # the owner has accepted the key
+            is_known = True
+        elif self._policy is OffersPolicy.KNOWN and not (is_known or is_named):
+            history = self._parts.history
+            is_known = await run_in_thread(self._parts.reactor, history.has_dealt_with, viewer)
         return Sender(viewer.name, viewer.key, is_known, is_named)
 
     def _new_row(self, viewer: Viewer, offer: Offer) -> IncomingOffer:

@@ -23,7 +23,7 @@ from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, PAGE_MAX, Action, Fields, running_peer
 from p2pshare.storage.identity.data_folder import DataFolder
-from p2pshare.storage.offers.history import Direction, History, HistoryEntry
+from p2pshare.storage.offers.history import DONE, Direction, History, HistoryEntry
 from p2pshare.storage.offers.ledger import FILE_NAME, Ledger
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.strict_json import INTEGER_MAX, integer, text
@@ -33,8 +33,8 @@ TITLE_MAX = 1024  # characters of what was downloaded
 KEY_MAX = 64  # characters of a key
 ADD_TIMEOUT = 2.0  # seconds in which the running peer adds a line, so that it holds up no command
 LOOK_EVERY = 0.05  # seconds between two attempts to get the lock of the data folder
-DONE, FAILED = "done", "failed"
-"""The outcomes of a download."""
+FAILED = "failed"
+"""The outcome of a download that is not `DONE`."""
 
 _log = Logger()
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from p2pshare.storage.offers.ledger import Ledger
 from p2pshare.storage.offers.rows import read_key
+from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.keys import PublicKey
+from p2pshare.wire.offers.messages import InboxState
 
 HISTORY_MAX = 100_000  # lines
 
@@ -21,8 +23,11 @@ _PAGE = (
     f"SELECT {_COLUMNS} FROM history WHERE number < ? AND ? IN ('', peer) AND substr(offer, 1, length(?)) = ?"
     " ORDER BY number DESC LIMIT ?"
 )
+_HAS_DEALT = "SELECT number FROM history WHERE outcome = ? AND (key = ? OR peer = ?) LIMIT 1"
 _DROP = "DELETE FROM history WHERE number <= (SELECT max(number) FROM history) - ?"
 _LATEST = 2**63 - 1
+DONE = InboxState.DONE.value
+"""The outcome of files that have arrived."""
 
 
 class Direction(enum.Enum):
@@ -84,6 +89,11 @@ class History:
         """
         newest = _LATEST if before is None else before
         return self._ledger.rows(_entry, _PAGE, (newest, peer, offer, offer, limit))
+
+    def has_dealt_with(self, person: Viewer) -> bool:
+        """Return whether files have gone to a person, or have come from there because the user wanted them."""
+        name = person.name if person.is_proven else None  # equals nothing
+        return bool(self._ledger.rows(int, _HAS_DEALT, (DONE, str(person.key), name)))
 
 
 def _row(entry: HistoryEntry) -> tuple[object, ...]:

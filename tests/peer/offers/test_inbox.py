@@ -241,7 +241,7 @@ class PolicyTests(InboxTestCase):
                 ("nobody", ("alice",), "refused"),
                 ("allowed", (), "refused"),
                 ("allowed", ("alice",), "done"),
-                ("known", (), "delivered"),  # she was met before, and is pinned
+                ("known", (), "delivered"),  # files of hers have been taken
             )
         ):
             self.bob.stop()
@@ -255,6 +255,9 @@ class PolicyTests(InboxTestCase):
         self.begin(offers="known")
         self.send()
         self.until_told("refused")
+        self.bob.stop()
+        self.bob.start(offers="known")  # her key is pinned by now
+        self.until_sent(self.send(), "refused")
         self.bob.ask("send", paths=[str(self.bob.write("b", b"b"))], to=["alice"])
         offer_id = self.send()
         self.until_sent(offer_id, "delivered")
