@@ -16,6 +16,12 @@ RETURN = 1.0  # seconds until a killed peer starts again
 END = 900.0  # seconds until each end knows the last state: retries are up to 10 minutes apart
 
 
+def some_of(count: int) -> range:
+    """Return some of the numbers from 1 to `count`, evenly distributed: other ones each time."""
+    stride = -(-count // POINTS)
+    return range(random.randint(1, stride), count + 1, stride)
+
+
 class KilledTestCase(OffersTestCase):
     """Stories that end well although their heroes die."""
 
@@ -99,15 +105,13 @@ class KilledTestCase(OffersTestCase):
 
     def survives(self, person: Person, story: Callable[[], object]) -> None:
         """Tell a story again and again, in each of which the peer of a person is killed at another step."""
-        steps = self.steps_of(person, story)
-        stride = max(1, steps // POINTS)
-        for step in range(random.randint(1, stride), steps + 1, stride):
+        for step in some_of(self.steps_of(person, story)):
             self.ready(person)
             person.crash_at(person.steps + step)
             story()
         before = person.commits
         story()
-        for count in range(1, person.commits - before + 1):
+        for count in some_of(person.commits - before):
             self.ready(person)
             person.crash_after_commits(count)
             story()

@@ -74,6 +74,30 @@ class SendTests(OffersTestCase):
         (content,) = bob.received().values()
         self.assertEqual(content.decode(), "see you at \u2615\n")
 
+    def test_names(self) -> None:
+        """Threats 1 and 71: names that hide, reverse text or break lines arrive as harmless ones, and all files do."""
+        alice, bob = self.people("alice", "bob")
+        names = (
+            ".bashrc",
+            "\u202egpj.exe",
+            "a\nb",
+            "-rf",
+            "x" * 255,
+            "é" * 100,
+            ".p2pshare-x.part",
+        )
+        paths = [str(alice.write(name, name.encode())) for name in names]
+        with self.assertRaises(P2pshareError):
+            self.send(alice, bob, paths=paths)
+        paths.pop()  # the names of unfinished files are reserved
+        offer = self.send(alice, bob, paths=paths)
+        bob.ask("accept_offer", id=self.item(bob)["id"])
+        self.await_states(alice, offer, bob="done")
+        came = bob.received("alice")
+        self.assertEqual(sorted(came.values()), sorted(name.encode() for name in names[:-1]))
+        for name in came:
+            self.assertTrue(name.isprintable() and not name.startswith("."), name)
+
     def test_several(self) -> None:
         """Each of several people decides alone, and nobody learns of the others."""
         alice, bob, carol, dave = self.people("alice", "bob", "carol", "dave")
