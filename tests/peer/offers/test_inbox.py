@@ -263,9 +263,9 @@ class PolicyTests(InboxTestCase):
         self.until_sent(offer_id, "delivered")
 
     def test_known_by_another_key(self) -> None:
-        """Who is known stays known after a rotation of the key."""
-        self.begin()
-        self.until_sent(self.send(), "delivered")
+        """A person from whom something was taken stays known after a rotation of the key."""
+        self.begin(accept_from=("alice",))
+        self.until_sent(self.send(), "done")
         self.bob.stop()
         self.bob.start(offers="known")
         self.alice.ask("rotate")
