@@ -267,7 +267,7 @@ class PolicyTests(InboxTestCase):
         self.begin(accept_from=("alice",))
         self.until_sent(self.send(), "done")
         self.bob.stop()
-        self.bob.start(offers="known")
+        self.bob.start(offers="known", accept_from=())
         self.alice.ask("rotate")
         self.until_sent(self.send(), "delivered")
 
