@@ -149,6 +149,51 @@ class SendTests(OffersTestCase):
         self.assertEqual(self.items(bob), [])
 
 
+class KeyTests(OffersTestCase):
+    """Keys that are replaced between an offer and its end."""
+
+    def test_sender_rotates(self) -> None:
+        """An offer that was made with the key before is fetched, and its end noted."""
+        alice, bob = self.people("alice", "bob")
+        offer = self.send(alice, bob)
+        item = self.item(bob)
+        alice.ask("rotate")
+        self.world.wait(70)
+        bob.ask("accept_offer", id=item["id"])
+        self.await_states(alice, offer, bob="done", within=900)
+        self.await_item(bob, item, "done")
+
+    def test_receiver_rotates(self) -> None:
+        """An offer is for a person, also under the key that follows the one which was known."""
+        alice, bob = self.people("alice", "bob")
+        offer = self.send(alice, bob)
+        item = self.item(bob)
+        bob.ask("rotate")
+        self.world.wait(70)
+        bob.ask("accept_offer", id=item["id"])
+        self.await_states(alice, offer, bob="done", within=900)
+        (to,) = self.offer(alice, offer)["to"]
+        self.assertTrue(to["receipt"])
+
+    def test_rotated_while_away(self) -> None:
+        """What waits for somebody who is away is delivered under the new key."""
+        alice, bob, carol = self.people("alice", "bob", "carol")
+        first = self.send(alice, bob)
+        self.item(bob)
+        bob.ask("rotate")
+        bob.stop()
+        second = self.send(alice, bob)
+        third = self.send(carol, bob)
+        self.world.wait(200)
+        bob.start()
+        self.await_states(alice, second, bob="delivered", within=900)
+        self.await_states(carol, third, bob="delivered", within=900)
+        for each in self.items(bob):
+            bob.ask("accept_offer", id=each["id"])
+        self.await_states(alice, first, bob="done", within=900)
+        self.await_states(alice, second, bob="done", within=900)
+
+
 class TimeTests(OffersTestCase):
     """Offers that wait, and offers that end."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from p2pshare.errors import P2pshareError
 from tests.peer.offers.case import EVERY, Offer, OffersTestCase
 from tests.peer.offers.hostile import Hostile, RawSession
 
@@ -82,3 +83,20 @@ class StrangerTests(OffersTestCase):
         for each in (done, cancelled, expired):
             self.assertEqual(set(self.answers(session, each)[:4]), {"not_found"})
         self.assertEqual(self.states(self.alice, done), {"bob": "done"})
+
+    def test_name_given_up(self) -> None:
+        """Threat 80: whoever has the name of a receiver later, by another key, is not the receiver."""
+        told = self.send(self.alice, self.bob)
+        self.item(self.bob)
+        self.bob.ask("release")
+        self.bob.stop()
+        untold = self.send(self.alice, self.bob)
+        heir = self.world.person("heir")
+        heir.name = "bob"
+        heir.start()
+        self.world.wait(700)
+        with self.assertRaises(P2pshareError):
+            Hostile(heir).open(self.alice)
+        self.assertEqual(heir.look("inbox")["items"], [])
+        self.assertEqual(self.states(self.alice, told), {"bob": "delivered"})
+        self.assertEqual(self.states(self.alice, untold), {"bob": "waiting"})
