@@ -80,6 +80,11 @@ class Downloads:
         found.last = now
         return True
 
+    def forget(self, key: PublicKey) -> None:
+        """Take back a download that has just begun, since it could not be written."""
+        del self._open[key]
+        self.count -= 1
+
     def attach(self, key: PublicKey) -> None:
         """Note that a session has begun to fetch for a key; `detach` it in the end."""
         if (found := self._open.get(key)) is not None:

@@ -196,7 +196,11 @@ class LiveShares:
             may = row.downloads.begin(viewer.key, self._reactor.seconds())
             if row.downloads.most is None or row.downloads.count == before:
                 return may
-            self._write(self._rows)
+            try:
+                self._write(self._rows)
+            except SharesUnusable:
+                row.downloads.forget(viewer.key)
+                raise
         self._reactor.callFromThread(self._counted, name)
         return True
 
