@@ -17,7 +17,8 @@ from p2pshare.wire.offers.messages import Offer, OfferFault
 
 KEPT_MAX = 1000  # offers that are kept
 KEPT_PER_KEY_MAX = 50  # of them of one key
-FILES_MAX = 10_000_000  # files and folders of an offer
+FILES_MAX = 1_000_000  # files and folders of an offer
+FOLDERS_MAX = 100_000  # folders among them
 BYTES_MAX = FILE_SIZE_MAX  # bytes of an offer
 PER_KEY_S = 1 / 3  # new offers of one key, each second
 PER_KEY_BURST = 50  # new offers of one key at once
@@ -66,6 +67,8 @@ class GateLimits:
     kept_per_key: int = KEPT_PER_KEY_MAX
     files: int = FILES_MAX
     """Files and folders of an offer."""
+    folders: int = FOLDERS_MAX
+    """Folders among them."""
     bytes: int = BYTES_MAX
     per_key_s: float = PER_KEY_S
     """New offers of one key, each second."""
@@ -101,7 +104,8 @@ class IncomingGate:
         if not _is_welcome(policy, sender):
             return OfferFault.POLICY
         limits = self._limits
-        if offer.files + offer.folders > limits.files or offer.bytes > limits.bytes:
+        entries = offer.files + offer.folders
+        if entries > limits.files or offer.folders > limits.folders or offer.bytes > limits.bytes:
             return OfferFault.TOO_LARGE
         if kept.total >= limits.kept or kept.of_key >= limits.kept_per_key:
             return OfferFault.FULL

@@ -43,6 +43,7 @@ from p2pshare.errors import (
     OfferChanged,
     P2pshareError,
     Refused,
+    RemoteBusy,
     RemoteTooMany,
     SessionLost,
 )
@@ -480,9 +481,10 @@ def _fault_of(error: P2pshareError) -> OfferFault | None:
             return OfferFault.CHANGED
         case RemoteTooMany():
             return OfferFault.TOO_LARGE
-        case CannotSave():
+        case RemoteBusy():
             return None
-    return OfferFault.GONE if "path" in error.fields else None
+    # Errors of this machine, such as those of a disk, have a path, and no name of a peer.
+    return OfferFault.GONE if {"name", "path"} <= error.fields.keys() else None
 
 
 def _top_of(path: Path, folder: Path) -> Path:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -120,6 +121,7 @@ class Outbox:
         self._rows: dict[str, _Row] = {}
         self._telling: Telling[DeliveryState] = Telling(parts, self._tell, self._person_changed)
         self._watched: dict[str, Callable[[], None]] = {}  # ends the watch of a person's presence
+        self._private: tuple[Path, ...] = ()  # folders that are never sent
         self._lock = DeferredLock()  # of changes
         self._expiry: IDelayedCall | None = None
         self._throttle = Throttle(parts.reactor, self._publish)
@@ -153,6 +155,8 @@ class Outbox:
         parts = self._parts
         kept = await run_in_thread(parts.reactor, self._open, parts.now())
         self._rows = {each.id: _Row(each) for each in kept}
+        folders = run_in_thread(parts.reactor, private_folders, parts.settings, parts.name)
+        self._private = await folders
 
     def start(self) -> None:
         """Show what is offered, and go on telling it."""
@@ -423,8 +427,7 @@ class Outbox:
         if self._has_stopped or tree is None:
             return
         if offer.is_open:
-            private = private_folders(self._parts.settings, self._parts.name)
-            tree.mount(offer.id, offer.shared(private), self._is_for(offer.id))
+            tree.mount(offer.id, offer.shared(self._private), self._is_for(offer.id))
         else:
             tree.unmount(offer.id)
             if offer.spool:

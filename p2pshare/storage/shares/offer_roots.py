@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from p2pshare.core.offers.incoming import FILES_MAX, FOLDERS_MAX
 from p2pshare.errors import WrongUsage
 from p2pshare.storage.incoming.publishing import numbered
 from p2pshare.storage.shares.arguments import SHARES_MAX, SharedPath, check_shareable
@@ -20,7 +21,6 @@ from p2pshare.wire.offers.messages import ITEMS_MAX, OfferItem
 from p2pshare.wire.paths import component_fault
 from p2pshare.wire.transfer_messages import Entry, EntryKind
 
-ENTRIES_MAX = 1_000_000  # files and folders of an offer
 NO_RULES = Rules()
 
 
@@ -89,7 +89,8 @@ class OfferCount:
     """Counts the results of a walk over the roots of an offer."""
 
     left_out: Survey = field(default_factory=Survey)
-    entries_max: int = ENTRIES_MAX
+    entries_max: int = FILES_MAX
+    folders_max: int = FOLDERS_MAX
     _items: dict[str, OfferItem] = field(default_factory=dict)
     _folders: int = 0
 
@@ -97,7 +98,7 @@ class OfferCount:
         """Count a result of the walk.
 
         Raises:
-            WrongUsage: there are more than `entries_max` files and folders.
+            WrongUsage: there are more than `entries_max` files and folders, or more than `folders_max` folders.
         """
         self.left_out.add(found)
         if not isinstance(found, Entry):
@@ -107,6 +108,8 @@ class OfferCount:
             raise WrongUsage(reason=reason)
         is_file = found.kind is EntryKind.FILE
         self._folders += not is_file
+        if self._folders > self.folders_max:
+            raise WrongUsage(reason=f"At most {self.folders_max} folders can be sent at once.")
         before = self._items.get(found.path[0])
         self._items[found.path[0]] = OfferItem(
             found.path[0],

@@ -57,10 +57,11 @@ class GateTests(SynchronousTestCase):
 
     def test_size(self) -> None:
         """An offer of too many files, folders or bytes is refused, however much the quota is."""
-        gate = IncomingGate(0.0, GateLimits(files=10, bytes=100))
+        gate = IncomingGate(0.0, GateLimits(files=10, folders=6, bytes=100))
         for offer, fault in (
             (replace(OFFER, files=4, folders=6, bytes=100), None),
-            (replace(OFFER, files=4, folders=7), OfferFault.TOO_LARGE),
+            (replace(OFFER, files=5, folders=6), OfferFault.TOO_LARGE),
+            (replace(OFFER, files=1, folders=7), OfferFault.TOO_LARGE),
             (replace(OFFER, bytes=101), OfferFault.TOO_LARGE),
         ):
             found = gate.fault(OffersPolicy.EVERYONE, sender(), offer, NONE, 0.0)

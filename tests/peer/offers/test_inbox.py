@@ -10,7 +10,16 @@ from unittest.mock import patch
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from p2pshare.errors import LedgerUnusable, NoSuchOffer, OfferOver, WrongUsage
+from p2pshare.errors import (
+    DiskFull,
+    KnownPeersUnusable,
+    LedgerUnusable,
+    NoSuchOffer,
+    OfferOver,
+    RemoteBusy,
+    RemoteNotFound,
+    WrongUsage,
+)
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.offers import downloads, inbox
 from p2pshare.peer.offers.inbox import LOOK
@@ -585,6 +594,18 @@ class TroubleTests(InboxTestCase):
         peer: Any = self.bob.peer
         self.assertEqual((len(looks), peer._offers.inbox._unasked.waiting), (1, []))
         looks[0].callback(None)
+
+    def test_faults(self) -> None:
+        """Only what the sender does not have ends an offer: being busy does not, and no trouble of this machine."""
+        of_sender = {"name": "alice", "path": "@x/cat.jpg"}
+        for error, fault in (
+            (RemoteNotFound(**of_sender), "gone"),
+            (RemoteBusy(**of_sender), None),
+            (KnownPeersUnusable(path="known", reason="full"), None),
+            (DiskFull(path="x", needed="2 B", free="1 B"), None),
+        ):
+            found = downloads._fault_of(error)
+            self.assertEqual(found and found.value, fault, error)
 
     def test_slots(self) -> None:
         """Only some offers are fetched at once; the others follow."""

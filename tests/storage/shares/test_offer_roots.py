@@ -241,5 +241,8 @@ class SurveyTests(OfferCase):
             count.add(Entry((name,), EntryKind.FILE, 1, 0, "v"))
         with self.assertRaisesRegex(WrongUsage, "At most 2 files"):
             count.add(Entry(("c",), EntryKind.FILE, 1, 0, "v"))
+        count = OfferCount(folders_max=0)
+        with self.assertRaisesRegex(WrongUsage, "At most 0 folders"):
+            count.add(Entry(("d",), EntryKind.FOLDER, 0, 0, "v"))
         survey = self.tree.survey_offer(self.offer("pictures"), lambda: True)
         self.assertFalse(survey.left_out.complete)
