@@ -60,8 +60,7 @@ from p2pshare.storage.offers.inbox_folder import make_folder, remove_parts
 from p2pshare.storage.offers.incoming import IncomingOffer
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import ITEMS_MAX, OfferFault, mount_of
-from p2pshare.wire.offers.receipts import offer_root
-from p2pshare.wire.paths import RemotePath
+from p2pshare.wire.offers.receipts import OfferFiles
 
 RUNNING_MAX = 4  # offers that are fetched at once
 RUNNING_OF_SENDER_MAX = 2  # of them of one sender, who may be slow
@@ -89,16 +88,14 @@ class Arrived:
 class _Files:
     """The files of an offer that are under their names, of one try."""
 
-    files: list[tuple[RemotePath, int, bytes]] = field(default_factory=list)
-    size: int = 0
+    files: OfferFiles = field(default_factory=OfferFiles)
     tops: dict[str, str] = field(default_factory=dict)
     error: P2pshareError | None = None
     """The first error of a file; one of this disk takes precedence."""
 
     def add(self, file: SavedFile, folder: Path) -> None:
         path = file.remote[1:]  # without the folder of the offer
-        self.files.append((path, file.size, file.root))
-        self.size += file.size
+        self.files.add(path, file.size, file.root)
         if path[0] not in self.tops and len(self.tops) < ITEMS_MAX:
             self.tops[path[0]] = str(_top_of(file.path, folder))
 
@@ -399,11 +396,11 @@ class Downloads:
         """Report a job that has ended by itself."""
         offer = download.offer
         is_local = isinstance(files.error, CannotSave)
-        if (len(files.files), files.size) != (offer.files, offer.bytes) or is_local:
+        if (len(files.files), files.files.size) != (offer.files, offer.bytes) or is_local:
             missing = OfferChanged(name=offer.sender, reason="some of it is missing")
             self._failed(download, files.error or missing, is_final=False)
             return
-        root = await run_in_thread(self._parts.reactor, offer_root, files.files)
+        root = await run_in_thread(self._parts.reactor, files.files.root)
         if self._downloads.get(offer.id) is download:
             self._forget(download)
             self._on_arrived(offer.id, Arrived(root, key, tuple(files.tops.values())))

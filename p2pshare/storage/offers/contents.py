@@ -18,7 +18,7 @@ from p2pshare.storage.shares.rules import Rules
 from p2pshare.storage.shares.tree import ShareTree
 from p2pshare.wire.keys import KEY_SIZE, PublicKey
 from p2pshare.wire.offers.messages import mount_of
-from p2pshare.wire.offers.receipts import offer_root
+from p2pshare.wire.offers.receipts import OfferFiles
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.transfer_messages import EntryKind
 
@@ -34,7 +34,7 @@ class Contents:
     size: int
     """Bytes."""
     root: bytes
-    """The `offer_root` of the files."""
+    """The `OfferFiles.root` of the files."""
 
 
 def contents_of(
@@ -53,15 +53,15 @@ def contents_of(
     """
     tree = ShareTree((), BlockCache(None), FolderIndex(None))
     tree.mount(_OFFER, offer_roots(paths, rules=rules), lambda _: True)
-    found: list[tuple[RemotePath, int, bytes]] = []
+    found = OfferFiles()
     for path in _files(tree):
         if stop():
             break
         (file,) = tree.open_many(_NOBODY, [(mount_of(_OFFER), *path)])
         if isinstance(file, Unavailable):
             raise CannotRead(path=format_path(path), reason=file.why.value.replace("_", " "))
-        found.append((path, file.size, _root_of(file, path)))
-    return Contents(len(found), sum(size for _, size, _ in found), offer_root(found))
+        found.add(path, file.size, _root_of(file, path))
+    return Contents(len(found), found.size, found.root())
 
 
 def _files(tree: ShareTree) -> Iterator[RemotePath]:

@@ -11,7 +11,6 @@ Numbers are big-endian. The root of a file is that of `wire.blocks`. Folders hav
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -28,16 +27,33 @@ from p2pshare.wire.strict_json import text
 
 DOMAIN = b"p2pshare-offer-v1\0"
 """What the input of a root begins with, so that it is no other hash of this project."""
+_SIZE = 8  # bytes of a size
 
 
-def offer_root(files: Iterable[tuple[RemotePath, int, bytes]]) -> bytes:
-    """Return the root of the files of an offer: for each its path in the offer, its size and its root."""
-    total = blake3(DOMAIN)
-    for path, size, root in sorted(
-        (format_path(path).encode(), size, root) for path, size, root in files
-    ):
-        total.update(len(path).to_bytes(4, "big") + path + size.to_bytes(8, "big") + root)
-    return total.digest()
+class OfferFiles:
+    """The files of an offer, for their root: about 120 bytes of memory for each."""
+
+    def __init__(self) -> None:
+        self._rows: list[bytes] = []  # path, size and root of each, as they are hashed
+        self.size = 0
+        """Bytes of all files."""
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self._rows)
+
+    def add(self, path: RemotePath, size: int, root: bytes) -> None:
+        """Add a file: its path in the offer, its size and its root."""
+        self._rows.append(format_path(path).encode() + size.to_bytes(_SIZE) + root)
+        self.size += size
+
+    def root(self) -> bytes:
+        """Return the root of all files."""
+        self._rows.sort()  # by path: a size begins with a zero, which is less than any byte of a path
+        total = blake3(DOMAIN)
+        for row in self._rows:
+            total.update((len(row) - _SIZE - DIGEST_SIZE).to_bytes(4) + row)
+        return total.digest()
 
 
 def _read_root(fields: Fields, key: str) -> bytes:
@@ -71,6 +87,6 @@ class OfferReceipt(Statement):
     files: Annotated[int, whole()]
     bytes: Annotated[int, whole()]
     root: _Root
-    """The `offer_root` of the files."""
+    """The root of the files; see `OfferFiles`."""
     time: Annotated[int, whole()]
     """Unix time in s, by the receiver's clock."""

@@ -30,10 +30,11 @@ from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.offers.messages import InboxState, Offer, OfferItem, Withdraw, Withdrawal
-from p2pshare.wire.offers.receipts import OfferReceipt, offer_root
+from p2pshare.wire.offers.receipts import OfferReceipt
 from p2pshare.wire.transfer_messages import EntryKind
 from tests.peer.offers import world
 from tests.peer.offers.world import Person, WorldTestCase
+from tests.wire.offers.roots import offer_root
 
 DAY = 86400
 

@@ -31,10 +31,11 @@ from p2pshare.wire.offers.messages import (
     Withdrawal,
     mount_of,
 )
-from p2pshare.wire.offers.receipts import OfferReceipt, offer_root
+from p2pshare.wire.offers.receipts import OfferReceipt
 from p2pshare.wire.paths import parse_path
 from p2pshare.wire.session_messages import Purpose
 from p2pshare.wire.transfer_messages import EntryKind
+from tests.wire.offers.roots import offer_root
 
 
 def _member(line: str) -> tuple[str, str]:

@@ -11,9 +11,10 @@ from p2pshare.ui.verbs.offers import history
 from p2pshare.ui.verbs.offers.history import ContentOptions
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.offers.receipts import OfferReceipt, offer_root
+from p2pshare.wire.offers.receipts import OfferReceipt
 from tests.ui.registries import NOW
 from tests.ui.verbs.offers.scripted_peer import ID, OfferVerbTestCase
+from tests.wire.offers.roots import offer_root
 
 ALICE, BOB, EVE = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3))
 FILES = {"photos/a.jpg": b"cat", "photos/b/c.jpg": b""}
