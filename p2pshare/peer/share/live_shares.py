@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ class LiveShares:
         self._private = tuple(private)
         self._is_lan = is_lan
         self._rows: dict[str, _Live] = {}
-        self._lock = threading.Lock()  # of the rows and the file
+        self._lock = threading.Lock()  # of the rows; never held while the disk is waited for
+        self._writing = threading.Lock()  # of the file, in threads; taken before the other one
         self._changing = DeferredLock()  # one change at a time
         self._timer: IDelayedCall | None = None
         self._is_active = False
@@ -192,14 +194,20 @@ class LiveShares:
             row = self._rows.get(name)
             if row is None:
                 return True
-            before = row.downloads.count
-            may = row.downloads.begin(viewer.key, self._reactor.seconds())
-            if row.downloads.most is None or row.downloads.count == before:
-                return may
+            if row.downloads.most is None:
+                return row.downloads.begin(viewer.key, self._reactor.seconds())
+        with self._writing:
+            with self._lock:
+                before = row.downloads.count
+                may = row.downloads.begin(viewer.key, self._reactor.seconds())
+                if row.downloads.count == before:
+                    return may
+                kept = self._to_keep(self._rows)
             try:
-                self._write(self._rows)
+                self._store.write(kept)
             except SharesUnusable:
-                row.downloads.forget(viewer.key)
+                with self._lock:
+                    row.downloads.forget(viewer.key)
                 raise
         self._reactor.callFromThread(self._counted, name)
         return True
@@ -255,8 +263,10 @@ class LiveShares:
             writing.addErrback(self._not_written)
 
     def _write_again(self) -> None:
-        with self._lock:
-            self._write(self._rows)
+        with self._writing:
+            with self._lock:
+                kept = self._to_keep(self._rows)
+            self._store.write(kept)
 
     def _not_written(self, failure: Failure) -> None:
         """Go on without the file: a share that has ended is left out by `load`, too."""
@@ -322,15 +332,9 @@ class LiveShares:
         changed: list[_Live] = []
 
         def change(rows: dict[str, _Live]) -> None:
-            row = _found(rows, name)
+            row = rows[name] = copy(_found(rows, name))
+            row.shared = replace(row.shared, allow=allow)
             changed.append(row)
-            before, row.shared = row.shared, replace(row.shared, allow=allow)
-            try:
-                if row.is_kept:
-                    self._write(rows)
-            except SharesUnusable:
-                row.shared = before
-                raise
 
         await self._change(change)
         return self._told(changed[0])
@@ -344,12 +348,16 @@ class LiveShares:
         """
 
         def do() -> None:
-            with self._lock:
-                rows = dict(self._rows)
-                change(rows)
-                if rows.keys() != self._rows.keys():
-                    self._write(rows)
-                self._rows = rows
+            with self._writing:
+                with self._lock:
+                    before, rows = self._rows, dict(self._rows)
+                    change(rows)
+                    kept = self._to_keep(rows)
+                if self._kept(rows) != self._kept(before):
+                    self._store.write(kept)
+                with self._lock:
+                    ended = before.keys() - self._rows.keys()  # meanwhile
+                    self._rows = {name: row for name, row in rows.items() if name not in ended}
 
         def done(_: object = None) -> None:
             self._show()
@@ -360,9 +368,9 @@ class LiveShares:
 
         await self._changing.run(run)
 
-    def _write(self, rows: Mapping[str, _Live]) -> None:
-        """Write what is kept of the rows; the caller holds the lock."""
-        self._store.write([row.to_keep() for row in self._kept(rows)])
+    def _to_keep(self, rows: Mapping[str, _Live]) -> list[KeptShare]:
+        """Return what is written of the rows."""
+        return [row.to_keep() for row in self._kept(rows)]
 
     def _kept(self, rows: Mapping[str, _Live]) -> list[_Live]:
         return [row for row in rows.values() if row.is_kept]

@@ -300,6 +300,23 @@ class CountTests(LiveSharesTestCase):
         self.assertIsNotNone(self.fetch(session))
         self.assertEqual(KeptShares(self.data).read()[0].downloads, 1)
 
+    def test_slow_disk(self) -> None:
+        """The reactor's thread never waits for the disk: what it needs is free while a thread writes."""
+        genuine, is_free = KeptShares.write, []
+
+        def write(store: KeptShares, shares: Any) -> None:
+            is_free.append(not self.live._lock.locked())
+            genuine(store, shares)
+
+        with patch.object(KeptShares, "write", write):
+            self.add(count=1)
+            self.ask("share_allow", name="f", allow=["bob"])
+            bob = self.session()
+            self.finish(bob, self.fetch(bob))
+            self.add("g")
+            self.ask("share_remove", name="g")
+        self.assertEqual(is_free, [True] * 6)
+
     def test_without_limit(self) -> None:
         """Without a limit the count is written when the peer stops."""
         self.add()
