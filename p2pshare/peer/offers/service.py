@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from twisted.internet.defer import Deferred
+
 from p2pshare.core.offers.incoming import OffersPolicy
-from p2pshare.errors import ControlRefused
+from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, Fields
@@ -110,7 +112,8 @@ class OffersService:
         self.outbox = Outbox(self._parts, lambda: sessions.tree, self._recipients_changed)
         self.inbox = Inbox(self._parts, self.outbox.has_offered_to)
         self._past = Past(reactor, self._parts.history, self._parts.now)
-        self._has_started = False
+        self._starting: Deferred[None] = Deferred()
+        self._started = SharedAnswer(self._starting)
         self._policy = OffersPolicy(owner.settings.offers)
         self._allowed = frozenset(owner.settings.accept_from)
         sessions.open_sessions.offers = partial(self._correspondence.attach, is_accepted=True)
@@ -124,8 +127,7 @@ class OffersService:
         return {do: partial(self._perform, action) for do, action in actions.items()}
 
     async def _perform(self, action: Action, request: Fields) -> Fields:
-        if not self._has_started:
-            raise ControlRefused(reason="the peer is starting")
+        await self._started.wait()
         return await action(request)
 
     def welcome(self, admission: LanAdmission) -> None:
@@ -143,9 +145,9 @@ class OffersService:
         await self.inbox.load()
         await self.outbox.load()
         self._correspondence.sender, self._correspondence.receiver = self.outbox, self.inbox
-        self._has_started = True
         self.inbox.start()
         self.outbox.start()
+        self._starting.callback(None)
 
     async def stop(self) -> None:
         """Stop, and close the ledger. May be called at any time."""
