@@ -3,6 +3,9 @@
 Anybody whose session is admitted can offer, and a key costs nothing where there is no registry. So there are three
 bounds, each for one key and in all: how many offers are kept, how fast new ones come, and how large each is. An offer
 that is known already costs none of them.
+
+Strangers take no place from people whom the owner knows: all of them together have a part of the places, and the bound
+on the rate of all keys is for them.
 """
 
 from __future__ import annotations
@@ -16,14 +19,15 @@ from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import Offer, OfferFault
 
 KEPT_MAX = 1000  # offers that are kept
+KEPT_OF_STRANGERS_MAX = 500  # beyond which an offer is kept only if its sender is known
 KEPT_PER_KEY_MAX = 50  # of them of one key
 FILES_MAX = 1_000_000  # files and folders of an offer
 FOLDERS_MAX = 100_000  # folders among them
 BYTES_MAX = FILE_SIZE_MAX  # bytes of an offer
 PER_KEY_S = 1 / 3  # new offers of one key, each second
 PER_KEY_BURST = 50  # new offers of one key at once
-TOTAL_S = 2.0  # new offers of all keys, each second
-TOTAL_BURST = 200  # new offers of all keys at once
+TOTAL_S = 2.0  # new offers of all strangers, each second
+TOTAL_BURST = 200  # new offers of all strangers at once
 KEYS_MAX = 1024  # keys whose rates are remembered
 
 
@@ -64,6 +68,8 @@ class GateLimits:
     """The bounds on new offers."""
 
     kept: int = KEPT_MAX
+    kept_of_strangers: int = KEPT_OF_STRANGERS_MAX
+    """Offers beyond which one is kept only if its sender is known."""
     kept_per_key: int = KEPT_PER_KEY_MAX
     files: int = FILES_MAX
     """Files and folders of an offer."""
@@ -74,7 +80,7 @@ class GateLimits:
     """New offers of one key, each second."""
     per_key_burst: int = PER_KEY_BURST
     total_s: float = TOTAL_S
-    """New offers of all keys, each second."""
+    """New offers of all strangers, each second."""
     total_burst: int = TOTAL_BURST
     keys: int = KEYS_MAX
     """Keys whose rates are remembered."""
@@ -107,9 +113,11 @@ class IncomingGate:
         entries = offer.files + offer.folders
         if entries > limits.files or offer.folders > limits.folders or offer.bytes > limits.bytes:
             return OfferFault.TOO_LARGE
-        if kept.total >= limits.kept or kept.of_key >= limits.kept_per_key:
+        is_stranger = not (sender.is_known or sender.is_allowed)
+        most = min(limits.kept, limits.kept_of_strangers) if is_stranger else limits.kept
+        if kept.total >= most or kept.of_key >= limits.kept_per_key:
             return OfferFault.FULL
-        buckets = self._bucket(sender.key, now), self._total
+        buckets = [self._bucket(sender.key, now), *([self._total] if is_stranger else [])]
         if not all(each.available(now) for each in buckets):
             return OfferFault.RATE
         for each in buckets:

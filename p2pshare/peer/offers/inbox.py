@@ -211,7 +211,7 @@ class Inbox:
         is_known = self._has_offered_to(viewer)
         if self._parts.is_lan and viewer.is_proven:  # the owner has accepted the key
             is_known = True
-        elif self._policy is OffersPolicy.KNOWN and not (is_known or is_named):
+        elif not (is_known or is_named):
             history = self._parts.history
             is_known = await run_in_thread(self._parts.reactor, history.has_dealt_with, viewer)
         return Sender(viewer.name, viewer.key, is_known, is_named)

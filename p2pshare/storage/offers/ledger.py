@@ -59,6 +59,8 @@ CREATE TABLE history (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER, direction TEXT, peer TEXT, key TEXT, title TEXT,
     files INTEGER, bytes INTEGER, outcome TEXT, root TEXT, receipt TEXT, offer TEXT
 );
+CREATE INDEX history_keys ON history (key);
+CREATE INDEX history_peers ON history (peer);
 PRAGMA user_version = {VERSION};
 COMMIT;
 """

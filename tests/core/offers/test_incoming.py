@@ -55,6 +55,24 @@ class GateTests(SynchronousTestCase):
         ):
             self.assertEqual(gate.fault(OffersPolicy.EVERYONE, sender(), OFFER, kept, 0.0), fault)
 
+    def test_strangers(self) -> None:
+        """Threat 81: strangers with many keys leave places, and their rate, to those whom the owner knows."""
+        gate = IncomingGate(0.0, GateLimits(kept=10, kept_of_strangers=5, total_burst=1))
+        policy, known, allowed = (
+            OffersPolicy.EVERYONE,
+            sender(2, is_known=True),
+            sender(3, is_allowed=True),
+        )
+        for each, kept, fault in (
+            (sender(4), 5, OfferFault.FULL),
+            (sender(5), 4, None),
+            (sender(6), 4, OfferFault.RATE),
+            (known, 9, None),
+            (allowed, 9, None),
+            (known, 10, OfferFault.FULL),
+        ):
+            self.assertEqual(gate.fault(policy, each, OFFER, Kept(kept, 0), 0.0), fault)
+
     def test_size(self) -> None:
         """An offer of too many files, folders or bytes is refused, however much the quota is."""
         gate = IncomingGate(0.0, GateLimits(files=10, folders=6, bytes=100))
@@ -68,7 +86,7 @@ class GateTests(SynchronousTestCase):
             self.assertEqual(found, fault)
 
     def test_rates(self) -> None:
-        """Threat 81: new offers have a rate limit of their key, and one of all keys; a refused one costs nothing."""
+        """Threat 81: new offers have a rate limit of their key, and one of all strangers; refusals cost nothing."""
         limits = GateLimits(per_key_s=1.0, per_key_burst=3, total_s=2.0, total_burst=5)
         gate = IncomingGate(0.0, limits)
 

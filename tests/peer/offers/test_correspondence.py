@@ -63,9 +63,10 @@ class DocumentTests(SynchronousTestCase):
         limits = GateLimits()
         for sentence in (
             f"{PER_S:g} each second, {BURST} at once, and {QUEUE_MAX} that wait",
-            f"{limits.kept}, {limits.kept_per_key} of one key (beyond: `full`)",
+            f"{limits.kept}, {limits.kept_per_key} of one key, and of people who are not known only while there are"
+            f" less than {limits.kept_of_strangers} (beyond: `full`)",
             f"{limits.per_key_burst} at once and 1 each {1 / limits.per_key_s:g} s of one key",
-            f"{limits.total_burst} at once and {limits.total_s:g} each second of all keys",
+            f"{limits.total_burst} at once and {limits.total_s:g} each second of all people who are not known",
             f"{ANSWER_TIMEOUT:g} s for an answer",
             f"the next one after {RETRY_FIRST:g} s to {RETRY_MAX / 60:g} minutes",
             f"| offers that a sender keeps | {OUTGOING_MAX} |",
