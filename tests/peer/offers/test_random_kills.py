@@ -39,9 +39,14 @@ class Told:
 class StoryTestCase(OffersTestCase):
     """Anything may happen at any time."""
 
+    lifetimes: tuple[int, ...] = (86_400,)
+    """Seconds until offers expire."""
+    accepted: tuple[str, ...] = ()
+    """People whose offers everybody takes without asking."""
+
     def start_story(self, seed: int, *names: str) -> None:
         self.rng = random.Random(seed)
-        self.everybody = self.people(*names, limit=RATE)
+        self.everybody = self.people(*names, limit=RATE, accept_from=self.accepted)
         self.told: list[Told] = []
         self.decided: dict[tuple[str, str], str] = {}
         for each in self.everybody:
@@ -74,7 +79,8 @@ class StoryTestCase(OffersTestCase):
         told = Told(sender, tuple(others), note, self.rng.randbytes(self.rng.choice(SIZES)))
         path = sender.write(f"{note}/content", told.content).parent
         to = [each.name for each in others]
-        kept = self.ask(sender, "send", paths=[str(path)], to=to, note=note, expires_s=86_400)
+        expires = self.rng.choice(self.lifetimes)
+        kept = self.ask(sender, "send", paths=[str(path)], to=to, note=note, expires_s=expires)
         told.is_kept = kept is not None
         self.told.append(told)
 
@@ -146,6 +152,10 @@ class StoryTestCase(OffersTestCase):
             ("cancelled", "withdrawn"),
             ("cancelled", "declined"),  # both at once
             ("cancelled", None),
+            ("expired", "withdrawn"),
+            ("expired", "declined"),
+            ("expired", "failed"),
+            ("expired", None),
         }
         pairs = {pair for each in self.everybody for pair in self.rows(each).values()}
         return pairs <= agreed
@@ -167,6 +177,8 @@ class StoryTestCase(OffersTestCase):
                 final = "done" if do == "accept_offer" else "declined"
                 told = next(each for each in self.told if each.note == note)
                 allowed = {final, "cancelled"} if told.is_cancelled else {final}
+                if len(self.lifetimes) > 1:
+                    allowed.add("expired")
                 self.assertIn(states[note], allowed)
 
 
@@ -189,6 +201,17 @@ class RandomTests(StoryTestCase):
 for _number in range(examples(16)):
     setattr(RandomTests, f"test_two_{_number}", _test("alice", "bob"))
     setattr(RandomTests, f"test_three_{_number}", _test("alice", "bob", "carol"))
+
+
+class HastyTests(StoryTestCase):
+    """Offers that expire soon, and people who take some without asking."""
+
+    lifetimes = (5, 20, 60, 86_400)
+    accepted = ("alice",)
+
+
+for _number in range(examples(16)):
+    setattr(HastyTests, f"test_three_{_number}", _test("alice", "bob", "carol"))
 
 
 class LanTests(StoryTestCase):
