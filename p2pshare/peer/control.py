@@ -174,10 +174,10 @@ class ControlServer(Factory):
 
     def _published(self, kind: str, fields: Fields) -> None:
         """Pass an event to all followers; one that is too long becomes `overrun`, since a follower must ask then."""
-        line = _line({"event": kind, **fields})
-        for each in list(self.connections):
-            if each.is_following:
-                each.tell(line)
+        following = [each for each in self.connections if each.is_following]
+        line = _line({"event": kind, **fields}) if following else b""
+        for each in following:
+            each.tell(line)
 
 
 @implementer(IPushProducer)
@@ -339,7 +339,8 @@ class ControlClient(LineOnlyReceiver):
             "asking the running peer: folder={folder} do={do}", folder=self._folder, do=do
         )
         try:
-            line = self._ask(_line({"do": do, **fields})).addTimeout(ANSWER_TIMEOUT, self._clock)
+            request = json.dumps({"do": do, **fields}).encode()
+            line = self._ask(request).addTimeout(ANSWER_TIMEOUT, self._clock)
             reply = parse_object(await line)
             failed = None if reply.pop("ok", False) is True else _error_of(reply)
         except TimeoutError as error:
@@ -485,7 +486,8 @@ def _first(pair: tuple[str, Any]) -> str:
 
 
 def _line(fields: Fields) -> bytes:
-    return json.dumps(fields).encode()
+    """Return a line. A byte of a local path that is not UTF-8 becomes a question mark: no JSON has it."""
+    return json.dumps(fields, ensure_ascii=False).encode(errors="replace")
 
 
 def _error_of(reply: dict[str, Any]) -> P2pshareError:

@@ -118,6 +118,14 @@ class ControlTests(TestCase):
             reply = await client.ask("status", more=1, less=None)
             self.assertEqual(reply, {"name": "bob", "asked": {"do": "status", "more": 1}})
 
+    async def test_path_that_is_not_text(self) -> None:
+        """A local path that is not UTF-8 breaks no reply and no event."""
+        await self.serve()
+        client = await self.client()
+        events = await client.follow()
+        self.hub.publish("inbox", folder="/caf\udce9/é")
+        self.assertEqual((await next_of(events))["folder"], "/caf?/é")
+
     async def test_errors(self) -> None:
         """An error of the peer has the same class and text at the verb. A defect is reported as one. The
         connection stays open.
