@@ -180,6 +180,11 @@ class Inbox:
             folder = Path(chosen)
             if not folder.is_absolute() or "\0" in str(folder):
                 raise WrongUsage(reason="The folder for an offer has to be an absolute path.")
+            if await run_in_thread(self._parts.reactor, folder.is_file):
+                raise WrongUsage(
+                    reason=f"{chosen!r} is a file. Name a folder to save the offer in."
+                )
+            row = self._wanted_row(request)  # as it is by now
         elif row.folder is not None:
             folder = row.folder
         expect_move(row.id, row.state, InboxState.ACCEPTED)

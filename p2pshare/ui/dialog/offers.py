@@ -41,6 +41,8 @@ WHICH_OFFER = (
 )
 SEND_WHAT = 'Type what to send, and to whom: "send PATH NAME".'
 
+TROUBLE = "(trouble)"  # in place of a person's name: why an offer does not arrive
+
 Row = dict[str, Any]
 
 
@@ -146,9 +148,13 @@ class DialogOffers:
 
     def event(self, kind: str, row: Row) -> None:
         """Show an event of the peer, if it is about an offer and new to the user."""
-        if kind == "inbox" and self._is_news(row["id"], "", row["state"]):
-            for text, colour in self._arrival(row):
-                self._say_bounded(text, colour)
+        if kind == "inbox":
+            if self._is_news(row["id"], "", row["state"]):
+                for text, colour in self._arrival(row):
+                    self._say_bounded(text, colour)
+            trouble = row.get("trouble")
+            if trouble and self._is_news(row["id"], TROUBLE, trouble):
+                self._say_bounded(trouble, BAD)
         elif kind == "offer":
             for person in row["to"]:
                 if self._is_news(row["id"], person["name"], person["state"]):

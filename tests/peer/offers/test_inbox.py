@@ -170,13 +170,18 @@ class DecisionTests(InboxTestCase):
         self.assertEqual(self.bob.received(), {"alice/cat.jpg": b"meow"})
 
     def test_folder(self) -> None:
-        """The user may choose a folder, which is made."""
+        """The user may choose a folder, which is made; a file that is in its place is an error at once."""
         self.begin()
         self.send()
         item = self.until("waiting")
         for folder in ("relative", "/\0"):
             with self.assertRaises(WrongUsage):
                 self.bob.ask("accept_offer", id=item["id"], folder=folder)
+        file = self.bob.home / "file"
+        file.write_bytes(b"")
+        with self.assertRaisesRegex(WrongUsage, "file"):
+            self.bob.ask("accept_offer", id=item["id"], folder=str(file))
+        self.assertEqual(self.item()["state"], "waiting")
         chosen = self.bob.home / "a/b"
         self.bob.ask("accept_offer", id=item["id"], folder=str(chosen))
         self.until("done")
@@ -444,7 +449,7 @@ class TroubleTests(InboxTestCase):
         item = self.until("waiting")
         blocked = self.bob.home / "blocked"
         blocked.write_bytes(b"")
-        self.bob.ask("accept_offer", id=item["id"], folder=str(blocked))
+        self.bob.ask("accept_offer", id=item["id"], folder=str(blocked / "below"))
         self.world.wait(60)
         item = self.item()
         self.assertEqual((item["state"], item["why"]), ("accepted", "disk"))

@@ -69,6 +69,15 @@ class DialogOffersTests(OfferVerbTestCase):
         (shown,) = self.arrives(id="a" * 16, state="accepted", auto=True, folder="/x")
         self.assertIn("as your settings accept it", shown)
 
+    def test_trouble(self) -> None:
+        """Why an accepted offer does not arrive is said once."""
+        accepted = {"state": "accepted", "folder": str(self.cwd)}
+        self.arrives(**accepted)
+        (shown,) = self.arrives(**accepted, trouble="p cannot be written: no space.", why="disk")
+        self.assertEqual(shown, "p cannot be written: no space.")
+        for trouble in (None, shown):
+            self.assertEqual(self.arrives(**accepted, trouble=trouble), [])
+
     def test_text(self) -> None:
         """A text is shown when it has arrived, up to a number of lines."""
         saved = self.cwd / "text.txt"

@@ -12,7 +12,7 @@ from colorama import Fore
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
-from p2pshare.errors import OfferFailed, OfferWithdrawn, Unreachable
+from p2pshare.errors import OfferFailed, OfferWithdrawn, Unreachable, WrongUsage
 from p2pshare.net.threads import run_in_thread
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.terminal.transfer_rows import TransferRow
@@ -81,8 +81,13 @@ async def accept(invocation: Invocation, offer_id: str, folder: str | None) -> i
 
     Raises:
         NoSuchOffer: there is no such offer.
+        WrongUsage: the destination is no folder.
         P2pshareError: it is over, or nothing can be fetched.
     """
+    if folder == "-":
+        raise WrongUsage(
+            reason="An offer is saved into a folder. For a folder called '-', type './-'."
+        )
     destination = os.path.abspath(invocation.cwd / os.path.expanduser(folder or ""))
     arrival: _Arrival | None = None
 
@@ -154,6 +159,7 @@ class _Arrival:
         self._view = invocation.output.transfer_rows()
         self._is_lasting = True
         self._has_told_wait = False
+        self._told_trouble = ""
         self._still = wording.Stillness()
         self.row = row
         """The last state."""
@@ -193,14 +199,24 @@ class _Arrival:
                 self.row = row
                 if self.is_over:
                     return
+                self._say_trouble()
                 self._draw()
+
+    def _say_trouble(self) -> None:
+        """Say why nothing arrives, if that is another reason than the last one."""
+        trouble = str(self.row.get("trouble") or self._told_trouble)
+        if trouble != self._told_trouble:
+            self._told_trouble = trouble
+            self._output.remark(trouble)
 
     def _draw(self) -> float:
         """Draw the row; return for how long nothing has arrived."""
         row, sender = self.row, self.row["from"]
         still = self._still.note(sender, row["bytes_done"], self._invocation.reactor.seconds())
         if row.get("trouble"):
-            self._view.update([TransferRow(sender, "not reached, trying again")])
+            is_here = row["why"] == "disk"
+            why = "waits for the disk here" if is_here else "not reached"
+            self._view.update([TransferRow(sender, f"{why}, trying again")])
         else:
             self._view.update([wording.transfer_row(sender, row, row, still)])
         return still
@@ -212,21 +228,22 @@ class _Arrival:
             return False
         if not self._is_lasting and not self._has_told_wait:
             self._has_told_wait = True
-            self._output.remark(f"{self._why()} This command waits. Ctrl+C ends it.")
+            self._output.remark(f"{self._why()}This command waits. Ctrl+C ends it.")
         return self._is_lasting
 
     def _why(self) -> str:
-        return str(self.row.get("trouble") or f"Nothing arrives from {self.row['from']}.")
+        """Return why nothing arrives, with a blank at its end; empty if that was said."""
+        return "" if self._told_trouble else f"Nothing arrives from {self.row['from']}. "
 
-    def say_what_is_kept(self) -> None:
-        """Say how the transfer goes on after the command."""
+    def say_what_is_kept(self, why: str = "") -> None:
+        """Say how the transfer goes on after the command, and before that why it ends."""
         goes_on = (
             "It goes on when your peer runs"
             if not self._is_lasting
             else "Your peer goes on with it"
         )
         stop = f"p2pshare inbox decline {wording.short(self.row['id'])}"
-        self._output.remark(f"{goes_on}. To stop it: {stop}")
+        self._output.remark(f"{why}{goes_on}. To stop it: {stop}")
 
     async def result(self) -> int:
         """Show what has arrived; return the exit code.
@@ -240,8 +257,7 @@ class _Arrival:
                 await _show_result(self._invocation, row)
                 return 0
             case "accepted" | "waiting":
-                self._output.remark(self._why())
-                self.say_what_is_kept()
+                self.say_what_is_kept(self._why())
                 return Unreachable.exit_code
             case "failed" | "refused":
                 raise OfferFailed(name=row["from"], reason=wording.reason(row["why"]))

@@ -206,6 +206,8 @@ def item_lines(row: Row, now: float, command: str = "") -> Iterator[str]:
         yield f"  until {until(row['expires'], now)}: {command}accept {short(row['id'])}"
     elif state == "accepted":
         yield f"  arriving in {row['folder']}, {_part(row['bytes_done'], row['bytes'])}"
+        if trouble := row.get("trouble"):
+            yield f"  {trouble}"
     elif state in ("failed", "refused"):
         yield f"  {state}: {reason(row['why'])}"
     else:

@@ -6,7 +6,14 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from p2pshare.errors import NoSuchOffer, OfferFailed, OfferWithdrawn, PeerNotAnswering, PeerStopped
+from p2pshare.errors import (
+    NoSuchOffer,
+    OfferFailed,
+    OfferWithdrawn,
+    PeerNotAnswering,
+    PeerStopped,
+    WrongUsage,
+)
 from p2pshare.ui.verbs.offers import inbox
 from tests.ui.verbs.offers.scripted_peer import ID, ITEM, OfferVerbTestCase, ScriptedPeer
 
@@ -89,6 +96,22 @@ class InboxTests(OfferVerbTestCase):
         self.peer.answers["accept_offer"] = NoSuchOffer(id="x", hint="")
         accepting = Deferred.fromCoroutine(inbox.accept(self.invocation, "x", None))
         self.assertEqual(self.failureResultOf(accepting, NoSuchOffer).value.exit_code, 4)
+
+    def test_trouble(self) -> None:
+        """Why nothing arrives is said at once, and once."""
+        accepting = self.accept()
+        for _ in range(2):
+            self.tell(trouble="photos cannot be written: no space.", why="disk")
+            self.tell(trouble=None)
+        self.assertEqual(self.stderr.getvalue().count("photos cannot be written: no space."), 1)
+        self.tell(state="done")
+        self.assertEqual(self.successResultOf(accepting), 0)
+
+    def test_standard_output(self) -> None:
+        """An offer is saved into a folder, and not written to standard output."""
+        accepting = Deferred.fromCoroutine(inbox.accept(self.invocation, "k6xw", "-"))
+        self.failureResultOf(accepting, WrongUsage)
+        self.assertEqual(self.peer.asked, [])
 
     def test_interrupted(self) -> None:
         """Ctrl+C leaves the transfer to the peer, and says so."""
