@@ -45,7 +45,7 @@ IGNORE_FILES_MAX = 16  # files with patterns on the way to a folder
 PATTERNS_MAX = 1000  # lines of such a file, and patterns of the owner
 PATTERN_MAX = 1024  # characters of a pattern
 PATTERN_SHOWN = 80  # characters of a pattern in an error
-STARS_MAX = 3  # characters `*` between two slashes of a pattern, and `**` in it: each multiplies the time to match
+STARS_MAX = 3  # characters `*` between two slashes of a pattern, and `**` in it
 PROBED_MAX = (
     64  # names of a folder by which it is found out whether capitals are small letters there
 )
@@ -53,7 +53,13 @@ COMPILED_MAX = 64  # files whose patterns are kept compiled
 
 _KEY_SIZE = 16  # hexadecimal digits
 _OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_BENEATH = "ps_d"  # the group of `pathspec` that matches what is beneath a folder of that name
+
+# Parts of the expressions of `pathspec`. No other part of them has a slash, except the separators.
+_FOLDERS_BEFORE = "(?:.+/)?"  # `**/` at the beginning
+_FOLDERS_BETWEEN = "(?:/.+)?"  # `/**`
+_STAR = "[^/]*"
+_BENEATH = "(?P<ps_d>/)"  # what is in a folder of that name
+_ITSELF_OR_BENEATH = f"(?:{_BENEATH}|$)"
 
 
 _Regexes = list[tuple[re.Pattern[str], bool]]
@@ -126,7 +132,8 @@ class _Patterns:
     def verdict(self, path: str, *, is_folder: bool, folds: bool) -> bool | None:
         """Return whether a path is left out; None if no pattern matches it. The folders above it are not left out.
 
-        So a pattern that matches a folder above is of no interest, and the library's own `match_file` is not used.
+        So what a pattern says of the content of a folder is of no interest, and the library's own `match_file` is not
+        used.
         """
         if folds:
             path = unicodedata.normalize("NFC", path)
@@ -134,8 +141,7 @@ class _Patterns:
         else:
             regexes = self._of_folders if is_folder else self._of_files
         for regex, include in regexes:
-            match = regex.match(path)
-            if match is not None and match.groupdict().get(_BENEATH) is None:
+            if regex.match(path) is not None:
                 return include
         return None
 
@@ -144,10 +150,38 @@ def _regexes(lines: Sequence[str], flags: int = 0) -> _Regexes:
     """Return the expression of each pattern, and whether it leaves out what it matches; the last line first."""
     patterns = GitIgnoreSpec.from_lines(lines).patterns
     return [
-        (re.compile(each.regex.pattern, flags) if flags else each.regex, each.include)
+        (re.compile(_without_retries(each.regex.pattern), flags), each.include)
         for each in reversed(patterns)
         if isinstance(each, RegexPattern) and each.regex is not None and each.include is not None
     ]
+
+
+def _without_retries(expression: str) -> str:
+    """Return an expression of `pathspec` for the path itself, whose time grows with the length of the path only.
+
+    With several wildcards, the library's own expressions try all combinations of what each of them may match. That can
+    take hours, and no other thread runs meanwhile. But the first place where the text between two wildcards is found
+    leaves the most to the following ones. So all but the last wildcard keep it: `(?>...)` is never tried again.
+    """
+    expression = expression.removeprefix("^")
+    end = ""
+    if expression.endswith(_ITSELF_OR_BENEATH):
+        expression, end = expression.removesuffix(_ITSELF_OR_BENEATH), "$"
+    elif expression.endswith(_BENEATH):  # a folder is matched without its slash
+        return "(?!)"
+    is_anywhere = expression.startswith(_FOLDERS_BEFORE)
+    first, *others = expression.removeprefix(_FOLDERS_BEFORE).split(_FOLDERS_BETWEEN)
+    parts = [("(?:[^/]+/)*?" if is_anywhere else "") + _first_stars(first)]
+    parts += ["(?:/[^/]+)*?" + _first_stars(each) for each in others]
+    return "".join(f"(?>{each}(?=/))" for each in parts[:-1]) + parts[-1] + end
+
+
+def _first_stars(part: str) -> str:
+    """Let all but the last `*` of an expression without `**` match as little as possible, once."""
+    first, *pieces = part.split(_STAR)
+    if not pieces:
+        return part
+    return first + "".join(f"(?>[^/]*?{each})" for each in pieces[:-1]) + _STAR + pieces[-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from unittest.mock import patch
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pathspec import GitIgnoreSpec
+from twisted.trial.unittest import SynchronousTestCase as TestCase
 
 from p2pshare.errors import WrongUsage
 from p2pshare.storage.shares import rules
@@ -19,6 +25,7 @@ from p2pshare.storage.shares.rules import (
     STARS_MAX,
     Rules,
     Scope,
+    _compiled,
 )
 from p2pshare.wire.transfer_messages import Fault, Omitted
 from tests.storage.share_case import ShareTestCase, viewer_of
@@ -209,6 +216,15 @@ class UnreadableTests(RulesTests):
             self.ignore("sub", *lines)
             self.assert_unreadable("has more than")
 
+    def test_slow_patterns(self) -> None:
+        """Threat 70: patterns with many wildcards take no longer to match long paths than others."""
+        lines = ["**/a/**/a/**/b", "**/*a*a*a/**/*a*a*ab", "[a]*[a]*[a]*b"]
+        patterns = _compiled("\n".join(lines))
+        for path in "a/" * 2000 + "c", f"{'a' * 64}/" * 63 + "c", "a" * 255:
+            began = time.process_time()
+            self.assertIsNone(patterns.verdict(path, is_folder=False, folds=False))
+            self.assertLess(time.process_time() - began, 1.0)  # it was minutes
+
     def test_no_file(self) -> None:
         """A link and a folder are no files with patterns."""
         (self.root / "sub" / IGNORE_NAME).symlink_to("../a.txt")
@@ -250,3 +266,22 @@ class UnreadableTests(RulesTests):
             self.assertRaises(WrongUsage, Rules.of, [pattern])
         self.assertRaises(WrongUsage, Rules.of, ["a"] * (PATTERNS_MAX + 1))
         self.assertEqual(Rules.of(["a"], hidden=True), Rules(("a",), True))
+
+
+class ExpressionTests(TestCase):
+    """The expressions that replace those of the library."""
+
+    @given(
+        st.lists(st.text("ab*?", max_size=5) | st.just("**"), max_size=5).map("/".join),
+        st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=5).map("/".join),
+    )
+    def test_same_paths(self, pattern: str, path: str) -> None:
+        """They match what the library matches, except for what is beneath a match."""
+        matches = [
+            each.regex.match(path)
+            for each in GitIgnoreSpec.from_lines([pattern]).patterns
+            if each.regex
+        ]
+        expected = [match is not None and not match.groupdict().get("ps_d") for match in matches]
+        found = [regex.match(path) is not None for regex, _ in rules._regexes([pattern])]
+        self.assertEqual(found, expected)
