@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from colorama import Fore
 
-from p2pshare.errors import P2pshareError
+from p2pshare.errors import P2pshareError, WrongUsage
 from p2pshare.ui.terminal.capabilities import Terminal
 
 FAILURES_SHOWN = 5  # errors of one kind that are shown to people
@@ -40,16 +40,23 @@ class Output:
         self._view: JobView | TransferRows | None = None
         self.on_event: Callable[[str, dict[str, object]], object] = lambda *_: None
         """Is called with each event, even if no program reads them."""
-        self._shows_data = False
         self._complained = ""
         self._shown: Counter[str] = Counter()  # failures by kind
         self._not_shown: Counter[str] = Counter()
 
     def give_stdout(self) -> int:
-        """Return the descriptor of stdout for the bytes of a file; all else goes to stderr from now on."""
+        """Return the descriptor of stdout for the bytes of a file; all else goes to stderr from now on.
+
+        Raises:
+            WrongUsage: stdout is a terminal, which would obey control characters in the file.
+        """
+        if self._stdout.is_tty:
+            reason = "Standard output is a terminal, which the content of a file may control."
+            raise WrongUsage(
+                reason=f"{reason} Use a pipe or a file, such as `get PEER:FILE - | less`."
+            )
         self._stdout.stream.flush()
         fd = self._stdout.stream.fileno()
-        self._shows_data = self._stdout.is_tty
         self._stdout = self._stderr
         return fd
 
@@ -136,7 +143,7 @@ class Output:
         """
         from p2pshare.ui.terminal.job_view import JobView
 
-        silent = self._json or self._quiet or self._shows_data
+        silent = self._json or self._quiet
         view = JobView(self._stderr, peer, clock_seconds, silent=silent)
         self._view = view
         return view

@@ -43,6 +43,13 @@ class WordsTests(SynchronousTestCase):
         for jobs in ({"a": [item, item]}, {"a": [item], "b": [item]}, {"a": [glob]}):
             self.assertRaises(WrongUsage, stream_maker, jobs, None, bytes)
 
+    def test_terminal(self) -> None:
+        """Threat 4: the bytes of a file are not written to a terminal, which would obey control characters."""
+        screen = io.StringIO()
+        screen.isatty = lambda: True  # type: ignore[method-assign]
+        output = Output(Terminal.detect(screen, {}), Terminal.detect(io.StringIO(), {}))
+        self.assertRaises(WrongUsage, output.give_stdout)
+
 
 class JobTests(SynchronousTestCase):
     def setUp(self) -> None:
