@@ -201,7 +201,7 @@ class MessageTests(HostileSenderTestCase):
         self.answered(session, **offer(1))
         (item,) = self.hostile_items()
         self.bob.ask("decline_offer", id=item["id"])
-        self.world.wait(2 * 3600)
+        self.world.wait(3600)
         told = [
             each
             for opened in (session, *self.mallory.accepted)
@@ -209,7 +209,7 @@ class MessageTests(HostileSenderTestCase):
             if each["state"] == "declined"
         ]
         self.assertGreater(len(told), 2)
-        self.assertLess(len(told), 40)
+        self.assertLess(len(told), 30)
         self.expect_honest_offers()
 
 
