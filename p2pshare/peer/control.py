@@ -60,6 +60,9 @@ QUEUE_BYTES = 1024 * 1024  # bytes of these events
 AHEAD_MAX = 64  # events that a client takes before its user wants them
 REQUEST_TIMEOUT = 10.0  # seconds that a connection may be open without a request
 ANSWER_TIMEOUT = 40.0  # seconds that a request may take, since a registry may be slow
+COUNT_TIMEOUT = (
+    600.0  # seconds that the action `send` may take, since it counts up to a million files
+)
 OVERRUN_TIMEOUT = 10.0  # seconds in which a follower that was too slow may read the rest
 
 CONTROL_VERSION = 1
@@ -72,6 +75,12 @@ ID_TEXT_MAX = 64  # characters of an ID, or of the beginning of one, in a reques
 AFTER_MAX = 255  # characters of the name or the ID after which a page of a list begins
 
 T = TypeVar("T")
+
+
+def time_for(do: str) -> float:
+    """Return the seconds that an action may take."""
+    return COUNT_TIMEOUT if do == "send" else ANSWER_TIMEOUT
+
 
 Fields = Mapping[str, Any]
 Action = Callable[[Fields], Awaitable[Fields]]
@@ -281,7 +290,7 @@ class _ServerProtocol(LineOnlyReceiver, TimeoutMixin):
         self.setTimeout(None)
         performing = Deferred.fromCoroutine(self._server.perform(do, request))
         self._server.performing.add(performing)
-        performing.addTimeout(ANSWER_TIMEOUT, self._server.reactor)
+        performing.addTimeout(time_for(do), self._server.reactor)
         performing.addErrback(self._failed).addCallback(self._reply, performing)
 
     def _failed(self, failure: Failure) -> Fields:
@@ -333,14 +342,14 @@ class ControlClient(LineOnlyReceiver):
 
         Raises:
             P2pshareError: the action failed; class, sentence and exit code are those of the peer's error.
-            PeerNotAnswering: the peer ended meanwhile, or takes longer than `ANSWER_TIMEOUT`.
+            PeerNotAnswering: the peer ended meanwhile, or takes longer than `time_for` the action.
         """
         self._log.debug(
             "asking the running peer: folder={folder} do={do}", folder=self._folder, do=do
         )
         try:
             request = json.dumps({"do": do, **fields}).encode()
-            line = self._ask(request).addTimeout(ANSWER_TIMEOUT, self._clock)
+            line = self._ask(request).addTimeout(time_for(do), self._clock)
             reply = parse_object(await line)
             failed = None if reply.pop("ok", False) is True else _error_of(reply)
         except TimeoutError as error:

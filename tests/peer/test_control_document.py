@@ -174,7 +174,7 @@ class ControlDocumentTests(RegistryTestCase):
             f"length of a request | {control.LINE_MAX} bytes",
             f"length of a reply or an event | {control.REPLY_MAX} bytes",
             f"time without a request | {control.REQUEST_TIMEOUT:.0f} s,",
-            f"time for an action | {control.ANSWER_TIMEOUT:.0f} s,",
+            f"time for an action | {control.time_for('offers'):.0f} s, for `send` {control.time_for('send'):.0f} s,",
             f"connections | {control.CONNECTIONS_MAX};",
             f"connections that follow | {control.FOLLOWERS_MAX} |",
             f"slow follower | {control.QUEUE_EVENTS}, and {control.QUEUE_BYTES} bytes",
