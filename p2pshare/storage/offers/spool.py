@@ -2,7 +2,7 @@
 
 Each is `outgoing/ID/NAME` in the data folder, so that it has a name of its own. The process that has the bytes writes
 it (`SpoolFile`), and the peer removes it with its offer (`Spool`). What belongs to no offer was left by a process that
-was killed before it made one; it is removed after a day.
+was killed before it made one; it is removed a day after the last write.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from p2pshare.wire.offers.messages import ID_FORM, ID_LENGTH
 from p2pshare.wire.paths import component_fault
 
 FOLDER_NAME = "outgoing"
-ORPHAN_LIFE = 86400.0  # seconds that a file without an offer is kept
+ORPHAN_LIFE = 86400.0  # seconds that a file without an offer is kept after the last write
 _MAKING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -128,9 +128,10 @@ class Spool:
         """
         with suppress(OSError):
             for folder in self._folder.iterdir():
-                is_old = folder.lstat().st_mtime < now - ORPHAN_LIFE
-                if folder.name not in kept and ID_FORM[0].fullmatch(folder.name) and is_old:
-                    self.remove(folder.name)
+                if folder.name not in kept and ID_FORM[0].fullmatch(folder.name):
+                    written = max(each.lstat().st_mtime for each in (folder, *folder.iterdir()))
+                    if written < now - ORPHAN_LIFE:
+                        self.remove(folder.name)
 
     def _folder_of(self, spool_id: str) -> Path:
         pattern, _, form = ID_FORM

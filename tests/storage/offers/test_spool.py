@@ -58,16 +58,17 @@ class SpoolTests(SynchronousTestCase):
             self.assertRaises(WrongUsage, self.spool.remove, spool_id)
 
     def test_orphans(self) -> None:
-        """Only old files without an offer are removed, and nothing that is not from here."""
-        old, kept, new = (self.spool.add("a", b"x") for _ in range(3))
+        """Only old files without an offer are removed, that nobody writes, and nothing that is not from here."""
+        old, kept, new, growing = (self.spool.add("a", b"x") for _ in range(4))
         other = self.data / "outgoing" / "other"
         other.mkdir()
-        for each in (self.spool.find(old).parent, self.spool.find(kept).parent, other):
+        paths = [self.spool.find(each) for each in (old, kept, growing)]
+        for each in (*paths[:2], *(path.parent for path in paths), other):
             os.utime(each, (0, 0))
         now = self.spool.find(new).parent.stat().st_mtime + ORPHAN_LIFE - 1
         self.spool.remove_orphans({kept}, now)
         names = {each.name for each in (self.data / "outgoing").iterdir()}
-        self.assertEqual(names, {kept, new, "other"})
+        self.assertEqual(names, {kept, new, growing, "other"})
         Spool(self.data / "gone").remove_orphans((), now)
 
     def test_full_disk(self) -> None:
