@@ -16,10 +16,12 @@ from colorama import Fore
 from twisted.internet.defer import CancelledError
 
 from p2pshare.errors import (
+    ControlRefused,
     OfferDeclined,
     OfferFailed,
     OfferRefused,
     P2pshareError,
+    PeerNotAnswering,
     Unreachable,
 )
 from p2pshare.ui.invocation import Invocation
@@ -150,9 +152,12 @@ class Sending:
         file = await spool_stdin(self._invocation, peer.name, self._sources.as_name)
         try:
             await self._make(peer, {**self._fields, "spooled": file.id})
-        finally:
+        except (CancelledError, ControlRefused, PeerNotAnswering):
+            raise  # the peer may have made the offer; what belongs to none is removed after a day
+        except BaseException:
             if not self.is_offered:
                 file.discard()
+            raise
 
     async def _make(self, peer: OwnPeer, fields: Row) -> None:
         if self._sources.paths:

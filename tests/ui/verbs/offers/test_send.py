@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from p2pshare.errors import NoSuchPeer, PeerNotAnswering, PeerStopped, WrongUsage
-from p2pshare.ui.verbs.offers import send
+from p2pshare.errors import ControlRefused, NoSuchPeer, PeerNotAnswering, PeerStopped, WrongUsage
+from p2pshare.ui.verbs.offers import send, standard_input
 from p2pshare.ui.verbs.offers.send import GONE_AFTER, SILENT_AFTER, OfferOptions
 from tests.ui.verbs.offers.scripted_peer import ID, LEFT_OUT, OfferVerbTestCase, ScriptedPeer, offer
 
@@ -51,6 +52,21 @@ class SendTests(OfferVerbTestCase):
         check, sent = self.peer.asked
         self.assertEqual((check["check"], sent["paths"]), (True, [str(self.cwd / "photos")]))
         self.assertEqual((sent["to"], sent["expires_s"]), (["carol"], 7 * 86400))
+
+    def test_stdin(self) -> None:
+        """What was read is removed if it was not offered, and not if the peer may have offered it."""
+        for error, is_removed in (
+            (NoSuchPeer(name="carol"), True),
+            (PeerNotAnswering(path="x", reason="it has ended"), False),
+            (ControlRefused(reason="it took too long"), False),
+            (CancelledError(), False),
+        ):
+            file = Mock(id="spool")
+            self.patch(standard_input, "spool_stdin", AsyncMock(return_value=file))
+            self.patch(self.peer, "ask", AsyncMock(side_effect=error))
+            working = send.send(self.invocation, ["-", "carol"], OfferOptions())
+            self.failureResultOf(Deferred.fromCoroutine(working), type(error))
+            self.assertEqual(file.discard.called, is_removed, error)
 
     def test_declined(self) -> None:
         """Somebody who declines or refuses makes the exit code 3, one at whom it failed 1."""
