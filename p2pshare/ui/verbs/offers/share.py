@@ -16,7 +16,7 @@ from typing import Any
 from colorama import Fore
 from twisted.internet.task import deferLater
 
-from p2pshare.errors import AlreadyRunning
+from p2pshare.errors import AlreadyRunning, WrongUsage
 from p2pshare.peer.control import running_peer
 from p2pshare.peer.share.live_shares import LiveShares
 from p2pshare.peer.share.service import left_out_text
@@ -123,9 +123,12 @@ async def allow(invocation: Invocation, share_name: str, names: Sequence[str]) -
     """Change who may see a share; return the exit code.
 
     Raises:
+        WrongUsage: nobody is named, which must not mean everyone.
         NoSuchShare: there is none of this name.
         P2pshareError: a name is not valid, the peer does not answer, or the list cannot be written.
     """
+    if not names:
+        raise WrongUsage(reason=f"NAMES is missing: who may see it? For everyone, type {EVERYONE}.")
     async with _opened(invocation) as shares:
         row = await shares.ask("share_allow", name=share_name, allow=_names(names))
     invocation.output.event("share", **row, removed=False, live=shares.is_live)

@@ -85,6 +85,8 @@ class ShareVerbTests(RegistryTestCase):
         self.assertFalse(self.told()[0]["live"])
         await share.allow(self.invocation(), "more", ["alice"])
         self.assertEqual(self.told()[0]["allow"], ["alice"])
+        with self.assertRaisesRegex(WrongUsage, "NAMES"):  # and not everyone
+            await share.allow(self.invocation(), "more", [])
         self.assertEqual(await self.names(), {"more": False, "photos": False})
         await share.remove(self.invocation(), "photos")
         self.told()
