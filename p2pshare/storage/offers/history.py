@@ -24,6 +24,9 @@ _PAGE = (
     " ORDER BY number DESC LIMIT ?"
 )
 _HAS_DEALT = "SELECT number FROM history WHERE outcome = ? AND (key = ? OR peer = ?) LIMIT 1"
+_REPLACED = (
+    "DELETE FROM history WHERE offer = ? AND peer = ? AND direction = ? AND direction = 'sent'"
+)
 _DROP = "DELETE FROM history WHERE number <= (SELECT max(number) FROM history) - ?"
 _LATEST = 2**63 - 1
 DONE = InboxState.DONE.value
@@ -71,8 +74,13 @@ class History:
         self._most = most
 
     def add(self, entry: HistoryEntry) -> None:
-        """Add a line, and drop the oldest beyond the bound."""
+        """Add a line, and drop the oldest beyond the bound.
+
+        A person who had all files before the offer was withdrawn is done after all: the line replaces the one that says
+        otherwise. What was received is not replaced, since its sender may use an ID again.
+        """
         with self._ledger.changing() as database:
+            database.execute(_REPLACED, (entry.offer, entry.peer, entry.direction.value))
             database.execute(_ADD, _row(entry))
             database.execute(_DROP, (self._most,))
 

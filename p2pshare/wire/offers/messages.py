@@ -127,12 +127,6 @@ def mount_of(offer_id: str) -> str:
     return f"{MOUNT}{offer_id}"
 
 
-def is_item_name(name: str) -> bool:
-    """Whether a file or folder of this name can be at the top of an offer. The name may begin with a full stop."""
-    as_shown = f"x{name[1:]}" if name.startswith(".") else name
-    return name not in (".", "..") and component_fault(as_shown) is None
-
-
 def _item(value: object) -> OfferItem:
     match value:
         case [str(name), str(kind), int(size), int(files)] if (
@@ -140,7 +134,7 @@ def _item(value: object) -> OfferItem:
             and type(files) is int
             and 0 <= size <= INTEGER_MAX
             and 0 <= files <= INTEGER_MAX
-            and is_item_name(name)
+            and component_fault(name) is None
         ):
             if kind == "file" and files == 1:
                 return OfferItem(name, EntryKind.FILE, size, 1)

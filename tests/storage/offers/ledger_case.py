@@ -69,7 +69,7 @@ def incoming(number: int = 0, sender: str = "alice", **others: Any) -> IncomingO
 
 def line(number: int = 0) -> HistoryEntry:
     return HistoryEntry(
-        number, Direction.SENT, "bob", key_of("bob"), "a", 1, 3, "done", "00", "r", id_of(1)
+        number, Direction.SENT, "bob", key_of("bob"), "a", 1, 3, "done", "00", "r", id_of(number)
     )
 
 

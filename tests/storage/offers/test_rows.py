@@ -8,7 +8,7 @@ from pathlib import Path
 from p2pshare.core.offers.states import DeliveryState
 from p2pshare.errors import TooManyOffers
 from p2pshare.names import ON_NETWORK
-from p2pshare.storage.offers.history import History
+from p2pshare.storage.offers.history import Direction, History
 from p2pshare.storage.offers.incoming import IncomingOffers
 from p2pshare.storage.offers.ledger import Ledger
 from p2pshare.storage.offers.outgoing import OutgoingOffers, Recipient
@@ -174,6 +174,20 @@ class HistoryTests(LedgerTestCase):
         ):
             page = self.history.page(9, None, **options)
             self.assertEqual([each.at for each in page], found)
+
+    def test_done_after_all(self) -> None:
+        """An offer that was sent has one line for each person, the last one; those of received ones stay."""
+        for direction in Direction:
+            for number, (peer, outcome) in enumerate(
+                (("bob", "cancelled"), ("carol", "cancelled"), ("bob", "done"))
+            ):
+                entry = replace(line(number), peer=peer, outcome=outcome, offer="ab")
+                self.history.add(replace(entry, direction=direction))
+        self.assertEqual(
+            [(each.direction, each.at) for each in self.history.page(9)],
+            [(Direction.RECEIVED, at) for at in (2, 1, 0)]
+            + [(Direction.SENT, at) for at in (2, 1)],
+        )
 
     def test_bound(self) -> None:
         """The oldest lines are dropped."""

@@ -66,7 +66,18 @@ WRONG: tuple[dict[str, Any], ...] = (
     {**OFFER, "items": [ITEM] * (ITEMS_MAX + 1)},
     *(
         {**OFFER, "items": [[name, "file", 1, 1]]}
-        for name in ("", ".", "..", "a/b", "a\0", "x" * 256, "." + "é" * 128, None, 5)
+        for name in (
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a\0",
+            "x" * 256,
+            "." + "é" * 128,
+            ".x.P2PShare.part",
+            None,
+            5,
+        )
     ),
     *(
         {**OFFER, "items": [["a", *rest]]}
