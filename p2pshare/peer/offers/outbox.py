@@ -48,7 +48,7 @@ from p2pshare.errors import (
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
-from p2pshare.peer.offers.parts import OfferParts, id_of, shown_item
+from p2pshare.peer.offers.parts import OfferParts, id_of, shown_offer
 from p2pshare.peer.offers.progress import Progress, Throttle
 from p2pshare.peer.offers.sending import Sending, Wanted
 from p2pshare.peer.offers.telling import Telling
@@ -549,38 +549,16 @@ class Outbox:
 
     def _shown(self, row: _Row) -> Fields:
         """Return an offer as verbs see it."""
-        offer = row.offer
-        return {
-            "id": offer.id,
-            "created": offer.created,
-            "expires": offer.expires,
-            "note": offer.note,
-            "text": offer.is_text,
-            "items": [shown_item(each) for each in offer.items],
-            "more_items": offer.more_items,
-            "files": offer.files,
-            "folders": offer.folders,
-            "bytes": offer.bytes,
-            "left_out": dict(offer.left_out) or None,
-            "to": [self._shown_recipient(row, each) for each in offer.recipients],
-        }
-
-    def _shown_recipient(self, row: _Row, recipient: Recipient) -> Fields:
-        progress = row.progress.get(recipient.name)
-        done = row.offer.bytes if recipient.state is DeliveryState.DONE else 0
-        why = None if recipient.why is None else recipient.why.value
-        if recipient.state is DeliveryState.WAITING:
-            why = self._telling.trouble(recipient.name) or None
-        return {
-            "name": recipient.name,
-            "state": recipient.state.value,
-            "why": why,
-            "online": self._parts.presence.is_online(recipient.name),
-            "bytes_done": done if progress is None else progress.bytes_done,
-            "rate": 0 if progress is None else progress.rate(self._parts.reactor.seconds()),
-            "updated": recipient.updated,
-            "receipt": recipient.receipt or None,
-        }
+        shown = shown_offer(row.offer)
+        for fields in shown["to"]:
+            name = fields["name"]
+            fields["online"] = self._parts.presence.is_online(name)
+            if fields["state"] == DeliveryState.WAITING.value:
+                fields["why"] = self._telling.trouble(name) or None
+            if (progress := row.progress.get(name)) is not None:
+                fields["bytes_done"] = progress.bytes_done
+                fields["rate"] = progress.rate(self._parts.reactor.seconds())
+        return shown
 
 
 def title_of(offer: OutgoingOffer) -> str:

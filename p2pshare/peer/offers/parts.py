@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2pshare.core.offers.states import DeliveryState
 from p2pshare.errors import NoSuchOffer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.control import Fields
@@ -19,6 +20,7 @@ from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.offers.history import History
 from p2pshare.storage.offers.ledger import Ledger
+from p2pshare.storage.offers.outgoing import OutgoingOffer
 from p2pshare.storage.settings import Settings
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.offers.messages import ID_LENGTH, OfferItem
@@ -86,3 +88,33 @@ def shown_item(item: OfferItem) -> Fields:
     """Return an item of an offer as verbs see it."""
     kind = item.kind.value
     return {"name": item.name, "kind": kind, "bytes": item.size, "files": item.files}
+
+
+def shown_offer(offer: OutgoingOffer) -> Fields:
+    """Return an offer of the user as verbs see it, as far as the ledger knows it."""
+    return {
+        "id": offer.id,
+        "created": offer.created,
+        "expires": offer.expires,
+        "note": offer.note,
+        "text": offer.is_text,
+        "items": [shown_item(each) for each in offer.items],
+        "more_items": offer.more_items,
+        "files": offer.files,
+        "folders": offer.folders,
+        "bytes": offer.bytes,
+        "left_out": dict(offer.left_out) or None,
+        "to": [
+            {
+                "name": each.name,
+                "state": each.state.value,
+                "why": None if each.why is None else each.why.value,
+                "online": None,
+                "bytes_done": offer.bytes if each.state is DeliveryState.DONE else 0,
+                "rate": 0,
+                "updated": each.updated,
+                "receipt": each.receipt or None,
+            }
+            for each in offer.recipients
+        ],
+    }

@@ -7,8 +7,8 @@ the ledger has one writer. So it asks the peer that runs; if none does, it takes
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from p2pshare.errors import AlreadyRunning, ControlRefused, P2pshareError
 from p2pshare.names import NAME_MAX
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.control import ID_TEXT_MAX, PAGE_MAX, Action, Fields, running_peer
+from p2pshare.peer.control import ID_TEXT_MAX, PAGE_MAX, Action, Fields, page, running_peer
+from p2pshare.peer.offers.parts import shown_offer
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.offers.history import DONE, Direction, History, HistoryEntry
 from p2pshare.storage.offers.ledger import FILE_NAME, Ledger
+from p2pshare.storage.offers.outgoing import OutgoingOffers
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.strict_json import INTEGER_MAX, integer, text
 
@@ -86,6 +88,34 @@ class Past:
         entry = _download(request, self._now())
         await run_in_thread(self._reactor, self._history.add, entry)
         return entry_fields(entry)
+
+
+@asynccontextmanager
+async def kept_actions(
+    reactor: IPeerReactor, folder: Path, place: str, now: Callable[[], int]
+) -> AsyncIterator[Mapping[str, Action]]:
+    """The actions that only read the ledger, for a command that has locked the data folder since no peer runs.
+
+    Args:
+        reactor: for threads.
+        folder: the data folder.
+        place: the registry, as for a `Ledger`.
+        now: returns the Unix time in whole seconds.
+
+    Raises:
+        LedgerUnusable: the ledger cannot be read.
+    """
+    ledger = Ledger(folder / FILE_NAME, place)
+
+    async def offers(request: Fields) -> Fields:
+        kept = await run_in_thread(reactor, OutgoingOffers(ledger).all)
+        return page(request, "offers", ((each.id, each) for each in kept), shown_offer)
+
+    await run_in_thread(reactor, ledger.open)
+    try:
+        yield {"offers": offers, "history": Past(reactor, History(ledger), now).list}
+    finally:
+        await run_in_thread(reactor, ledger.close)
 
 
 def entry_fields(entry: HistoryEntry) -> Fields:

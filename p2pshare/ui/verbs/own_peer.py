@@ -4,6 +4,8 @@ A verb that sends, accepts or shares only asks, over the control socket (`docs/c
 folder, the command starts one, without the shares of the settings, and asks it over the same socket. So a verb does not
 care which of the two it is, and another command that is started meanwhile uses the same peer. When the peer that a
 command uses ends, `use_own_peers` takes another one.
+
+A verb that only reads what is kept starts no peer, so others do not see the user come and go: see `own_records`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import deferLater
@@ -18,8 +21,9 @@ from twisted.python.failure import Failure
 
 from p2pshare.errors import AlreadyRunning, P2pshareError, PeerNotAnswering, PeerStopped
 from p2pshare.peer.control import OVERRUN, ControlClient, running_peer
+from p2pshare.peer.offers.past import kept_actions
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService
-from p2pshare.storage.identity.data_folder import peer_folder
+from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, peer_folder
 from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.key import name_of
@@ -32,6 +36,8 @@ LAST_ACTION = "complete"
 """An action that a peer has only when it has moved in; see `PeerService`."""
 
 Row = dict[str, Any]
+Ask = Callable[..., Awaitable[Row]]
+"""Returns the reply to a request; see `OwnPeer.ask`."""
 
 
 class OwnPeer:
@@ -81,12 +87,7 @@ class OwnPeer:
 
     async def listed(self, do: str, key: str, by: str = "id") -> list[Row]:
         """Return all rows of a long list: the pages of the action `do`, whose rows are ordered by their member `by`."""
-        rows: list[Row] = []
-        while True:
-            told = await self.ask(do, after=str(rows[-1][by]) if rows else None)
-            rows += told[key]
-            if not told["more"] or not told[key]:
-                return rows
+        return await all_rows(self.ask, do, key, by)
 
     async def follow(self, do: str, key: str, kind: str) -> AsyncGenerator[Row]:
         """Yield the rows of a list as they are, and then each that changes; an overrun begins again.
@@ -175,6 +176,74 @@ async def own_peer(invocation: Invocation, *, in_contact: bool = True) -> AsyncI
         yield OwnPeer(invocation, name, service, is_lasting=False)
     finally:
         await service.stopService()
+
+
+@asynccontextmanager
+async def own_folder(
+    invocation: Invocation, name: str
+) -> AsyncIterator[tuple[ControlClient | None, Path]]:
+    """The user's peer if one runs, and its data folder, which is locked if none runs.
+
+    So a command that needs nobody else works without a registry, and others do not see it.
+
+    Raises:
+        AlreadyRunning: another process has the data folder for `LOCK_PATIENCE`, and takes no requests.
+        P2pshareError: the data folder cannot be used.
+    """
+    folder = await data_folder(invocation, name)
+    patience = invocation.reactor.seconds() + LOCK_PATIENCE
+    while True:
+        client = await running_peer(invocation.reactor, folder)
+        if client is not None:
+            try:
+                yield client, folder
+            finally:
+                client.close()
+            return
+        try:
+            data = DataFolder.open(folder, name)
+            break
+        except AlreadyRunning:  # another command has it, or a peer that starts or ends
+            if invocation.reactor.seconds() > patience:
+                raise
+            await deferLater(invocation.reactor, LOOK_EVERY)
+    try:
+        yield None, folder
+    finally:
+        data.close()
+
+
+@asynccontextmanager
+async def own_records(invocation: Invocation) -> AsyncIterator[Ask]:
+    """The user's offers and history, to be read with the actions `offers` and `history`; no peer is started.
+
+    Raises:
+        WrongUsage: the settings have no name.
+        P2pshareError: they cannot be read; as for `own_folder`.
+    """
+    name, reactor = name_of(invocation.settings), invocation.reactor
+    async with own_folder(invocation, name) as (client, folder):
+        if client is not None:
+            yield client.ask
+            return
+        place = PeerPlace.of(invocation.settings, name).slot
+        async with kept_actions(reactor, folder, place, lambda: int(invocation.wall())) as actions:
+
+            async def ask(do: str, **fields: Any) -> Row:
+                given = {key: value for key, value in fields.items() if value is not None}
+                return dict(await actions[do](given))
+
+            yield ask
+
+
+async def all_rows(ask: Ask, do: str, key: str, by: str = "id") -> list[Row]:
+    """Return all pages of a long list, as `OwnPeer.listed`."""
+    rows: list[Row] = []
+    while True:
+        told = await ask(do, after=str(rows[-1][by]) if rows else None)
+        rows += told[key]
+        if not told["more"] or not told[key]:
+            return rows
 
 
 async def use_own_peers(

@@ -15,7 +15,7 @@ from p2pshare.peer.control import running_peer
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
-from p2pshare.ui.verbs.own_peer import own_peer
+from p2pshare.ui.verbs.own_peer import all_rows, own_peer, own_records
 from tests.peer.registry_case import RegistryTestCase
 
 
@@ -62,6 +62,17 @@ class OwnPeerTests(RegistryTestCase):
             async with own_peer(away, in_contact=False) as peer:
                 self.assertEqual((await peer.ask("status"))["name"], "bob")
                 self.assertFalse(await peer.comes_online(1.0))
+
+    async def test_records(self) -> None:
+        """What is kept is read without a registry, also by several commands at once; no peer is seen meanwhile."""
+        away = self.invocation(registry="http://127.0.0.1:1", data=self.data_of("bob"))
+        async with own_records(away) as ask:
+            self.assertEqual(await all_rows(ask, "offers", "offers"), [])
+            self.assertEqual((await ask("history", limit=1, name=None))["entries"], [])
+            self.assertIsNone(await running_peer(self.reactor, self.data_of("bob")))
+        await self.started("bob")
+        async with own_records(self.invocation()) as ask:
+            self.assertEqual(await all_rows(ask, "offers", "offers"), [])
 
     async def test_name_taken(self) -> None:
         """A peer that cannot be started is an error, and the data folder is free again."""

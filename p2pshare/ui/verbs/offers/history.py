@@ -27,7 +27,7 @@ from p2pshare.storage.shares.rules import Rules
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs.offers import wording
-from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer
+from p2pshare.ui.verbs.own_peer import Ask, own_records
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.receipts import OfferReceipt
 from p2pshare.wire.quantities import size_text
@@ -73,12 +73,10 @@ async def history(
         raise WrongUsage(reason="`history` takes one NAME, or `verify ID [PATH ...]`.")
     name = read_name(words[0]) if words else None
     output, shown = invocation.output, 0
-    async with own_peer(invocation, in_contact=False) as peer:
+    async with own_records(invocation) as ask:
         before: int | None = None
         while shown < limit:
-            told = await peer.ask(
-                "history", limit=min(PAGE, limit - shown), before=before, name=name
-            )
+            told = await ask("history", limit=min(PAGE, limit - shown), before=before, name=name)
             for row in told["entries"]:
                 _show(invocation, row)
             shown += len(told["entries"])
@@ -138,8 +136,8 @@ async def _verify(
         P2pshareError: the files cannot be read.
     """
     rules = Rules.of(options.exclude, hidden=options.hidden)
-    async with own_peer(invocation, in_contact=False) as peer:
-        rows = await _rows_of(peer, offer_id)
+    async with own_records(invocation) as ask:
+        rows = await _rows_of(ask, offer_id)
     signed = [row for row in rows if row["receipt"]]
     if not signed:
         states = ", ".join(f"{row['peer']}: {row['outcome']}" for row in rows)
@@ -155,12 +153,12 @@ async def _verify(
     return 0
 
 
-async def _rows_of(peer: OwnPeer, offer_id: str) -> list[Row]:
+async def _rows_of(ask: Ask, offer_id: str) -> list[Row]:
     """Return the entries of an offer: one for each person."""
     wanted = offer_id.strip().lower()
     if len(wanted) < ID_MIN:
         raise NoSuchOffer(id=offer_id, hint=f": an ID has at least {ID_MIN} characters")
-    rows: list[Row] = (await peer.ask("history", id=wanted))["entries"]
+    rows: list[Row] = (await ask("history", id=wanted))["entries"]
     ids = sorted({row["id"] for row in rows})
     if len(ids) == 1:
         return rows

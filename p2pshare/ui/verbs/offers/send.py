@@ -29,7 +29,7 @@ from p2pshare.ui.verbs.key import name_of
 from p2pshare.ui.verbs.offers import wording
 from p2pshare.ui.verbs.offers.sources import Sources, check_note, read_sources
 from p2pshare.ui.verbs.offers.watching import until_over
-from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer, use_own_peers
+from p2pshare.ui.verbs.own_peer import OwnPeer, all_rows, own_peer, own_records, use_own_peers
 
 GONE_AFTER = 10.0  # seconds for which somebody who has the offer may be offline
 SILENT_AFTER = 30.0  # seconds after which somebody whom the peer cannot tell counts as offline
@@ -338,8 +338,8 @@ async def list_offers(invocation: Invocation, *, with_past: bool = False) -> int
         P2pshareError: they cannot be read.
     """
     output, now = invocation.output, invocation.wall()
-    async with own_peer(invocation, in_contact=False) as peer:
-        rows = await peer.listed("offers", "offers")
+    async with own_records(invocation) as ask:
+        rows = await all_rows(ask, "offers", "offers")
     rows = sorted(
         (row for row in rows if with_past or not wording.is_over(row)),
         key=lambda row: row["created"],

@@ -7,7 +7,7 @@ list by the same code (`LiveShares`), and nothing is shared.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,17 +16,15 @@ from typing import Any
 from colorama import Fore
 from twisted.internet.task import deferLater
 
-from p2pshare.errors import AlreadyRunning, WrongUsage
-from p2pshare.peer.control import running_peer
+from p2pshare.errors import WrongUsage
 from p2pshare.peer.share.live_shares import LiveShares
 from p2pshare.peer.share.service import left_out_text
-from p2pshare.storage.identity.data_folder import DataFolder, unshared_folders
+from p2pshare.storage.identity.data_folder import unshared_folders
 from p2pshare.storage.shares.arguments import allowed_text
 from p2pshare.storage.shares.kept import KeptShares
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.key import name_of
-from p2pshare.ui.verbs.own_peer import LOCK_PATIENCE, LOOK_EVERY
-from p2pshare.ui.verbs.whoami import data_folder
+from p2pshare.ui.verbs.own_peer import Ask, all_rows, own_folder
 from p2pshare.wire.addresses import LAN
 
 EVERYONE = "everyone"
@@ -56,19 +54,14 @@ class ShareOptions:
 class _Shares:
     """The user's shares."""
 
-    ask: Callable[..., Awaitable[Row]]
+    ask: Ask
     """Returns the reply to a request."""
     is_live: bool
     """Whether a peer runs, so that changes take effect."""
 
     async def all(self) -> list[Row]:
         """Return all shares, by their names."""
-        rows: list[Row] = []
-        while True:
-            told = await self.ask("shares", after=rows[-1]["name"] if rows else "")
-            rows += told["shares"]
-            if not told["more"]:
-                return rows
+        return await all_rows(self.ask, "shares", "shares", by="name")
 
 
 async def add(invocation: Invocation, path: str, options: ShareOptions) -> int:
@@ -166,24 +159,10 @@ async def shares(invocation: Invocation) -> int:
 async def _opened(invocation: Invocation) -> AsyncIterator[_Shares]:
     """The shares of the peer that runs, or those that it will have."""
     settings, name = invocation.settings, name_of(invocation.settings)
-    folder = await data_folder(invocation, name)
-    patience = invocation.reactor.seconds() + LOCK_PATIENCE
-    while True:
-        client = await running_peer(invocation.reactor, folder)
+    async with own_folder(invocation, name) as (client, folder):
         if client is not None:
-            try:
-                yield _Shares(client.ask, is_live=True)
-            finally:
-                client.close()
+            yield _Shares(client.ask, is_live=True)
             return
-        try:
-            data = DataFolder.open(folder, name)
-            break
-        except AlreadyRunning:  # another command has it, or a peer that starts or ends
-            if invocation.reactor.seconds() > patience:
-                raise
-            await deferLater(invocation.reactor, LOOK_EVERY)
-    try:
         live = LiveShares(
             invocation.reactor,
             invocation.wall,
@@ -194,12 +173,11 @@ async def _opened(invocation: Invocation) -> AsyncIterator[_Shares]:
         )
         live.load()
 
-        async def ask(do: str, **fields: Any) -> Any:
-            return await live.actions[do](fields)
+        async def ask(do: str, **fields: Any) -> Row:
+            given = {key: value for key, value in fields.items() if value is not None}
+            return dict(await live.actions[do](given))
 
         yield _Shares(ask, is_live=False)
-    finally:
-        data.close()
 
 
 async def _counted(invocation: Invocation, shares: _Shares, row: Row) -> Row:

@@ -97,7 +97,7 @@ class ListTests(HistoryCase):
         self.assertEqual(self.code("Bob", limit=5), 0)
         asked = [(each["limit"], each["before"], each["name"]) for each in self.peer.asked]
         self.assertEqual(asked, [(2, None, "bob"), (2, 7, "bob"), (1, 7, "bob")])
-        self.assertEqual(self.contacts, [False])
+        self.assertEqual(self.contacts, [])
 
     def test_nothing(self) -> None:
         """A person reads that there is nothing, a pipe gets nothing."""

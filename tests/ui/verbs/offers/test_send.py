@@ -240,7 +240,7 @@ class SendTests(OfferVerbTestCase):
             self.assertEqual(self.successResultOf(Deferred.fromCoroutine(working)), 0)
             lines = self.stdout.getvalue().splitlines()
             self.assertEqual([line.split("\t")[0] for line in lines], ids)
-        self.assertIs(self.contacts[0], False)
+        self.assertEqual(self.contacts, [])
 
     def test_cancel(self) -> None:
         """An offer is withdrawn, and the command names who had it already."""

@@ -13,6 +13,7 @@ from p2pshare.storage.shares.kept import FILE_NAME
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
+from p2pshare.ui.verbs import own_peer
 from p2pshare.ui.verbs.offers import share
 from p2pshare.ui.verbs.offers.share import EVERYONE, ShareOptions
 from tests.peer.registry_case import RegistryTestCase
@@ -134,7 +135,7 @@ class ShareVerbTests(RegistryTestCase):
         folder = DataFolder.open(self.data_of("bob"), "bob")
         self.reactor.callLater(0.1, folder.close)
         self.assertEqual(await share.shares(self.invocation()), 0)
-        self.patch(share, "LOCK_PATIENCE", 0.1)
+        self.patch(own_peer, "LOCK_PATIENCE", 0.1)
         folder = DataFolder.open(self.data_of("bob"), "bob")
         self.addCleanup(folder.close)
         with self.assertRaises(AlreadyRunning):
