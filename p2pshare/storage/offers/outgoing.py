@@ -97,6 +97,11 @@ class OutgoingOffer:
         """Whether the offer stands for anybody."""
         return any(not each.state.is_final for each in self.recipients)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether all recipients have acknowledged what the sender has to tell them."""
+        return all(each.is_told for each in self.recipients)
+
     def is_for(self, viewer: Viewer) -> bool:
         """Whether a viewer may fetch it: a recipient for whom it stands."""
         return any(each.is_viewer(viewer) and not each.state.is_final for each in self.recipients)
@@ -143,7 +148,9 @@ class OutgoingOffers:
         return frozenset(self._ledger.rows(str, _ELSEWHERE, (self._ledger.place,)))
 
     def add(self, offer: OutgoingOffer) -> tuple[OutgoingOffer, ...]:
-        """Keep a new offer; return the oldest ones that are over and were dropped to make room.
+        """Keep a new offer; return those that were dropped to make room.
+
+        What is over is dropped: first what all recipients know to be over, then the rest, the oldest first.
 
         Raises:
             TooManyOffers: too many stand.
@@ -152,7 +159,10 @@ class OutgoingOffers:
             ((count,),) = database.execute("SELECT count(*) FROM outgoing")
             excess = max(0, count + 1 - self._most)
             kept = self.all() if excess else ()
-            dropped = tuple(each for each in kept if not each.is_open)[:excess]
+            over = sorted(
+                (each for each in kept if not each.is_open), key=lambda each: not each.is_told
+            )
+            dropped = tuple(over[:excess])
             if len(dropped) < excess:
                 raise TooManyOffers(count=count)
             for each in dropped:

@@ -81,6 +81,18 @@ class OutgoingTests(LedgerTestCase):
         self.assertRaises(TooManyOffers, self.outgoing.add, outgoing(4))
         self.assertEqual([each.id for each in self.outgoing.all()], [id_of(0), id_of(2), id_of(3)])
 
+    def test_untold(self) -> None:
+        """An offer whose recipients have yet to hear that it is over goes last."""
+        self.outgoing = OutgoingOffers(self.ledger, most=2)
+        untold, told = (
+            replace(outgoing(number), recipients=(Recipient("bob", state=state, is_told=is_told),))
+            for number, state, is_told in ((0, CANCELLED, False), (1, DONE, True))
+        )
+        self.outgoing.add(untold)
+        self.outgoing.add(told)
+        self.assertEqual(self.outgoing.add(outgoing(2)), (told,))
+        self.assertEqual(self.outgoing.add(outgoing(3)), (untold,))
+
     def test_recipients(self) -> None:
         """Threat 34: an offer is for the pinned key or the proven name, while it stands for that person."""
         pinned = Recipient("bob", key_of("bob"))
