@@ -76,7 +76,7 @@ class Settings:
     exclude: tuple[str, ...] = ()
     """Patterns as in `.gitignore` of what is left out of all shares."""
     hidden: bool = False
-    """Whether names that begin with a full stop are shared."""
+    """Whether names that begin with a dot are shared."""
     limit: float | None = None
     """Maximum rate of sending or fetching, in bytes per second; None for no limit."""
     timeout: float = SILENCE

@@ -80,7 +80,7 @@ class OutgoingOffer:
     exclude: tuple[str, ...]
     """Patterns of what is left out of them."""
     hidden: bool
-    """Whether names that begin with a full stop are sent."""
+    """Whether names that begin with a dot are sent."""
     items: tuple[OfferItem, ...]
     more_items: int
     files: int

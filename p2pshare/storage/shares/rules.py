@@ -79,7 +79,7 @@ class Rules:
     exclude: tuple[str, ...] = ()
     """Patterns as in `.gitignore`, relative to the root of the share."""
     hidden: bool = False
-    """Whether names that begin with a full stop are shared."""
+    """Whether names that begin with a dot are shared."""
 
     @classmethod
     def of(cls, exclude: Iterable[str] = (), *, hidden: bool = False) -> Self:

@@ -128,7 +128,7 @@ class OfferMessageTests(SynchronousTestCase):
                 parse_message(json.dumps(fields).encode())
 
     def test_hidden_names(self) -> None:
-        """An item may have a name that begins with a full stop; what is fetched under it is decided elsewhere."""
+        """An item may have a name that begins with a dot; what is fetched under it is decided elsewhere."""
         for name in (".bashrc", "...", ".x"):
             fields = {**OFFER, "items": [[name, "file", 5, 1]]}
             offer = parse_message(json.dumps(fields).encode())
