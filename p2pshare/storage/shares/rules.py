@@ -45,7 +45,6 @@ IGNORE_FILES_MAX = 16  # files with patterns on the way to a folder
 PATTERNS_MAX = 1000  # lines of such a file, and patterns of the owner
 PATTERN_MAX = 1024  # characters of a pattern
 PATTERN_SHOWN = 80  # characters of a pattern in an error
-STARS_MAX = 3  # characters `*` between two slashes of a pattern, and `**` in it
 PROBED_MAX = (
     64  # names of a folder by which it is found out whether capitals are small letters there
 )
@@ -327,10 +326,6 @@ def _fault(line: str) -> str | None:
         return None
     if len(line) > PATTERN_MAX:
         return f"has more than {PATTERN_MAX} characters"
-    parts = line.removeprefix("!").split("/")
-    stars = max((part.count("*") for part in parts if part != "**"), default=0)
-    if stars > STARS_MAX or parts.count("**") > STARS_MAX:
-        return f"has more than {STARS_MAX} wildcards"
     try:
         is_pattern = bool(_regexes([line]))
     except ValueError:

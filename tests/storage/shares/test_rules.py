@@ -22,7 +22,6 @@ from p2pshare.storage.shares.rules import (
     IGNORE_SIZE_MAX,
     PATTERN_MAX,
     PATTERNS_MAX,
-    STARS_MAX,
     Rules,
     Scope,
     _compiled,
@@ -205,20 +204,18 @@ class UnreadableTests(RulesTests):
         self.assertEqual(self.content("s", "a.txt"), b"public")
 
     def test_bounds(self) -> None:
-        """Threat 70: a file that is too large or has too many lines or wildcards is not read in part."""
+        """Threat 70: a file that is too large or has too many lines is not read in part."""
         for lines in (
             [f"#{'x' * IGNORE_SIZE_MAX}"],
             ["x"] * (PATTERNS_MAX + 1),
             ["x" * (PATTERN_MAX + 1)],
-            ["*a" * (STARS_MAX + 1)],
-            ["**/a/" * (STARS_MAX + 1)],
         ):
             self.ignore("sub", *lines)
             self.assert_unreadable("has more than")
 
     def test_slow_patterns(self) -> None:
         """Threat 70: patterns with many wildcards take no longer to match long paths than others."""
-        lines = ["**/a/**/a/**/b", "**/*a*a*a/**/*a*a*ab", "[a]*[a]*[a]*b"]
+        lines = ["**/a/**/a/**/b", "**/*a*a*a/**/*a*a*ab", "*a" * 500 + "b", "**/a*a/" * 100 + "b"]
         patterns = _compiled("\n".join(lines))
         for path in "a/" * 2000 + "c", f"{'a' * 64}/" * 63 + "c", "a" * 255:
             began = time.process_time()
@@ -262,7 +259,7 @@ class UnreadableTests(RulesTests):
 
     def test_options(self) -> None:
         """An option that is no pattern is a wrong use."""
-        for pattern in "", " ", "a\nb", "[a", "*a*b*c*d":
+        for pattern in "", " ", "a\nb", "[a":
             self.assertRaises(WrongUsage, Rules.of, [pattern])
         self.assertRaises(WrongUsage, Rules.of, ["a"] * (PATTERNS_MAX + 1))
         self.assertEqual(Rules.of(["a"], hidden=True), Rules(("a",), True))
