@@ -44,6 +44,11 @@ class OfferBudget:
         self._left = {EntryKind.FILE: files, EntryKind.FOLDER: folders}
         self._bytes = size
 
+    @property
+    def folders_left(self) -> int:
+        """Number of folders that were offered and not listed yet."""
+        return self._left[EntryKind.FOLDER]
+
     def add(self, path: RemotePath, kind: EntryKind, size: int = 0) -> None:
         """Count an entry of the listing; each is counted once.
 

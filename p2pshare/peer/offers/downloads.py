@@ -12,8 +12,8 @@ once when the sender comes online.
 `TRIES_MAX` tries if the sender may still repair that; or the owner of this object cancels it. In particular, a full
 disk does not end it.
 
-*What counts.* The number of files and bytes that are here under their names must be those of the offer, no more
-(`OfferBudget`) and no fewer. What the sender leaves out of a folder was left out when the offer was counted, too.
+*What counts.* The number of files, folders and bytes that are here under their names must be those of the offer, no
+more (`OfferBudget`) and no fewer. What the sender leaves out of a folder was left out when the offer was counted, too.
 
 *Slots.* At most `RUNNING_MAX` tries run at once, and one that has got nothing for `STALL` gives its slot to the next.
 One sender has no more than `RUNNING_OF_SENDER_MAX` of them, however slow.
@@ -332,7 +332,7 @@ class Downloads:
         offer, parts = download.offer, self._parts
         folder = offer.folder
         assert folder is not None, "it was accepted"
-        files = _Files()
+        files, budget = _Files(), budget_of(offer)
         remote = RemotePeer(
             parts.reactor,
             parts.rng,
@@ -349,11 +349,7 @@ class Downloads:
             download.moved = parts.reactor.seconds()
             job = download.job = FetchJob(
                 remote,
-                [
-                    JobItem(
-                        (mount_of(offer.offer_id),), folder, contents=True, budget=budget_of(offer)
-                    )
-                ],
+                [JobItem((mount_of(offer.offer_id),), folder, contents=True, budget=budget)],
                 on_saved=lambda file: files.add(file, folder),
                 on_failed=lambda _, error: files.failed(error),
                 open_folder=partial(
@@ -363,7 +359,7 @@ class Downloads:
                 ),
             )
             await job.run()
-            await self._ended(download, files, remote.key)
+            await self._ended(download, files, remote.key, budget.folders_left)
             self._close_later(remote)
         except BaseException as error:
             await remote.close()
@@ -392,11 +388,14 @@ class Downloads:
             raise KeyChanged(name=offer.sender, known=offer.key.grouped, now=now)
         return target
 
-    async def _ended(self, download: _Download, files: _Files, key: PublicKey) -> None:
+    async def _ended(
+        self, download: _Download, files: _Files, key: PublicKey, folders_left: int
+    ) -> None:
         """Report a job that has ended by itself."""
         offer = download.offer
         is_local = isinstance(files.error, CannotSave)
-        if (len(files.files), files.files.size) != (offer.files, offer.bytes) or is_local:
+        here = len(files.files), files.files.size, offer.folders - folders_left
+        if here != (offer.files, offer.bytes, offer.folders) or is_local:
             missing = OfferChanged(name=offer.sender, reason="some of it is missing")
             self._failed(download, files.error or missing, is_final=False)
             return

@@ -287,6 +287,13 @@ class FileTests(HostileSenderTestCase):
         self.assertEqual(item["why"], "gone")
         self.expect_honest_offers()
 
+    def test_folders_vanished(self) -> None:
+        """Threat 83: an offer of folders alone is not done before the folders are there."""
+        folders: Fields = {"items": [["x", "folder", 0, 0]], "folders": 2, "files": 0, "bytes": 0}
+        self.entries = [["x", "folder", 0, MTIME]]
+        self.assertEqual(self.accepted(**folders)["why"], "changed")
+        self.expect_honest_offers()
+
     def test_stalled(self) -> None:
         """Threat 86: senders that send nothing give their places to others, and come again later."""
         self.entries = [["file", "file", 5, MTIME, "v"]]

@@ -429,6 +429,17 @@ class TroubleTests(InboxTestCase):
             self.assertEqual(self.items()[-1]["why"], "changed")
         self.assertNotIn("3", self.bob.received("alice"))
 
+    def test_folders_gone(self) -> None:
+        """An offer of folders alone is not done if they are not there any more."""
+        self.begin()
+        folder = self.alice.files / "empty"
+        folder.mkdir(parents=True)
+        self.send(folder)
+        item = self.until("waiting")
+        folder.rmdir()
+        self.bob.ask("accept_offer", id=item["id"])
+        self.assertEqual(self.until("failed")["why"], "gone")
+
     def test_gone(self) -> None:
         """An offer whose files are not there any more fails after some tries."""
         self.begin()
