@@ -56,6 +56,7 @@ from p2pshare.wire.offers.messages import (
     OfferState,
     Withdraw,
     Withdrawal,
+    mount_of,
 )
 from p2pshare.wire.offers.receipts import OfferReceipt
 from p2pshare.wire.paths import PATH_MAX
@@ -511,7 +512,7 @@ class Inbox:
             "bytes": row.bytes,
             "state": row.state.value,
             "why": None if why is None else why.value,
-            "trouble": None if trouble is None else str(trouble),
+            "trouble": None if trouble is None else _sentence(trouble, row.offer_id),
             "folder": None if row.folder is None else str(row.folder),
             "auto": row.is_auto,
             "bytes_done": row.bytes if row.state is InboxState.DONE else done,
@@ -519,6 +520,12 @@ class Inbox:
             "saved": list(row.saved),
             "told": row.is_told,
         }
+
+
+def _sentence(trouble: P2pshareError, offer_id: str) -> str:
+    """Return why an offer is not fetched, in terms of what was offered: people do not know where it is mounted."""
+    mount = mount_of(offer_id)
+    return str(trouble).replace(f"{mount}/", "").replace(f"'{mount}'", "offer")
 
 
 def _state_of(row: IncomingOffer) -> OfferState:

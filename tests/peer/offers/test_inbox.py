@@ -453,6 +453,17 @@ class TroubleTests(InboxTestCase):
         self.assertEqual(item["why"], "changed")
         self.assertEqual(self.bob.received("alice"), {"x/b": b"b"})
 
+    def test_trouble_names(self) -> None:
+        """Why nothing arrives is told with the names that the user has seen, without those of the protocol."""
+        self.begin()
+        path = self.alice.write("cat.jpg", b"meow")
+        self.send(path)
+        item = self.until("waiting")
+        path.unlink()
+        self.bob.ask("accept_offer", id=item["id"])
+        self.world.until(lambda: self.item()["trouble"] is not None)
+        self.assertIn("'cat.jpg'", self.item()["trouble"])
+
     def test_no_folder(self) -> None:
         """A folder that cannot be written keeps the offer accepted, says why, and another folder repairs it."""
         self.begin()
