@@ -100,6 +100,15 @@ class ParseTests(SynchronousTestCase):
         for words in (["--classic", "get", "a:b"], ["get", "--classic", "a:b"]):
             self.assertTrue(parse_arguments(words).classic)
 
+    def test_private(self) -> None:
+        """Each verb that starts a peer, if none runs, can do so without publishing an address."""
+        for words in (
+            *("send notes.txt bob", "inbox", "inbox accept k6xw", "inbox decline k6xw", "history"),
+            *("share", "share list", "share add notes.txt", "share allow a bob", "share remove a"),
+        ):
+            for place in f"--private {words}", f"{words} --private":
+                self.assertTrue(parse_arguments(place.split()).private, place)
+
     def test_peers(self) -> None:
         """`peers` alone lists; `peers forget` forgets one key."""
         self.assertEqual(parse_arguments(["peers"]).command.name, "peers")

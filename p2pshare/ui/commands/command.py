@@ -57,6 +57,9 @@ COMMON = (
 )
 """Flags of every command."""
 
+PRIVATE = flag("--private", None, "publish no address: others come by the relay only")
+"""A flag of commands that run a peer, or start one if none runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Command:

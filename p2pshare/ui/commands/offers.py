@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from p2pshare.errors import WrongUsage
-from p2pshare.ui.commands.command import Command, Work, flag, positional, read_time
+from p2pshare.ui.commands.command import PRIVATE, Command, Work, flag, positional, read_time
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -87,6 +87,7 @@ OFFER_COMMANDS = (
             flag("--list", None, "send nothing: list your offers"),
             ALL,
             flag("--cancel", "ID", "send nothing: withdraw an offer"),
+            PRIVATE,
             INVITATION,
         ),
         (
@@ -106,7 +107,7 @@ OFFER_COMMANDS = (
         "inbox",
         "list what others offer you",
         "verbs.offers.inbox.inbox",
-        (ALL,),
+        (ALL, PRIVATE),
         (
             ("p2pshare inbox", "who offers what"),
             ("p2pshare inbox accept k6xwn2", "into the current folder"),
@@ -123,6 +124,7 @@ OFFER_COMMANDS = (
         (
             positional("offer_id", "ID", "the offer, as `p2pshare inbox` shows it"),
             positional("folder", "DEST", "a folder (default: the current one)", optional=True),
+            PRIVATE,
             INVITATION,
         ),
         (
@@ -135,7 +137,7 @@ OFFER_COMMANDS = (
         "inbox decline",
         "decline what somebody offers you",
         "verbs.offers.inbox.decline",
-        (positional("offer_id", "ID", "the offer, as `p2pshare inbox` shows it"),),
+        (positional("offer_id", "ID", "the offer, as `p2pshare inbox` shows it"), PRIVATE),
         notes="An offer that is being fetched is stopped. The sender is told.",
     ),
     Command(
@@ -153,6 +155,7 @@ OFFER_COMMANDS = (
             flag("--limit", "N", "list the last N (default: 20)", parse=_entries, dest="entries"),
             flag("--exclude", "GLOB", "verify: as for `send`; repeatable", repeated=True),
             flag("--hidden", None, "verify: as for `send`"),
+            PRIVATE,
         ),
         (
             ("p2pshare history", "the last 20"),

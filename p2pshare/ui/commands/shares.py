@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from p2pshare.ui.commands.command import Command, Work, flag, positional, read_time
+from p2pshare.ui.commands.command import PRIVATE, Command, Work, flag, positional, read_time
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -41,7 +41,7 @@ SHARE_COMMANDS = (
         "share",
         "list what you share, and change it while your peer runs",
         "verbs.offers.share.shares",
-        (),
+        (PRIVATE,),
         (
             ("p2pshare share list", "what you share, and with whom"),
             ("p2pshare share add ~/photos", "share a folder"),
@@ -51,7 +51,7 @@ SHARE_COMMANDS = (
         "Your peer keeps these shares when it restarts. Those of --share are in its command line or settings.",
         "[options] [list | add PATH | allow SHARE NAMES | remove SHARE]",
     ),
-    Command("share list", "list what you share", "verbs.offers.share.shares"),
+    Command("share list", "list what you share", "verbs.offers.share.shares", (PRIVATE,)),
     Command(
         "share add",
         "share a file or a folder",
@@ -84,6 +84,7 @@ SHARE_COMMANDS = (
                 dest="expires_s",
             ),
             flag("--count", "N", "end after N downloads", parse=_count, dest="downloads"),
+            PRIVATE,
         ),
         (
             ("p2pshare share add ~/photos", "with everyone"),
@@ -97,7 +98,7 @@ SHARE_COMMANDS = (
         "share remove",
         "share something no longer",
         "verbs.offers.share.remove",
-        (SHARE,),
+        (SHARE, PRIVATE),
         notes="Running transfers of it are stopped.",
     ),
     Command(
@@ -107,6 +108,7 @@ SHARE_COMMANDS = (
         (
             SHARE,
             positional("names", "NAMES", "bob,carol, or everyone", repeated=True),
+            PRIVATE,
         ),
         (
             ("p2pshare share allow photos bob,carol", ""),

@@ -10,7 +10,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, cast
 
-from p2pshare.ui.commands.command import Command, Work, flag, positional, read_time
+from p2pshare.ui.commands.command import PRIVATE, Command, Work, flag, positional, read_time
 from p2pshare.ui.commands.offers import INVITATION, OFFER_COMMANDS
 from p2pshare.ui.commands.shares import SHARE_COMMANDS
 
@@ -133,7 +133,7 @@ DIALOG = Command(
         flag("--listen", "PORT", "port to listen on, TCP and UDP (default: any)"),
         flag("--address", "IP", "another address of yours, for others; repeatable", repeated=True),
         flag("--port-mapping", None, "let the router forward your port (PCP, NAT-PMP)"),
-        flag("--private", None, "publish no address: others come by the relay only"),
+        PRIVATE,
         INVITATION,
     ),
     (
