@@ -203,6 +203,23 @@ table inet cut {
         """Take back `cut_direct`."""
         self.router.run("nft", "delete table inet cut")
 
+    def count_direct(self) -> None:
+        """Count the packets that go from one home to another from now on."""
+        rule = """
+table inet count {
+    chain passing {
+        type filter hook forward priority filter
+        oifname "home*" iifname "home*" counter
+    }
+}
+"""
+        self.router.run("nft", "-f", "-", input=rule)
+
+    def direct_packets(self) -> int:
+        """Return how many there were since `count_direct`."""
+        told = self.router.run("nft", "list", "table", "inet", "count")
+        return int(told.split(" packets ")[1].split()[0])
+
     def _connect(self, namespace: Namespace, cable: _Cable, *, has_ipv6: bool = True) -> None:
         """Lay a cable to a namespace, which gets the public addresses."""
         self._lay(cable, namespace)

@@ -15,8 +15,9 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.integration.forked import Popen
+from tests.lab.commands import PATIENCE
 from tests.lab.namespaces import Namespace, why_not
-from tests.lab.world import _COMMAND, _TWISTD, PATIENCE, _entering
+from tests.lab.world import _COMMAND, _TWISTD, _entering
 
 CONTENT = os.urandom(3_000_000)
 

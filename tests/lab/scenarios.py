@@ -1,4 +1,4 @@
-"""What happens to a fetch when the network changes under it: `trial tests.lab.scenarios`, as root on Linux.
+"""What happens to fetches and offers when the network changes: `trial tests.lab.scenarios`, as root on Linux.
 
 The suite does not find this module, since its tests take minutes; `make lab` runs it.
 """
@@ -14,6 +14,7 @@ import time
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.lab.commands import Command, Event
 from tests.lab.homes import Home, HomeKind, Internet, internet
 from tests.lab.namespaces import why_not
 from tests.lab.world import FILE, SIZE, Fetch, Running, World, url_of, world
@@ -257,6 +258,152 @@ class PathTests(Scenario):
             self.assertEqual(found["network"]["mapping"], mapping, told)
             self.assertEqual(found["path"]["direct"], direct, told)
             self.assertIn(advice, "\n".join(found["path"]["advice"]), told)
+
+
+class OfferTests(Scenario):
+    """Files that alice sends to bob, whose peer runs as a service."""
+
+    def begin(
+        self,
+        sender: HomeKind,
+        receiver: HomeKind,
+        *flags: str,
+        runs: bool = False,
+        limit: tuple[str, ...] = (),
+    ) -> None:
+        """Make two homes, start bob's peer with `limit`, and alice's too if it `runs`; `flags` are those of alice."""
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        self.net = stack.enter_context(internet())[0]
+        self.alice, self.bob = self.net.add(sender), self.net.add(receiver)
+        self.world = stack.enter_context(world(self.net))
+        self.receiver = self.world.serve(self.bob, "bob", *limit)
+        if runs:
+            self.world.serve(self.alice, "alice", *flags)
+        self.flags = () if runs else flags
+
+    def send(self) -> Command:
+        """Send the file to bob."""
+        return self.world.command(self.alice, "alice", "send", FILE, "bob", *self.flags)
+
+    def accept(self, sending: Command) -> Command:
+        """Accept what was sent, as soon as bob has it."""
+        told = sending.until(lambda event: state_at_bob(event) == "delivered")
+        self.delivered_s = told["at"]
+        return self.world.command(self.bob, "bob", "inbox", "accept", told["id"], "got")
+
+    def under_way(self, sending: Command) -> Command:
+        """Accept what was sent, and return when some of it is here."""
+        accepting = self.accept(sending)
+        accepting.until(lambda event: event.get("bytes_done", 0) >= EARLY)
+        return accepting
+
+    def check_both(self, sending: Command, accepting: Command) -> None:
+        """Both commands end well, and the file is exact."""
+        codes = accepting.end(120.0), sending.end(20.0)
+        self.assertEqual(codes, (0, 0), f"{accepting}\n{sending}\n{self.world.log('bob')[-4000:]}")
+        got = self.world.folder / "got" / "film.bin"
+        self.assertTrue(filecmp.cmp(got, self.world.folder / FILE, shallow=False))
+        done = [each["at"] for each in accepting.events if each.get("state") == "done"]
+        sys.stderr.write(
+            f"{self._testMethodName}: {self.alice.kind} to {self.bob.kind}: delivered after"
+            f" {self.delivered_s:.2f} s; first byte {accepting.first_byte_s or 0:.2f} s, done {done[0]:.2f} s"
+            " after accepting\n"
+        )
+
+    def test_homes(self) -> None:
+        """Offers get through between homes of all kinds, from a command alone and from a running peer."""
+        for sender, receiver, runs in (
+            (HomeKind.STOCK, HomeKind.STOCK, False),
+            (HomeKind.CONE, HomeKind.SYMMETRIC, False),
+            (HomeKind.SYMMETRIC, HomeKind.CONE, True),
+            (HomeKind.UDP_BLOCKED, HomeKind.CONE, False),
+            (HomeKind.CONE, HomeKind.UDP_BLOCKED, True),
+            (HomeKind.IPV6_ONLY, HomeKind.IPV6_ONLY, False),
+            (HomeKind.IPV6_ONLY, HomeKind.CONE, True),
+        ):
+            self.begin(sender, receiver, runs=runs)
+            sending = self.send()
+            self.check_both(sending, self.accept(sending))
+
+    def test_private(self) -> None:
+        """A private sender publishes no address, whether its peer runs or not: no packet goes from home to home."""
+        for runs in False, True:
+            self.begin(HomeKind.OPEN, HomeKind.OPEN, "--private", runs=runs)
+            self.net.count_direct()
+            sending = self.send()
+            self.check_both(sending, self.accept(sending))
+            self.assertEqual(self.net.direct_packets(), 0)
+
+    def test_away(self) -> None:
+        """An offer to somebody who is offline is delivered soon after the receiver's peer is back."""
+        for runs in False, True:
+            self.begin(HomeKind.SYMMETRIC, HomeKind.CONE, runs=runs)
+            self.receiver.terminate()
+            self.receiver.wait(10)
+            sending = self.send()
+            offer = sending.until(lambda event: event["event"] == "offer")
+            if runs:
+                self.assertEqual(sending.end(), 5)
+            else:
+                sending.until(
+                    lambda event: event["event"] == "offer" and event["to"][0]["online"] is False
+                )
+            self.world.serve(self.bob, "bob")
+            deadline = time.monotonic() + BACK_S
+            while (
+                not (inbox := self.world.command(self.bob, "bob", "inbox")).end()
+                and not inbox.events
+            ):
+                self.assertLess(time.monotonic(), deadline)
+            self.assertEqual(inbox.events[0]["id"], offer["id"])
+
+    def test_changes(self) -> None:
+        """The network changes while an accepted offer is fetched: it goes on, and arrives."""
+        for sender, receiver, runs, change in (
+            (HomeKind.CONE, HomeKind.CONE, False, self.forget_flows),
+            (HomeKind.SYMMETRIC, HomeKind.CONE, True, self.forget_flows),
+            (HomeKind.CONE, HomeKind.CONE, True, lambda: self.net.cut_direct()),
+            (HomeKind.CONE, HomeKind.CONE, False, lambda: self.unplug(self.alice)),
+            (HomeKind.CONE, HomeKind.CONE, True, lambda: self.unplug(self.bob)),
+        ):
+            self.begin(sender, receiver, runs=runs, limit=SLOW)
+            sending = self.send()
+            accepting = self.under_way(sending)
+            change()
+            self.check_both(sending, accepting)
+
+    def forget_flows(self) -> None:
+        """Both NATs forget all."""
+        self.alice.forget_flows()
+        self.bob.forget_flows()
+
+    def unplug(self, home: Home) -> None:
+        """Pull the cable of a host for a while that is longer than the silence after which it reconnects."""
+        home.host.run("ip", "link", "set", "eth", "down")
+        time.sleep(15)
+        home.host.run("ip", "link", "set", "eth", "up")
+        home.host.run("ip", "route", "replace", "default", "via", "192.168.1.1")
+
+    def test_local_network(self) -> None:
+        """Without a registry, two strangers on one network."""
+        for runs in False, True:
+            stack = contextlib.ExitStack()
+            self.addCleanup(stack.close)
+            net = stack.enter_context(internet())[0]
+            self.bob = net.add(HomeKind.CONE)
+            self.alice, self.flags = net.add_neighbour(self.bob), ()
+            self.world = stack.enter_context(world(net, has_registry=False))
+            self.world.serve(self.bob, "bob")
+            if runs:
+                self.world.serve(self.alice, "alice")
+            sending = self.send()
+            self.check_both(sending, self.accept(sending))
+
+
+def state_at_bob(event: Event) -> str | None:
+    """Return the state of an offer at its receiver; None if the event tells something else."""
+    return event["to"][0]["state"] if event["event"] == "offer" else None
 
 
 class FirstMinuteTests(Scenario):

@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.forked import Popen
+from tests.lab.commands import BEFORE_FILES, PATIENCE, POLL_S, Command, received_by
 from tests.lab.homes import REGISTRY_IPV4, Home, Internet
 
 PORT = 8000
-PATIENCE = 60.0  # s for a process on a busy machine
-POLL_S = 0.005
 SIZE = 20_000_000  # bytes of the file that is fetched
 FILE = "share/film.bin"
-BEFORE_FILES = 64 * 1024  # bytes that a host receives before the first bytes of a file, at most
 
 _ENTER = (
     "import ctypes, os; fd = os.open({!r}, os.O_RDONLY); "
@@ -90,7 +88,7 @@ class Running:
 
     def __post_init__(self) -> None:
         """Remember what the host had received before."""
-        self._received_before = self._received()
+        self._received_before = received_by(self.host)
 
     def wait_for_bytes(self, count: int) -> None:
         """Wait until so many bytes of the file have arrived, or the fetch has ended."""
@@ -126,7 +124,8 @@ class Running:
             self._rest += os.read(self.process.stdout.fileno(), 1 << 20)
         *lines, self._rest = self._rest.split(b"\n")
         self.events += [{**json.loads(line), "at": round(now, 3)} for line in lines]
-        if self.first_byte_s is None and self._received() > self._received_before + BEFORE_FILES:
+        threshold = self._received_before + BEFORE_FILES
+        if self.first_byte_s is None and received_by(self.host) > threshold:
             self.first_byte_s = now
         told = [each["done"] for each in self.events[-1:] if each["event"] == "progress"]
         seen = max(self._arrived(), *told, 0)
@@ -134,12 +133,6 @@ class Running:
             if self._seen:
                 self.stall_s = max(self.stall_s, now - self._changed)
             self._seen, self._changed = seen, now
-
-    def _received(self) -> int:
-        """Return the bytes that the host's interfaces have received (proc(5))."""
-        lines = Path(f"/proc/{self.host}/net/dev").read_text().splitlines()[2:]
-        devices = [line.split(":") for line in lines]
-        return sum(int(counts.split()[0]) for name, counts in devices if name.strip() != "lo")
 
     def _arrived(self) -> int:
         """Return the bytes that the disk has for the file."""
@@ -185,11 +178,15 @@ class World:
 
     def share(self, home: Home, name: str, *flags: str) -> subprocess.Popen[Any]:
         """Start a peer that shares the folder with the file, and wait until it is online."""
-        words = ["p2ppeer", "--name", name, "--share", str(self.folder / "share")]
-        words += [*self._place(home, name), *flags]
+        return self.serve(home, name, "--share", str(self.folder / "share"), *flags)
+
+    def serve(self, home: Home, name: str, *flags: str) -> subprocess.Popen[Any]:
+        """Start a peer, also again, and wait until it is online."""
+        words = ["p2ppeer", "--name", name, *self._place(home, name), *flags]
+        before = self._registrations(name)
         made = self._twistd(home.host.pid, name, *words)
         deadline = time.monotonic() + PATIENCE
-        while f"registered: name={name}" not in self.log(name):
+        while self._registrations(name) == before:
             assert made.poll() is None and time.monotonic() < deadline, self.log(name)
             time.sleep(0.05)
         return made
@@ -236,6 +233,29 @@ class World:
         )
         return str(process.communicate(timeout=PATIENCE)[0])
 
+    def command(self, home: Home, name: str, *words: str) -> Command:
+        """Start a command of the user `name` with `--json`, and return at once."""
+        number, errors = tempfile.mkstemp(".log", dir=self.folder)
+        with open(number, "w") as log:
+            process = Popen(
+                [
+                    *(sys.executable, "-c", _entering(home.host.pid) + _COMMAND),
+                    *(*words, "--json", "--name", name, *self._place(home, name)),
+                ],
+                cwd=self.folder,
+                env=self._environ(name),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        self._children.append(process)
+        return Command(process, home.host.pid, Path(errors))
+
+    def _registrations(self, name: str) -> int:
+        """Return how often a service has registered."""
+        log = self.folder / f"{name}.log"
+        return log.read_text().count(f"registered: name={name}") if log.exists() else 0
+
     def _place(self, home: Home, name: str) -> list[str]:
         """Return the flags of a user's registry and data folder."""
         flags = ["--data", str(self.folder / name)]
@@ -256,6 +276,9 @@ class World:
             except subprocess.TimeoutExpired:
                 each.kill()
                 each.wait(PATIENCE)
+        for each in self._children:
+            if each.stdout is not None:
+                each.stdout.close()
 
     def _twistd(self, pid: int, name: str, *words: str) -> subprocess.Popen[Any]:
         with open(self.folder / f"{name}.log", "a") as log:
