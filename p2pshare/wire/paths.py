@@ -6,6 +6,8 @@ which name a component gets on the receiver's disk.
 
 from __future__ import annotations
 
+import re
+
 from p2pshare.errors import RemoteProtocolError
 
 PATH_MAX = 4096  # bytes of UTF-8
@@ -13,6 +15,10 @@ COMPONENT_MAX = 255  # bytes of UTF-8, of nearly every file system
 DEPTH_MAX = 64  # components
 
 _RESERVED = ".p2pshare"
+_IGNORED = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)  # Default_Ignorable_Code_Point of Unicode
 
 RemotePath = tuple[str, ...]
 """The components of a path; the empty path is the top, which lists the shares."""
@@ -67,9 +73,17 @@ def component_fault(component: str) -> str | None:
 def is_reserved(component: str) -> bool:
     """Whether a name may belong to a hidden file of p2pshare: a partial file, or one that changes what is shared.
 
-    Some file systems treat capitals as small letters.
+    Names that some file system treats as equal to such a name are reserved, too.
     """
-    return component.startswith(".") and _RESERVED in component.lower()
+    compared = folded(component)
+    return compared.startswith(".") and _RESERVED in compared
+
+
+def folded(component: str) -> str:
+    """Return a name as file systems compare it that ignore case and invisible characters."""
+    if component.isascii():
+        return component.lower()
+    return _IGNORED.sub("", component).casefold()
 
 
 def format_path(path: RemotePath) -> str:

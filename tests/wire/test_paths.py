@@ -23,6 +23,7 @@ COMPONENTS = st.text(
 HOSTILE = (
     *("/", "//", "/etc/passwd", "a/", "a//b", "./a", "..", "../a", "a/..", "a/../../b"),
     *(".p2pshareignore", "a/.P2PShare-0123456789abcdef.part", ".x.p2pshare-01234567.part"),
+    *(".p2p\u017fhareignore", "a/\u200b.p2psh\u00adareignore"),
     *("a/./b", "a\0b", "\0", "a/\0", "\ud800", "a/b\udfff"),
     *("x" * (COMPONENT_MAX + 1), "ü" * (COMPONENT_MAX // 2 + 1), "/".join("a" * (DEPTH_MAX + 1))),
     *("a/" * PATH_MAX, "/".join(["y" * COMPONENT_MAX] * 17), "/".join(["€" * 80] * 18)),

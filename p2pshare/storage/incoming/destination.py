@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 
 from p2pshare.errors import CannotSave, WrongUsage
 from p2pshare.storage.os_errors import plain_reason
+from p2pshare.wire.paths import folded
 
 SAFE_NAME_MAX = 255  # bytes of UTF-8; the limit of nearly every file system
 SUFFIX_MAX = 16  # bytes; a longer suffix is not kept when a name is shortened
@@ -66,7 +67,7 @@ def storable_name(text: str) -> str:
 
 def shown_name(text: str) -> str:
     """Return the name of a remote file or folder that comes to lie in the destination itself. It is not hidden."""
-    return f"_{text}" if text.startswith(".") else text
+    return f"_{text}" if folded(text).startswith(".") else text
 
 
 def is_folder(dest: str, cwd: Path) -> bool:
