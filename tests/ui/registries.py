@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
@@ -122,7 +123,7 @@ class ThreadlessClock(Clock):
 class MemoryInvocation:
     """The parts of an invocation that verbs need, with a registry in memory."""
 
-    rng = None
+    rng: random.Random | None = None
 
     def __init__(self, registry: MemoryRegistry, output: Output, cwd: Path) -> None:
         self._registry = registry

@@ -119,6 +119,7 @@ class Outbox:
         self._spool = Spool(parts.folder)
         self._sending = Sending(parts, self._spool)
         self._rows: dict[str, _Row] = {}
+        self._making: set[str] = set()  # IDs that requests have drawn
         self._telling: Telling[DeliveryState] = Telling(parts, self._tell, self._person_changed)
         self._watched: dict[str, Callable[[], None]] = {}  # ends the watch of a person's presence
         self._private: tuple[Path, ...] = ()  # folders that are never sent
@@ -178,9 +179,21 @@ class Outbox:
         await self._lock.run(lambda: None)
 
     async def send(self, request: Fields) -> Fields:
-        """Perform the action `send`."""
+        """Perform the action `send`. A request with the ID of an offer that exists makes no other one."""
         wanted = Wanted.read(request)
         tree = self._open_tree()
+        if wanted.id in self._rows:
+            return self._shown(self._rows[wanted.id])
+        if wanted.id in self._making:
+            raise ControlRefused(reason="the offer is being made")
+        if wanted.id:
+            self._making.add(wanted.id)
+        try:
+            return await self._send(wanted, tree)
+        finally:
+            self._making.discard(wanted.id)
+
+    async def _send(self, wanted: Wanted, tree: ShareTree) -> Fields:
         if wanted.spooled and any(wanted.spooled == row.offer.spool for row in self._rows.values()):
             raise WrongUsage(reason="The spooled file belongs to another offer.")
         offer = await self._sending.offer_of(wanted, tree)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from p2pshare.storage.offers.ledger import Ledger
 from p2pshare.storage.offers.outgoing import OutgoingOffer
 from p2pshare.storage.settings import Settings
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.offers.messages import ID_LENGTH, OfferItem
+from p2pshare.wire.offers.messages import ID_BYTES, OfferItem, id_from
 
 PREFIX_MIN = 4  # characters of an id that name an offer
 NAMED_MAX = 5  # offers that an error names
@@ -59,8 +58,7 @@ class OfferParts:
 
     def draw_id(self) -> str:
         """Return a new id of an offer."""
-        drawn = self.rng.randbytes(ID_LENGTH * 5 // 8)
-        return base64.b32encode(drawn).decode().lower()
+        return id_from(self.rng.randbytes(ID_BYTES))
 
     def now(self) -> int:
         """Return the Unix time in whole seconds."""

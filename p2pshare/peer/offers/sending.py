@@ -30,7 +30,7 @@ from p2pshare.storage.shares.offer_roots import OfferSurvey, offer_roots
 from p2pshare.storage.shares.rules import Rules
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.keys import PublicKey
-from p2pshare.wire.offers.messages import EXPIRY_MAX, NOTE_MAX, SNIPPET_MAX
+from p2pshare.wire.offers.messages import EXPIRY_MAX, ID_FORM, NOTE_MAX, SNIPPET_MAX
 from p2pshare.wire.paths import COMPONENT_MAX, PATH_MAX
 from p2pshare.wire.strict_json import boolean, integer, text, texts
 
@@ -57,6 +57,8 @@ class Wanted:
     rules: Rules
     exclude: tuple[str, ...]
     is_check: bool
+    id: str
+    """The ID that the offer is to have; empty to draw one."""
 
     @classmethod
     def read(cls, request: Fields) -> Wanted:
@@ -94,7 +96,18 @@ class Wanted:
             Rules.of(exclude, hidden=boolean({"hidden": False, **fields}, "hidden")),
             exclude,
             boolean({"check": False, **fields}, "check"),
+            _id(fields),
         )
+
+
+def _id(fields: dict[str, Any]) -> str:
+    if "id" not in fields:
+        return ""
+    pattern, longest, form = ID_FORM
+    drawn = text(fields, "id", longest)
+    if not pattern.fullmatch(drawn):
+        raise WrongUsage(reason=f"The ID of an offer is {form}.")
+    return drawn
 
 
 def _names(fields: dict[str, Any]) -> tuple[str, ...]:
@@ -135,7 +148,7 @@ class Sending:
             raise
         now = parts.now()
         offer = OutgoingOffer(
-            parts.draw_id(),
+            wanted.id or parts.draw_id(),
             now,
             now + wanted.expires_s,
             wanted.note,

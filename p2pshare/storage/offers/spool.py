@@ -7,7 +7,6 @@ was killed before it made one; it is removed a day after the last write.
 
 from __future__ import annotations
 
-import base64
 import os
 import secrets
 import shutil
@@ -19,7 +18,7 @@ from typing import Self
 from p2pshare.errors import WrongUsage
 from p2pshare.storage.disk_space import saving_error
 from p2pshare.storage.durability import sync_path
-from p2pshare.wire.offers.messages import ID_FORM, ID_LENGTH
+from p2pshare.wire.offers.messages import ID_BYTES, ID_FORM, id_from
 from p2pshare.wire.paths import component_fault
 
 FOLDER_NAME = "outgoing"
@@ -52,7 +51,7 @@ class SpoolFile:
         fault = component_fault(name)
         if fault is not None:
             raise WrongUsage(reason=f"Nothing can be sent under the name {name!r}: it {fault}.")
-        drawn = base64.b32encode(secrets.token_bytes(ID_LENGTH * 5 // 8)).decode().lower()
+        drawn = id_from(secrets.token_bytes(ID_BYTES))
         return cls(data / FOLDER_NAME / drawn, name)
 
     def write(self, piece: bytes) -> None:

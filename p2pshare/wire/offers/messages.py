@@ -9,6 +9,7 @@ Each message may be lost with its session, and is then told again. So each of th
 
 from __future__ import annotations
 
+import base64
 import enum
 import re
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from p2pshare.wire.strict_json import INTEGER_MAX, boolean
 from p2pshare.wire.transfer_messages import EntryKind
 
 ID_LENGTH = 16  # characters of an offer's id: 80 random bits in base32
+ID_BYTES = ID_LENGTH * 5 // 8  # random bytes that an id is made of
 ITEMS_MAX = 32  # files and folders that an offer names; others are counted
 NOTE_MAX = 1000  # characters
 EXPIRY_MAX = 366 * 86400  # seconds until an offer expires
@@ -120,6 +122,11 @@ class OfferItem:
     """Bytes of the file, or of all files in the folder."""
     files: int
     """Files in the folder; 1 for a file."""
+
+
+def id_from(drawn: bytes) -> str:
+    """Return the id of an offer from `ID_BYTES` random bytes."""
+    return base64.b32encode(drawn).decode().lower()
 
 
 def mount_of(offer_id: str) -> str:

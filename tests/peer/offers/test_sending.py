@@ -43,6 +43,18 @@ class SendTests(OffersTestCase):
         self.assertTrue(to["receipt"])
         self.assertEqual(to["bytes_done"], size)
 
+    def test_repeated(self) -> None:
+        """A request that is repeated with the ID that it has drawn makes no second offer."""
+        alice, bob = self.people("alice", "bob")
+        drawn = "a2" * 8
+        wanted = {"paths": [str(alice.write("notes.txt", b"notes"))], "to": ["bob"], "id": drawn}
+        self.assertEqual(alice.ask("send", **wanted)["id"], drawn)
+        self.await_states(alice, alice.ask("send", **wanted), bob="delivered")
+        self.assertEqual(len(alice.ask("offers")["offers"]), 1)
+        self.assertEqual([each["id"] for each in bob.ask("inbox")["items"]], [drawn])
+        with self.assertRaises(P2pshareError):
+            alice.ask("send", **{**wanted, "id": "../x"})
+
     def test_elsewhere(self) -> None:
         """The receiver may name another folder."""
         alice, bob = self.people("alice", "bob")

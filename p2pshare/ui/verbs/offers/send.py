@@ -24,16 +24,19 @@ from p2pshare.errors import (
     PeerNotAnswering,
     Unreachable,
 )
+from p2pshare.storage.offers.spool import SpoolFile
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.key import name_of
 from p2pshare.ui.verbs.offers import wording
 from p2pshare.ui.verbs.offers.sources import Sources, check_note, read_sources
 from p2pshare.ui.verbs.offers.watching import until_over
 from p2pshare.ui.verbs.own_peer import OwnPeer, all_rows, own_peer, own_records, use_own_peers
+from p2pshare.wire.offers.messages import ID_BYTES, id_from
 
 GONE_AFTER = 10.0  # seconds for which somebody who has the offer may be offline
 SILENT_AFTER = 30.0  # seconds after which somebody whom the peer cannot tell counts as offline
 EXPIRES = 7 * 86400  # seconds until an offer ends, if the user does not say
+MAY_BE_KEPT = "Your peer was stopped before it had answered. `p2pshare send --list` shows whether the offer is kept."
 
 Row = dict[str, Any]
 
@@ -92,8 +95,11 @@ async def send(
         else:
             sending.say_who_delivers(peer)
 
-    if not await use_own_peers(invocation, work, lambda: sending.is_offered):
-        sending.say_what_is_kept()
+    if not await use_own_peers(invocation, work, lambda: sending.has_begun):
+        if sending.is_offered:
+            sending.say_what_is_kept()
+        else:
+            invocation.output.remark(MAY_BE_KEPT)
         return Unreachable.exit_code
     return sending.exit_code
 
@@ -106,8 +112,14 @@ class Sending:
         self._invocation = invocation
         self._output = invocation.output
         self._sources = sources
-        self._fields = {**sources.fields, **fields}
+        drawn = id_from(
+            invocation.rng.randbytes(ID_BYTES)
+        )  # so that no repeat makes a second offer
+        self._fields = {**sources.fields, **fields, "id": drawn}
         self._row: Row = {}
+        self._spooled: SpoolFile | None = None  # what standard input had
+        self.has_begun = False
+        """Whether a peer was asked to make the offer; another one may be asked the same."""
         self._said: dict[str, str] = {}  # the state of each person that was told to the user
         self._away_since: dict[str, float] = {}
         self._codes: set[int] = set()
@@ -143,29 +155,29 @@ class Sending:
         self._is_lasting = peer.is_lasting
         if self.is_offered:
             return
-        if not self._sources.is_stdin:
-            await self._make(peer, self._fields)
-            return
-        from p2pshare.ui.verbs.offers.standard_input import spool_stdin
+        if self._sources.is_stdin and self._spooled is None:
+            from p2pshare.ui.verbs.offers.standard_input import spool_stdin
 
-        assert self._sources.as_name is not None, "standard input has a name"
-        file = await spool_stdin(self._invocation, peer.name, self._sources.as_name)
+            assert self._sources.as_name is not None, "standard input has a name"
+            self._spooled = await spool_stdin(self._invocation, peer.name, self._sources.as_name)
+            self._fields["spooled"] = self._spooled.id
         try:
-            await self._make(peer, {**self._fields, "spooled": file.id})
+            await self._make(peer)
         except (CancelledError, ControlRefused, PeerNotAnswering):
             raise  # the peer may have made the offer; what belongs to none is removed after a day
         except BaseException:
-            if not self.is_offered:
-                file.discard()
+            if self._spooled is not None and not self.is_offered:
+                self._spooled.discard()
             raise
 
-    async def _make(self, peer: OwnPeer, fields: Row) -> None:
-        if self._sources.paths:
-            checked = await peer.ask("send", **fields, check=True)
+    async def _make(self, peer: OwnPeer) -> None:
+        if self._sources.paths and not self.has_begun:
+            checked = await peer.ask("send", **self._fields, check=True)
             self._output.event("checked", **checked)
             if omitted := wording.left_out(checked):
                 self._output.remark(f"Left out: {omitted}.")
-        self._row = row = await peer.ask("send", **fields)
+        self.has_begun = True
+        self._row = row = await peer.ask("send", **self._fields)
         self._output.event("offer", **row)
         if self._output.is_quiet:
             self._output.result(wording.short(row["id"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -167,6 +168,7 @@ class OfferVerbTestCase(SynchronousTestCase):
         terminals = [Terminal.detect(each, environ) for each in (self.stdout, self.stderr)]
         output = Output(*terminals, json=json, quiet=quiet)
         fake = MemoryInvocation(MemoryRegistry(), output, Path(self.mktemp()).absolute())
+        fake.rng = random.Random(1)
         fake.cwd.mkdir()
         self.clock, self.cwd = fake.reactor, fake.cwd
         self.invocation = cast(Invocation, fake)

@@ -165,6 +165,17 @@ class SendTests(OfferVerbTestCase):
         self.assertEqual(second.asked, [])
         self.assertIn("Your peer has ended.", self.stderr.getvalue())
 
+    def test_unanswered(self) -> None:
+        """If the peer ends before it answers, the next one is asked with the same ID, so there is no second offer."""
+        first, second = self.peer, ScriptedPeer()
+        self.peers.append(second)
+        second.answers["send"] = offer({"name": "carol", "state": "done"})
+        first.answers["send"] = PeerNotAnswering(path="x", reason="it has ended")
+        working = send.send(self.invocation, ["carol"], OfferOptions(), text="hello")
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(working)), 0)
+        self.assertEqual(len(first.asked[0]["id"]), 16)
+        self.assertEqual(second.asked[0], first.asked[0])
+
     def test_stopped(self) -> None:
         """If somebody stops the peer inside the command, the offer is kept, and that is no success."""
         self.peer.is_lasting = False
