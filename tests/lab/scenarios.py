@@ -22,6 +22,7 @@ from tests.lab.world import FILE, SIZE, Fetch, Running, World, url_of, world
 SLOW = ("--limit", "4MB/s")  # 5 s for the file
 EARLY = 4_000_000  # bytes: the fetch is under way
 BACK_S = 10.0  # s after which a peer has to be back
+DECIDED_S = 40.0  # s until a sender learns a decision over another connection
 LEASE_S = 90.0  # s after which a silent peer counts as offline
 
 
@@ -372,6 +373,15 @@ class OfferTests(Scenario):
             accepting = self.under_way(sending)
             change()
             self.check_both(sending, accepting)
+
+    def test_decision_after_rebinding(self) -> None:
+        """The sender learns the decision, though the connection over which it offered is dead by then."""
+        self.begin(HomeKind.SYMMETRIC, HomeKind.CONE)
+        sending = self.send()
+        told = sending.until(lambda event: state_at_bob(event) == "delivered")
+        self.forget_flows()
+        self.world.command(self.bob, "bob", "inbox", "decline", told["id"]).end()
+        sending.until(lambda event: state_at_bob(event) == "declined", DECIDED_S)
 
     def forget_flows(self) -> None:
         """Both NATs forget all."""

@@ -7,7 +7,8 @@ Theory of operation
 goes over a session that is open with the person, if there is one. Otherwise one is opened, and closed when it has not
 been used for `LINGER`. The key that a session has proven is what counts, never the name that somebody says. A session
 that somebody else has opened may come from a command, such as a `get`, which takes no offers. So it is used once the
-other end has said something about offers there.
+other end has said something about offers there. One that has brought no answer in time may be dead, such as after a
+router has forgotten its connections. It is used again only once something comes over it.
 
 *Exchanges.* A message waits for its answer, and for no longer than `ANSWER_TIMEOUT`: an `offer_state` for `offer` and
 `withdraw`, an `offer_noted` or `withdraw` for `offer_state`. Whoever wants something told tries again after any
@@ -253,7 +254,7 @@ class _Part:
         self.viewer = Viewer(session.name, session.key)
         """Who the other side is."""
         self.takes_offers = True
-        """Whether the other end is known to be a peer that takes and makes offers, and no command."""
+        """Whether the other end is known to be a peer that takes and makes offers and no command, and answers."""
         self._owner = owner
         self._session = session
         self._reactor = reactor
@@ -291,6 +292,9 @@ class _Part:
         try:
             return await answer.addTimeout(self._limits.answer, self._reactor)
         except TimeoutError as error:
+            self.takes_offers = False
+            if self._is_own:
+                self._session.close()
             reason = f"it has not answered for {self._limits.answer:g} s"
             raise SessionLost(name=self._session.name, reason=reason) from error
         finally:

@@ -179,9 +179,24 @@ class CorrespondenceTests(SynchronousTestCase):
         self.pair.wait(ANSWER_TIMEOUT + 1)
         self.failureResultOf(exchange, SessionLost)
         self.alice.handlers.answers[Offer] = WAITING
+        alive = self.begin(self.alice, "bob", WAITING)
+        self.pair.carry()
+        self.successResultOf(alive)
         exchange = self.begin(self.bob, "alice", OFFER)
         self.pair.carry()
         self.assertEqual(self.successResultOf(exchange).message, WAITING)
+
+    def test_silent_session(self) -> None:
+        """A session that has brought no answer is not used again before it brings something."""
+        self.attach()
+        exchange = self.begin(self.bob, "alice", OFFER)
+        self.clock.advance(ANSWER_TIMEOUT)
+        self.failureResultOf(exchange, SessionLost)
+        self.begin(self.bob, "alice", OFFER).addErrback(lambda _: None)
+        self.assertEqual(len(self.bob.dialled), 1)
+        self.pair.carry()  # it was slow, and not dead
+        self.begin(self.bob, "alice", OFFER).addErrback(lambda _: None)
+        self.assertEqual(len(self.bob.dialled), 1)
 
     def test_defect(self) -> None:
         """A defect of a handler ends the session, which fails the exchange."""
