@@ -22,10 +22,10 @@ from p2pshare.peer.find.presence import PresenceWatch
 from p2pshare.peer.find.target import Target
 from p2pshare.peer.lan.admission import LanAdmission
 from p2pshare.peer.offers.correspondence import Correspondence
+from p2pshare.peer.offers.history import Past
 from p2pshare.peer.offers.inbox import Inbox
 from p2pshare.peer.offers.outbox import Outbox
 from p2pshare.peer.offers.parts import OfferParts
-from p2pshare.peer.offers.past import Past
 from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.storage.identity.data_folder import PeerPlace

@@ -30,7 +30,7 @@ from p2pshare.names import ON_NETWORK, read_viewer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, Fields, page
-from p2pshare.peer.share.downloads import Downloads
+from p2pshare.peer.share.download_counts import Downloads
 from p2pshare.storage.shares.arguments import (
     SHARES_MAX,
     SharedPath,

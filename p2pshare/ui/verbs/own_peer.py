@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from p2pshare.errors import AlreadyRunning, P2pshareError, PeerNotAnswering, PeerStopped
 from p2pshare.peer.control import OVERRUN, ControlClient, running_peer
-from p2pshare.peer.offers.past import kept_actions
+from p2pshare.peer.offers.history import kept_actions
 from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, peer_folder
 from p2pshare.storage.open_file_limit import allow_open_files

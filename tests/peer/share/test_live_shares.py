@@ -20,7 +20,7 @@ from p2pshare.errors import (
     SharesUnusable,
     WrongUsage,
 )
-from p2pshare.peer.share.downloads import PAUSE_MAX
+from p2pshare.peer.share.download_counts import PAUSE_MAX
 from p2pshare.peer.share.live_shares import LOOK_EVERY, LiveShares
 from p2pshare.peer.share.session_downloads import SessionDownloads
 from p2pshare.storage.shares.arguments import SHARES_MAX, SharedPath

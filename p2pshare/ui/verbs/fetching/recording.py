@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from p2pshare.peer.fetch.job import JobProgress
 from p2pshare.peer.fetch.plan import JobItem
 from p2pshare.peer.find.lookup import FoundPeer
-from p2pshare.peer.offers.past import FAILED, TITLE_MAX, add_download
+from p2pshare.peer.offers.history import FAILED, TITLE_MAX, add_download
 from p2pshare.storage.identity.data_folder import peer_folder
 from p2pshare.storage.offers.history import DONE
 from p2pshare.ui.invocation import Invocation

@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.peer.offers.past`, and of downloads in the history, on real sockets."""
+"""Tests of `p2pshare.peer.offers.history`, and of downloads in the history, on real sockets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from p2pshare.errors import P2pshareError
 from p2pshare.peer.control import PAGE_MAX, running_peer
-from p2pshare.peer.offers.past import LIMIT_MAX, add_download
+from p2pshare.peer.offers.history import LIMIT_MAX, add_download
 from p2pshare.storage.identity.data_folder import DataFolder
 from p2pshare.storage.offers.history import Direction, History, HistoryEntry
 from p2pshare.storage.offers.ledger import FILE_NAME, Ledger
@@ -103,7 +103,7 @@ class PastTests(RegistryTestCase):
             "bytes": 1,
             "outcome": "done",
         }
-        with patch("p2pshare.peer.offers.past.ADD_TIMEOUT", 2.0):
+        with patch("p2pshare.peer.offers.history.ADD_TIMEOUT", 2.0):
             for is_freed in (True, False):
                 holder = DataFolder.open(self.data_of("bob"), "bob")
                 self.addCleanup(holder.close)

@@ -1,10 +1,10 @@
-"""Tests of `p2pshare.peer.share.downloads`."""
+"""Tests of `p2pshare.peer.share.download_counts`."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.peer.share.downloads import OPEN_MAX, PAUSE_MAX, Downloads
+from p2pshare.peer.share.download_counts import OPEN_MAX, PAUSE_MAX, Downloads
 from p2pshare.wire.keys import PublicKey, SigningKey
 
 ALICE, BOB, CAROL = (SigningKey(each * 32).public for each in (b"a", b"b", b"c"))
