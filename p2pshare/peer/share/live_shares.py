@@ -3,7 +3,7 @@
 A change is written first, durably, and takes effect after that. Then `on_change` is called, and the peer shows the new
 shares, stops transfers of what is not shared any more, and tells followers. Sessions stay open.
 
-A share may end by time, or after a number of downloads (`downloads`). A download is counted before its first byte
+A share may end by time, or after a number of downloads (`download_counts`). A download is counted before its first byte
 goes out, in the thread that opens the file, and written first if the number matters. So neither a crash nor a peer that
 confirms nothing makes room for one more.
 
