@@ -385,7 +385,10 @@ class StartingTests(ProgramsTestCase):
             (["--nonsense"], "--nonsense"),
             (["nonsense"], "twistd p2ppeer --help"),
         )
-        peers = [self.start_peer("bob", free_port(), *options) for options, _ in wrong]
+        peers = [
+            self.start_peer("bob", free_port(), "--data", str(self.folder / f"{number}"), *options)
+            for number, (options, _) in enumerate(wrong)
+        ]
         for peer, (_, named) in zip(peers, wrong, strict=True):
             self.assertEqual(peer.wait(), 2, peer.said())
             self.assertIn(named, peer.said())

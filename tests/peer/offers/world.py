@@ -504,7 +504,10 @@ class WorldTestCase(SynchronousTestCase):
             logged = self.flushLoggedErrors()
             self.world.graveyard.clear()
             self.world.clock.calls.clear()
-            del self.world
-            gc.collect()
+            for name, value in list(vars(self).items()):
+                if isinstance(value, World | Person):
+                    delattr(self, name)
+            while gc.collect():  # finalizers leave more behind
+                pass
             self.flushLoggedErrors()  # those of finalizers of dead peers
         self.assertEqual(len(logged), 0, logged[0].getTraceback() if logged else "")

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from p2pshare.errors import BlockCorrupt, CannotSave, DiskFull, InUse, TooManyOpenFiles
-from p2pshare.storage import durability, system_calls
+from p2pshare.storage import durability, open_file_limit, system_calls
 from p2pshare.storage.durability import SYNC_ALL_MIN, sync_files
 from p2pshare.storage.incoming import folder as incoming_folder
 from p2pshare.storage.incoming import folder_handles
 from p2pshare.storage.incoming.announcement import Place, WholeFile
 from p2pshare.storage.incoming.small_files import BATCH_MAX
+from p2pshare.storage.open_file_limit import FILES_RESERVED
 from p2pshare.storage.os_errors import plain_reason
 from tests.storage.incoming_case import (
     BLOCK,
@@ -126,6 +127,8 @@ class OpenFilesTests(IncomingTestCase):
         taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(spare)]
         for fd in taken:
             os.close(fd)
+        others = max(taken) + 1 - spare  # some may be open since tests that ran before
+        self.patch(open_file_limit, "FILES_RESERVED", max(FILES_RESERVED, others))
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, hard))
         try:
             yield
