@@ -45,7 +45,7 @@ class Relay:
             inside = reactor.listenUDP(0, _Inside(self), HOST, maxPacketSize=65536)
             try:
                 self._open_tcp(inside.getHost().port, tcp)
-            except CannotListenError:
+            except (CannotListenError, OSError):  # another program has this number for TCP
                 inside.stopListening()
                 continue
             break
@@ -106,9 +106,9 @@ class Relay:
             return
         if kind == "dropped":
             listening = socket.socket()
+            self._full.append(listening)
             listening.bind((HOST, number))
             listening.listen(0)
-            self._full.append(listening)
             for _ in range(
                 2
             ):  # fills the backlog; the kernel then drops what asks for a connection
