@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pshare.errors import P2pshareError
-from tests import examples
+from tests import IS_THOROUGH, examples
 from tests.peer.offers.case import OffersTestCase
 from tests.peer.offers.world import KilledError, Person
 
@@ -151,6 +151,7 @@ class StoryTestCase(OffersTestCase):
             ("done", "done"),
             ("cancelled", "withdrawn"),
             ("cancelled", "declined"),  # both at once
+            ("cancelled", "failed"),
             ("cancelled", None),
             ("expired", "withdrawn"),
             ("expired", "declined"),
@@ -182,10 +183,11 @@ class StoryTestCase(OffersTestCase):
                 self.assertIn(states[note], allowed)
 
 
-def _test(*names: str) -> Any:
+def _test(number: int, *names: str) -> Any:
     def test(self: StoryTestCase) -> None:
         """All is well in the end."""
-        seed = int(os.environ.get("SEED") or random.randrange(2**32))
+        drawn = random.randrange(2**32) if IS_THOROUGH else number  # `make check` tells new stories
+        seed = int(os.environ.get("SEED") or drawn)
         try:
             self.tell(seed, *names)
         except AssertionError as error:
@@ -199,8 +201,8 @@ class RandomTests(StoryTestCase):
 
 
 for _number in range(examples(16)):
-    setattr(RandomTests, f"test_two_{_number}", _test("alice", "bob"))
-    setattr(RandomTests, f"test_three_{_number}", _test("alice", "bob", "carol"))
+    setattr(RandomTests, f"test_two_{_number}", _test(_number, "alice", "bob"))
+    setattr(RandomTests, f"test_three_{_number}", _test(_number, "alice", "bob", "carol"))
 
 
 class HastyTests(StoryTestCase):
@@ -211,7 +213,7 @@ class HastyTests(StoryTestCase):
 
 
 for _number in range(examples(16)):
-    setattr(HastyTests, f"test_three_{_number}", _test("alice", "bob", "carol"))
+    setattr(HastyTests, f"test_three_{_number}", _test(_number, "alice", "bob", "carol"))
 
 
 class LanTests(StoryTestCase):
@@ -221,4 +223,4 @@ class LanTests(StoryTestCase):
 
 
 for _number in range(examples(8)):
-    setattr(LanTests, f"test_two_{_number}", _test("alice", "bob"))
+    setattr(LanTests, f"test_two_{_number}", _test(_number, "alice", "bob"))
