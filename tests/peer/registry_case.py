@@ -46,4 +46,5 @@ class RegistryTestCase(LoopbackTestCase):
         peer.startService()
         self.addCleanup(lambda: peer.stopService() if peer.running else None)
         await peer.ready
+        peer.lost.addErrback(lambda _: None)  # a test may let it end
         return peer
