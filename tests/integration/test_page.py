@@ -28,7 +28,7 @@ from p2pshare.web.client_addresses import origin_of
 from p2pshare.web.exchange import Query, Reply, Route
 from p2pshare.web.site import CHECK_INTERVAL, Site
 from p2pshare.wire.addresses import PeerAddress
-from tests.integration.browser import Browser, the_browser, why_none
+from tests.page.browser import Browser, the_browser, why_none
 from tests.registry.connections import make_routes
 
 NOT_EPHEMERAL = range(20_000, 32_000)  # below the ports that Linux draws for connections

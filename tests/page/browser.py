@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import base64
 import shutil
 import tempfile
 import time
@@ -10,17 +11,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+"""Where screenshots are kept, for people to look at."""
 PATIENCE = 20.0  # seconds for a page to become as expected, on a busy machine
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-default-apps", "--disable-extensions", "--hide-scrollbars", "--no-proxy-server",
-    *__import__("os").environ.get("XFLAGS", "").split(),
 )  # fmt: skip
 
 
@@ -50,6 +51,7 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self._hastening: str | None = None
+        self._language = ""
         driver = Service(executable_path=shutil.which("chromedriver"))
         self._chrome = Chrome(options=options, service=driver)
 
@@ -71,6 +73,38 @@ class Browser:
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": scheme}],
         )
+
+    @property
+    def language(self) -> str:
+        """The language that pages are told the user prefers."""
+        return self._language
+
+    @language.setter
+    def language(self, language: str) -> None:
+        if language != self._language:
+            self._language = language
+            agent = self.run("navigator.userAgent")
+            self._command(
+                "Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage=language
+            )
+
+    def forget_all(self) -> None:
+        """Forget cookies and everything else that pages have stored, and leave the page."""
+        self._chrome.get("about:blank")
+        self._command("Network.clearBrowserCookies")
+        self._command("Storage.clearDataForOrigin", origin="*", storageTypes="all")
+
+    def violations(self, axe: str) -> list[str]:
+        """Return a line for each element that breaks a rule of axe-core, whose source is `axe`."""
+        if not self.run("Boolean(window.axe)"):
+            self._chrome.execute_script(axe)
+        script = """const done = arguments[arguments.length - 1];
+            axe.run(document, {resultTypes: ["violations"]}).then(
+                found => done(found.violations.flatMap(rule => rule.nodes.map(
+                    node => `${rule.id}: ${node.target} ${node.failureSummary}`))),
+                error => done([String(error)]));"""
+        found: list[str] = self._chrome.execute_async_script(script)
+        return found
 
     def _command(self, name: str, **parameters: Any) -> None:
         self._chrome.execute_cdp_cmd(name, parameters)
@@ -107,6 +141,47 @@ class Browser:
                     f"{script} is {found!r}, not {expected!r}; {self.complaints()}"
                 )
             time.sleep(0.05)
+
+    def wait_until(self, script: str) -> None:
+        """Wait until an expression is true in JavaScript's sense."""
+        self.wait(f"Boolean({script})", True)
+
+    def drop(self, selector: str, files: dict[str, bytes], text: str = "") -> None:
+        """Drop files, by their names, or a text on an element."""
+        encoded = {name: base64.b64encode(content).decode() for name, content in files.items()}
+        script = """const [selector, files, text] = arguments, data = new DataTransfer();
+            for (const [name, content] of Object.entries(files)) {
+              const bytes = Uint8Array.from(atob(content), each => each.charCodeAt(0));
+              data.items.add(new File([bytes], name));
+            }
+            if (text) data.setData("text/plain", text);
+            const target = document.querySelector(selector);
+            for (const type of ["dragenter", "dragover", "drop"]) {
+              target.dispatchEvent(new DragEvent(type, {bubbles: true, cancelable: true, dataTransfer: data}));
+            }"""
+        self._chrome.execute_script(script, selector, encoded, text)
+
+    def text(self, selector: str = "body") -> str:
+        """Return the visible text of an element."""
+        found: str = self._chrome.find_element("css selector", selector).text
+        return found
+
+    def choose_files(self, selector: str, *paths: Path) -> None:
+        """Choose files of this machine in an input element, as its dialog would."""
+        self._chrome.find_element("css selector", selector).send_keys("\n".join(map(str, paths)))
+
+    def keys(self, *keys: str) -> None:
+        """Press keys one after the other, wherever the focus is; hold those of `Keys` that are modifiers."""
+        ActionChains(self._chrome).send_keys(*keys).perform()
+
+    def click_with(self, modifier: str, selector: str) -> None:
+        """Click on an element while a key is held, such as `Keys.SHIFT`."""
+        element = self._chrome.find_element("css selector", selector)
+        ActionChains(self._chrome).key_down(modifier).click(element).key_up(modifier).perform()
+
+    def keep_downloads(self, folder: Path) -> None:
+        """Save all later downloads into a folder."""
+        self._command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
     def type(self, selector: str, keys: str) -> None:
         """Append text to an input element by typing it."""
