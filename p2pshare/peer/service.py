@@ -46,10 +46,10 @@ from p2pshare.net.sockets import (
     expect_free,
 )
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.browse.service import Browsing
 from p2pshare.peer.control import Action, ControlServer, Fields
 from p2pshare.peer.desktop import DesktopNotices
 from p2pshare.peer.events import EventHub
-from p2pshare.peer.find.browsing import Browsing
 from p2pshare.peer.find.directory import greeting_name, open_directory
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.lan.admission import LanAdmission
@@ -192,12 +192,12 @@ class PeerService(Service):
         sessions.on_change = partial(self._shares_changed, live)
         classic = None if self._classic is None else self._classic.protocol
         self._datagrams = DatagramSessions(reactor, secrets.token_bytes, sessions.acceptor, classic)
-        finder = PeerFinder(reactor, client, self._wall, self._place, pins_new_keys=False)
+        finders = partial(PeerFinder, reactor, client, self._wall, self._place)
         via = Via.RELAY if self._settings.private else self._settings.via
         carriers = self._carriers = Carriers(reactor, via, self._datagrams)
         dialler = self._make_dialler(carriers, sessions, self._datagrams)
         browsing = self._browsing = Browsing(
-            reactor, self._rng, client, finder, dialler, folder.path
+            reactor, self._rng, client, finders, dialler, folder.path
         )
         self._ports = OwnPorts(
             reactor, self._rng, self._settings, network, sessions.acceptor, self._datagrams
@@ -216,8 +216,8 @@ class PeerService(Service):
                 "stop": self._stop_wanted,
                 "release": self._release,
                 "rotate": self._rotate,
-                "complete": browsing.complete,
                 "accept": self._accept_wanted,
+                **browsing.actions,
                 **offers.actions,
                 **live.actions,
             },

@@ -131,6 +131,16 @@ class ControlDocumentTests(RegistryTestCase):
         self.assertEqual(told, {"event": "shares", **share, "removed": False})
         await events.aclose()
 
+    async def test_entries(self) -> None:
+        """An entry of a folder of another peer has the fields of the document."""
+        (self.shared / "cat.jpg").write_bytes(b"")
+        await self.started("alice")
+        await self.started("bob")
+        page = await (await self.client()).ask("list", name="bob", path="stuff")
+        self.assertEqual(list(page), ["entries", "more", "left_out", "unnamed"])
+        (entry,) = page["entries"]
+        self.assertEqual(fields(part("### An entry of a folder")), list(entry))
+
     async def test_requests(self) -> None:
         """The peer reads each field of a request that the document has: one of a wrong type is an error."""
         await self.started("alice")

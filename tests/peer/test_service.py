@@ -8,7 +8,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -203,8 +203,7 @@ class PeerServiceTests(LoopbackTestCase):
         """A peer whose port reaches this machine alone opens another one to ask peers elsewhere, and closes it, too."""
         alice = self.peer()
         await alice.ready
-        browsing: Any = alice._browsing
-        carriers: Carriers = browsing._opener._carriers
+        carriers = cast(Carriers, alice._carriers)
         self.assertIsNotNone(carriers.udp_towards(PeerAddress("192.0.2.7", 1)))
         self.assertEqual(len(self.udp_ports()), 2)
         await alice.stopService()

@@ -214,6 +214,11 @@ class RemotePeer:
         """Whether there is a session now."""
         return self._link is not None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether there will be no session any more: after `close`, or because the peer broke the protocol."""
+        return self._closed_by is not None
+
     def begin_with(self, first: FirstFile) -> bool:
         """Let the next session begin with a request; False if there is a session, or other files are waited for.
 

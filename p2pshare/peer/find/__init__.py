@@ -13,8 +13,8 @@ The path of a `get`, from top to bottom; every step only calls the one below it:
 
 `presence` tells when it is worth taking that path: whether the peers that somebody waits for are online.
 
-`browsing` takes the same path for completion in the running peer. `peer/share/admission` takes it in the other
-direction, from the key of an opener to its name, with the same pin check.
+`peer/browse` takes the same path in the running peer, for its page and for completion. `peer/share/admission` takes it
+in the other direction, from the key of an opener to its name, with the same pin check.
 
 Why in this order:
 

@@ -22,7 +22,7 @@ from p2pshare.peer.lan.admission import (
 from p2pshare.peer.share.admission import NotAdmitted
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.session_messages import Purpose, Refusal
-from tests.peer.find.test_browsing import ThreadClock
+from tests.peer.browse.test_completion import ThreadClock
 from tests.peer.lan.network import key_of
 
 BOB, EVE = key_of(7), key_of(66)

@@ -32,7 +32,7 @@ from p2pshare.wire.reach.candidates import Candidate, CandidateKind
 from p2pshare.wire.registry_answers import ClaimBody, PeerSummary, PeerView, Presence
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.statements import Location, Record, digest_of
-from tests.peer.find.test_browsing import ThreadClock
+from tests.peer.browse.test_completion import ThreadClock
 from tests.peer.lan.network import Network, announced, key_of
 
 NOW = 1_800_000_000

@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.peer.find.browsing`."""
+"""Tests of `p2pshare.peer.browse.completion`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import ControlRefused, RemoteNotFound
-from p2pshare.peer.find import browsing
-from p2pshare.peer.find.browsing import (
+from p2pshare.peer.browse import sessions
+from p2pshare.peer.browse.completion import (
     ANSWER_BYTES_MAX,
     ANSWERS_MAX,
-    IDLE_MAX,
     KEPT_FOR,
     NAMES_MAX,
-    REMOTES_MAX,
-    Browsing,
+    PATIENCE,
+    Completion,
 )
+from p2pshare.peer.browse.sessions import RemoteSessions
 from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
@@ -50,6 +50,8 @@ class ThreadClock(Clock):
 
 class FakeRemote:
     """A peer with some entries in every folder."""
+
+    is_up = has_ended = False
 
     def __init__(self, entries: tuple[Entry, ...]) -> None:
         self.entries = entries
@@ -84,7 +86,7 @@ def entries(*names: str) -> tuple[Entry, ...]:
     )
 
 
-class BrowsingTests(SynchronousTestCase):
+class CompletionTests(SynchronousTestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="p2p-")
         self.addCleanup(folder.cleanup)
@@ -94,12 +96,11 @@ class BrowsingTests(SynchronousTestCase):
         self.names = ["alice", "albert", "bob"]
         self.entries = entries("cat.jpg", "car", "dog/", "zoo")
         self.asked_names = 0
-        self.patch(browsing, "RemotePeer", self.remote)
+        self.patch(sessions, "RemotePeer", self.remote)
         reactor: Any = self.clock
-        finder: Any = SimpleNamespace(target=lambda name: None)
         registry: Any = SimpleNamespace(peers=self.list_names)
-        data = Path(folder.name)
-        self.browsing = Browsing(reactor, Random(1), registry, finder, Mock(), data)
+        self.sessions = RemoteSessions(reactor, Random(1), Mock(), Mock(), Mock())
+        self.completion = Completion(registry, self.sessions, Path(folder.name))
 
     async def list_names(self, prefix: str, online: bool) -> AsyncIterator[PeerSummary]:
         self.asked_names += 1
@@ -113,7 +114,7 @@ class BrowsingTests(SynchronousTestCase):
         return self.remotes[name]
 
     def ask(self, **request: Any) -> Any:
-        return self.successResultOf(Deferred.fromCoroutine(self.browsing.complete(request)))
+        return self.successResultOf(Deferred.fromCoroutine(self.completion.complete(request)))
 
     def test_names(self) -> None:
         """Names come from the registry, are used again for some seconds, and are remembered."""
@@ -136,22 +137,8 @@ class BrowsingTests(SynchronousTestCase):
         self.ask(peer="bob", prefix="")
         self.assertEqual(self.seen.entries("bob", ())["dog"], True)
 
-    def test_idle(self) -> None:
-        """One session serves several questions, and is closed when it has been idle for some time."""
-        self.ask(peer="bob", prefix="c")
-        self.clock.advance(IDLE_MAX - 1)
-        self.ask(peer="bob", prefix="c")
-        self.clock.advance(IDLE_MAX - 1)
-        self.assertEqual(len(self.remotes["bob"].asked), 2)
-        self.assertEqual(self.remotes["bob"].closed, 0)
-        self.clock.advance(1)
-        self.assertEqual(self.remotes["bob"].closed, 1)
-
     def test_bounded(self) -> None:
-        """Sessions, answers and the size of an answer are bounded: threat 31."""
-        for number in range(REMOTES_MAX + 2):
-            self.ask(peer=f"p{number}", prefix="c")
-        self.assertEqual([self.remotes[f"p{n}"].closed for n in range(3)], [1, 1, 0])
+        """Answers and the size of an answer are bounded: threat 31."""
         self.names = [f"n{n}" for n in range(NAMES_MAX + 9)]
         self.assertEqual(len(self.ask(prefix="n")["entries"]), NAMES_MAX)
         self.entries = entries(*(f"{n:0250}" for n in range(299)))
@@ -159,7 +146,7 @@ class BrowsingTests(SynchronousTestCase):
         self.assertLessEqual(sum(map(len, told)), ANSWER_BYTES_MAX)
         for number in range(ANSWERS_MAX + 5):
             self.ask(prefix=f"n{number}")
-        self.assertEqual(len(self.browsing._answers), ANSWERS_MAX)
+        self.assertEqual(len(self.completion._answers), ANSWERS_MAX)
 
     def test_together(self) -> None:
         """Callers with the same question share one answer. An error is not kept."""
@@ -168,7 +155,7 @@ class BrowsingTests(SynchronousTestCase):
         remote.waiting = Deferred()
         remote.error = RemoteNotFound(name="bob", path="x")
         request = {"peer": "bob", "path": "x", "prefix": ""}
-        asked = [Deferred.fromCoroutine(self.browsing.complete(request)) for _ in range(2)]
+        asked = [Deferred.fromCoroutine(self.completion.complete(request)) for _ in range(2)]
         remote.waiting.callback(None)
         for each in asked:
             self.failureResultOf(each, RemoteNotFound)
@@ -187,26 +174,26 @@ class BrowsingTests(SynchronousTestCase):
             {"prefix": "a", "peer": "B"},
             {"prefix": "a", "peer": "bob", "path": "../x"},
         ):
-            asked = Deferred.fromCoroutine(self.browsing.complete(request))
+            asked = Deferred.fromCoroutine(self.completion.complete(request))
             self.failureResultOf(asked, ControlRefused)
         self.assertEqual((self.remotes, self.asked_names), ({}, 0))
 
-    def test_idle_while_stopping(self) -> None:
-        """A session may become idle while stopping waits for another one."""
-        for peer in ("bob", "carol"):
-            self.ask(peer=peer, prefix="")
-        farewell = self.remotes["bob"].closing = Deferred[None]()
-        stopping = Deferred.fromCoroutine(self.browsing.stop())
-        self.clock.advance(IDLE_MAX)
-        farewell.callback(None)
-        self.successResultOf(stopping)
-        self.assertEqual([each.closed for each in self.remotes.values()], [1, 1])
+    def test_patience(self) -> None:
+        """A user who completes a word does not wait long; the answer is kept for the next try."""
+        self.ask(peer="bob", prefix="")
+        remote = self.remotes["bob"]
+        remote.waiting = Deferred()
+        request = {"peer": "bob", "prefix": "c"}
+        asked = Deferred.fromCoroutine(self.completion.complete(request))
+        self.clock.advance(PATIENCE)
+        self.failureResultOf(asked, ControlRefused)
+        remote.waiting.callback(None)
+        remote.waiting = None
+        self.assertEqual(self.ask(**request), {"entries": ["car", "cat.jpg"]})
 
     def test_stop(self) -> None:
-        """Stopping closes all sessions and refuses further requests."""
+        """Stopping refuses further requests."""
         self.ask(peer="bob", prefix="")
-        self.successResultOf(Deferred.fromCoroutine(self.browsing.stop()))
-        self.assertEqual(self.remotes["bob"].closed, 1)
-        asked = Deferred.fromCoroutine(self.browsing.complete({"prefix": ""}))
+        self.completion.stop()
+        asked = Deferred.fromCoroutine(self.completion.complete({"prefix": ""}))
         self.failureResultOf(asked, ControlRefused)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
