@@ -72,6 +72,7 @@ VERSION, FOLLOW = "version", "follow"
 OVERRUN = "overrun"
 """The kind of the last event of a follower that was too slow."""
 ID_TEXT_MAX = 64  # characters of an ID, or of the beginning of one, in a request
+TOO_LONG = "the reply is too long"
 AFTER_MAX = 255  # characters of the name or the ID after which a page of a list begins
 
 T = TypeVar("T")
@@ -90,6 +91,7 @@ Action = Callable[[Fields], Awaitable[Fields]]
 class ControlServer(Factory):
     """Listens in a data folder while its peer runs, and performs what verbs request."""
 
+    _log = Logger()
     noisy = False
 
     def __init__(
@@ -158,6 +160,31 @@ class ControlServer(Factory):
         """Accept a connection, unless there are too many."""
         return _ServerProtocol(self) if len(self.connections) < CONNECTIONS_MAX else None
 
+    def answer(self, do: str, request: Fields) -> Deferred[Fields]:
+        """Return the fields of the reply to a request in time; it is cancelled when the peer ends.
+
+        The Deferred fails with a `P2pshareError` alone.
+        """
+        performing = Deferred.fromCoroutine(self.perform(do, request))
+        self.performing.add(performing)
+
+        def over(result: T) -> T:
+            self.performing.discard(performing)
+            return result
+
+        performing.addTimeout(time_for(do), self.reactor)
+        performing.addBoth(over)
+        return performing.addErrback(self._translated)
+
+    def _translated(self, failure: Failure) -> Failure:
+        """Return the error of an action as one that a reply can have."""
+        if failure.check(TimeoutError, CancelledError):
+            return Failure(ControlRefused(reason="it took too long, or the peer is ending"))
+        if failure.check(P2pshareError):
+            return failure
+        self._log.failure("request of a verb failed", failure)
+        return Failure(LocalProtocolError(reason=failure.getErrorMessage()))
+
     async def perform(self, do: str, request: Fields) -> Fields:
         """Return the fields of the reply to a request; for an action, null is the same as no field.
 
@@ -196,7 +223,6 @@ class _ServerProtocol(LineOnlyReceiver, TimeoutMixin):
     transport: Any
     delimiter = b"\n"
     MAX_LENGTH = LINE_MAX
-    _log = Logger()
 
     def __init__(self, server: ControlServer) -> None:
         self._server = server
@@ -282,37 +308,23 @@ class _ServerProtocol(LineOnlyReceiver, TimeoutMixin):
             do = text(request, "do", 32)
         except RemoteProtocolError:
             reason = "the request is no line of JSON that it knows"
-            self.sendLine(_line(self._failed(Failure(ControlRefused(reason=reason)))))
+            self.sendLine(_line(_failed(ControlRefused(reason=reason))))
             self.transport.loseConnection()
             return
         self._busy = True
         self.is_following = do == FOLLOW
         self.setTimeout(None)
-        performing = Deferred.fromCoroutine(self._server.perform(do, request))
-        self._server.performing.add(performing)
-        performing.addTimeout(time_for(do), self._server.reactor)
-        performing.addErrback(self._failed).addCallback(self._reply, performing)
+        performing = self._server.answer(do, request)
+        performing.addCallbacks(self._reply, lambda failure: self._reply(_failed(failure.value)))
 
-    def _failed(self, failure: Failure) -> Fields:
-        """Return the reply that says what failed."""
-        error = failure.value
-        if failure.check(TimeoutError, CancelledError):
-            error = ControlRefused(reason="it took too long, or the peer is ending")
-        elif not isinstance(error, P2pshareError):
-            self._log.failure("request of a verb failed", failure)
-            error = LocalProtocolError(reason=failure.getErrorMessage())
-        code, name = error.exit_code, type(error).__name__
-        return {"ok": False, "error": name, "message": str(error), "exit_code": code}
-
-    def _reply(self, fields: Fields, performing: Deferred[Fields]) -> None:
-        self._server.performing.discard(performing)
+    def _reply(self, fields: Fields) -> None:
         self.is_following = self.is_following and fields["ok"]
         self._busy = self.is_following
         if self not in self._server.connections:
             return
         line = _line(fields)
         if len(line) > REPLY_MAX:
-            line = _line(self._failed(Failure(ControlRefused(reason="the reply is too long"))))
+            line = _line(_failed(ControlRefused(reason=TOO_LONG)))
         self.sendLine(line)
         if self.is_following:
             self.transport.registerProducer(self, True)
@@ -492,6 +504,12 @@ def page(
 
 def _first(pair: tuple[str, Any]) -> str:
     return pair[0]
+
+
+def _failed(error: P2pshareError) -> Fields:
+    """Return the reply that says what failed."""
+    code, name = error.exit_code, type(error).__name__
+    return {"ok": False, "error": name, "message": str(error), "exit_code": code}
 
 
 def _line(fields: Fields) -> bytes:

@@ -55,6 +55,8 @@ from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.lan.admission import LanAdmission
 from p2pshare.peer.offers.service import OfferOwner, OffersService
 from p2pshare.peer.ownership import CAPS, CAPS_WITH_CLASSIC, Owner
+from p2pshare.peer.page.service import PageService
+from p2pshare.peer.parts import parts_of
 from p2pshare.peer.reach.answering import Doors
 from p2pshare.peer.reach.calling import PeerCaller
 from p2pshare.peer.reach.calls import CallListener
@@ -63,6 +65,7 @@ from p2pshare.peer.reach.network import OwnNetwork
 from p2pshare.peer.reach.own_ports import OwnPorts
 from p2pshare.peer.reach.rendezvous import RegistryRendezvous
 from p2pshare.peer.registration import ClassicName, NameKeeper, RetryLoop, status_of
+from p2pshare.peer.running import Part, RunningPeer
 from p2pshare.peer.share.admission import Admission, Admitting
 from p2pshare.peer.share.live_shares import LiveShares
 from p2pshare.peer.share.service import SessionSharer
@@ -154,6 +157,7 @@ class PeerService(Service):
         self._callers: Sequence[str] | None = None  # that the registry was told of
         self._control: ControlServer | None = None
         self._offers: OffersService | None = None
+        self._parts: Sequence[Part] = ()
         self.events = EventHub()
         """What others follow over the control socket."""
         self._desktop: DesktopNotices | None = None
@@ -209,6 +213,13 @@ class PeerService(Service):
         )
         if self._lan_admission is not None:
             offers.welcome(self._lan_admission)
+        parts = self._make_parts(
+            RunningPeer(
+                reactor, self._rng, self._wall, self._settings, self._place, folder.path,
+                lambda: self.key, client, finders, dialler, browsing, sessions, live, offers, network,
+                self._lan_admission, self.events, partial(self._status, {}), self._shares is not None,
+            )
+        )  # fmt: skip
         self._listen_to_verbs(
             folder,
             {
@@ -220,11 +231,25 @@ class PeerService(Service):
                 **browsing.actions,
                 **offers.actions,
                 **live.actions,
+                **{do: action for part in parts for do, action in part.actions.items()},
             },
         )
         await sessions.open()
         await offers.start()
+        for part in parts:
+            await part.start()
         return await self._retried(self._keeper.take)
+
+    def _make_parts(self, peer: RunningPeer) -> Sequence[Part]:
+        """Return the other parts; the page is the last to start, and the first to stop."""
+
+        def perform(do: str, request: Fields) -> Deferred[Fields]:
+            assert self._control is not None
+            return self._control.answer(do, request)
+
+        parts = parts_of(peer)
+        self._parts = (*parts, PageService(peer, perform, parts))
+        return self._parts
 
     def _make_dialler(
         self, carriers: Carriers, sessions: SessionSharer, datagrams: DatagramSessions
@@ -390,6 +415,8 @@ class PeerService(Service):
         try:
             if self._control is not None:
                 await self._control.stop()
+            for part in reversed(self._parts):
+                await part.stop()
             if self._offers is not None:  # before the sessions that its messages go over
                 await self._offers.stop()
             parts = (

@@ -41,6 +41,8 @@ class Query:
     """The protocols, in lower case, to which the client offers to upgrade the connection (RFC 9110, section 7.8)."""
     when_gone: Callable[[Callable[[], object]], object] = _never
     """Registers a function that is called if the client leaves before the reply."""
+    source_port: int = 0
+    """The port of the other end of the connection; 0 for a Unix socket."""
 
     def header(self, name: bytes) -> str:
         """Return the value of a header, its lines joined by commas; empty if there is none."""

@@ -45,6 +45,9 @@ class Source(Protocol):
     can_seek: bool
     """Whether `read` may begin anywhere; otherwise it is called in order, from 0."""
 
+    def select(self, part: range) -> None:
+        """Learn which bytes `read` will be called for, in order; called once before the first `read`."""
+
     def read(self, start: int, size: int) -> Deferred[bytes]:
         """Return exactly `size` bytes from `start`, at most `PIECE_MAX` of them."""
 
@@ -60,6 +63,9 @@ class BytesSource:
     def __init__(self, content: bytes) -> None:
         self.content = content
         self.length = len(content)
+
+    def select(self, part: range) -> None:
+        """See `Source`."""
 
     def read(self, start: int, size: int) -> Deferred[bytes]:
         """See `Source`."""
@@ -201,6 +207,7 @@ def read_pieces(
         return piece
 
     try:
+        source.select(part)
         for at in part[::PIECE_MAX]:
             size = min(PIECE_MAX, part.stop - at)
             reading = source.read(at, size).addTimeout(READ_TIMEOUT, clock)

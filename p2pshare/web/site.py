@@ -105,6 +105,7 @@ class Site(HTTPFactory):
             return None
         channel = cast(Channel, super().buildProtocol(addr))
         channel.client_host, channel.origin = host, origin
+        channel.client_port = getattr(addr, "port", 0)
         self.connections.add(channel, now)
         return channel
 
@@ -160,6 +161,7 @@ class SiteRequest(Request):
             bool(self.isSecure()),
             self._upgrades(),
             self._when_gone,
+            self.channel.client_port,
         )
         self.channel.factory.routes.answer(query).addCallback(self.reply)
 
@@ -291,6 +293,7 @@ class Channel(HTTPChannel):
     factory: Site
     limits: Limits
     client_host = ""
+    client_port = 0
     origin = ""
     local: tuple[str, int] | None = None
     _peer: IAddress

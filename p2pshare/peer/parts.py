@@ -1,0 +1,23 @@
+"""The list of the parts of a peer besides those that `peer.service` puts together itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p2pshare.peer.running import Part, RunningPeer
+
+
+def parts_of(peer: RunningPeer) -> Sequence[Part]:
+    """Return the parts of a peer, in the order in which they start."""
+    # fmt: off
+    return (
+        # bytes of others: listings, files, previews, archives
+
+        # jobs: downloads, uploads, traffic
+
+        # people, trust, settings, health
+
+        # sending: drafts, local folders, who fetched what
+
+    )
+    # fmt: on

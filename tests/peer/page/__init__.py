@@ -1,0 +1,1 @@
+"""Tests of the server of the peer's page, without a browser."""
