@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IProtocol
 from twisted.web.http_headers import Headers
 
 from p2pshare.web.reply_bodies import Outlet, Source
+from p2pshare.web.request_bodies import IncomingBody
 
 _NO_HEADERS = Headers()
 
@@ -43,6 +44,8 @@ class Query:
     """Registers a function that is called if the client leaves before the reply."""
     source_port: int = 0
     """The port of the other end of the connection; 0 for a Unix socket."""
+    incoming: IncomingBody | None = None
+    """The body, for a route with `streams`; then `body` is empty."""
 
     def header(self, name: bytes) -> str:
         """Return the value of a header, its lines joined by commas; empty if there is none."""
@@ -94,6 +97,9 @@ class Route:
     """Its name in the metrics."""
     methods: Mapping[bytes, Answer]
     """The answer for each method; the one of `GET` also answers HEAD."""
+    streams: bool = False
+    """Whether the bodies of other requests than GET are passed on as they arrive, see `web.request_bodies`. Only for a
+    `Site` that is told so."""
 
     @property
     def allowed(self) -> str:

@@ -13,6 +13,8 @@
 # * A request: one line has at most `line_max` bytes, twisted.web allows 500 headers and 16 KiB of them, and a body has
 #   at most `body_max`, announced or chunked. Requests of one connection are answered in turn: twisted.web stops
 #   reading while one is being answered.
+# * The body of a request to a route with `streams` has no bound of its own, but `upload_stalled_max`, and
+#   `request_bodies.BUFFER_MAX` for what waits in memory. The route bounds the rest.
 # * A reply in memory of up to `long_reply` bytes is written at once; the transport keeps it until the client reads, or
 #   the connection's next deadline passes. A longer one goes through `outlets.Outlet`. The number of long replies is
 #   bounded, they may stall for `long_reply_stalled_max`, and `reply_timeout` is for the whole of one in memory.
@@ -44,6 +46,8 @@ class Limits:
     """Seconds from a request's first byte to the end of its headers."""
     request_timeout: float = 20.0
     """Seconds from a request's first byte to its last."""
+    upload_stalled_max: float = 60.0
+    """Seconds for which the client may send nothing of a body that is passed on as it arrives."""
     reply_timeout: float = 60.0
     """Seconds from there until the reply is written, even if the client does not read it."""
     idle_timeout: float = 60.0

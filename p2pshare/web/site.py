@@ -33,6 +33,7 @@ from p2pshare.web.limits import Limits
 from p2pshare.web.problems import AWAY, framing_problem
 from p2pshare.web.ranges import apply_range
 from p2pshare.web.reply_bodies import LongReplies, Outlet, read_pieces, send_pieces
+from p2pshare.web.request_bodies import IncomingBody
 
 CHECK_INTERVAL = 1.0  # seconds between two looks at the deadlines
 LENGTH_DIGITS_MAX = (
@@ -68,11 +69,21 @@ class Site(HTTPFactory):
         limits: Limits | None = None,
         *,
         wall: Callable[[], float] | None = None,
+        streams: Callable[[bytes, bytes], bool] = lambda _method, _path: False,
     ) -> None:
-        """Serve `routes`; `reactor` measures deadlines, and `wall` (Unix time in s) makes the `Date` header."""
+        """Serve `routes`.
+
+        Args:
+            routes: answers queries.
+            reactor: measures deadlines.
+            limits: the bounds.
+            wall: the Unix time in s, for the `Date` header.
+            streams: tells by the method and the path of a request whether its body is passed on as it arrives.
+        """
         super().__init__(reactor=reactor)
         self.timeOut = None  # `Channel` has its own deadlines
         self.routes = routes
+        self.streams = streams
         self.limits = limits or Limits()
         self.date_header = b""
         self.connections = Connections(
@@ -124,6 +135,7 @@ class SiteRequest(Request):
     channel: Channel
     content: BytesIO
     gone = False
+    incoming: IncomingBody | None = None
     _on_gone: Callable[[], object] = staticmethod(lambda: None)
 
     def gotLength(self, length: int | None) -> None:
@@ -131,14 +143,28 @@ class SiteRequest(Request):
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Collect a part of the body, up to the limit."""
-        if self.content.tell() + len(data) > self.channel.limits.body_max:
+        """Collect a part of the body, up to the limit, or pass it on."""
+        if self.incoming is not None:
+            self.channel.body_goes_on()
+            self.incoming.feed(data)
+        elif self.content.tell() + len(data) > self.channel.limits.body_max:
             self.channel.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         else:
             self.content.write(data)
 
+    def begin(self, command: bytes, path: bytes, version: bytes, length: int | None) -> None:
+        """Answer a request whose body is yet to arrive."""
+        self.incoming = IncomingBody(length, self.channel.let_body_wait)
+        self._answer(command, path, version)
+
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Answer a request that is complete."""
+        """Answer a request that is complete, unless that has begun."""
+        if self.incoming is None:
+            self._answer(command, path, version)
+        else:
+            self.incoming.complete()
+
+    def _answer(self, command: bytes, path: bytes, version: bytes) -> None:
         self.method, self.uri, self.clientproto = command, path, version
         if not path.startswith(b"/"):
             self.channel.persistent = False
@@ -162,12 +188,16 @@ class SiteRequest(Request):
             self._upgrades(),
             self._when_gone,
             self.channel.client_port,
+            self.incoming,
         )
         self.channel.factory.routes.answer(query).addCallback(self.reply)
 
     def reply(self, reply: Reply) -> None:
         """Write the reply: at once, or as fast as the client reads it."""
         if self.gone:
+            return
+        if self.incoming is not None and not self.incoming.is_complete:
+            self.channel.refuse_with(reply)
             return
         if reply.upgrade is not None:
             self._upgrade(reply, reply.upgrade)
@@ -249,6 +279,8 @@ class SiteRequest(Request):
         """Note that the client has left."""
         self.gone = True
         self._on_gone()
+        if self.incoming is not None:
+            self.incoming.leave()
         super().connectionLost(reason)
 
     def _write_head(self, reply: Reply, size: int | None, *, chunked: bool = False) -> None:
@@ -271,6 +303,7 @@ class Phase(Enum):
     IDLE = auto()
     HEADERS = auto()
     BODY = auto()
+    UPLOAD = auto()
     REPLY = auto()
     CLOSING = auto()
     UPGRADED = auto()
@@ -379,13 +412,33 @@ class Channel(HTTPChannel):
         return accepted
 
     def allHeadersReceived(self) -> None:
-        """Refuse a body whose announced length is too large; else wait for the body."""
+        """Refuse a body whose announced length is too large; else wait for the body, or pass it on."""
+        path = self._path.partition(b"?")[0].removeprefix(b"/")
+        if self.length != 0 and self.factory.streams(self._command, path):
+            self._enter(Phase.UPLOAD, self.limits.upload_stalled_max)
+            super().allHeadersReceived()
+            self._expected = CHUNKS
+            self.requests[-1].begin(self._command, self._path, self._version, self.length)
+            return
         if self.length is not None and self.length > self.limits.body_max:
             self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return
         self._enter(Phase.BODY, self.limits.request_timeout)
         super().allHeadersReceived()
         self._expected = CHUNKS
+
+    def body_goes_on(self) -> None:
+        """Note that a part of a body has arrived that is passed on."""
+        if self._phase is Phase.UPLOAD:
+            self._enter(Phase.UPLOAD, self.limits.upload_stalled_max)
+
+    def let_body_wait(self, has_to: bool) -> None:
+        """Let the client wait with the rest of a body, or go on; it has no deadline while it waits."""
+        if self._phase is Phase.UPLOAD:
+            self._enter(Phase.UPLOAD, inf if has_to else self.limits.upload_stalled_max)
+        if self._phase in (Phase.UPLOAD, Phase.REPLY):
+            producer = self.transport
+            (producer.pauseProducing if has_to else producer.resumeProducing)()
 
     def allContentReceived(self) -> None:
         """Answer the request, which is complete."""
@@ -427,15 +480,21 @@ class Channel(HTTPChannel):
 
     def refuse(self, status: HTTPStatus, detail: str = "") -> None:
         """Answer with a problem, or to an original with a bare status, and close; `web.limits` says in which way."""
+        body = b"" if self._is_originals else framing_problem(status, detail)
+        self.refuse_with(Reply(status, (body,), b"application/problem+json"))
+
+    def refuse_with(self, reply: Reply) -> None:
+        """Answer with a reply in memory before the request is complete, and close, as `refuse` does."""
         if self._phase is Phase.CLOSING:
             return
-        body = b"" if self._is_originals else framing_problem(status, detail)
+        body = b"".join(reply.body)
         self.transport.resumeProducing()
         self.transport.write(
-            _HEADS[status]
+            _HEADS[reply.status]
             + self.factory.date_header
             + b"Content-Length: %d\r\n" % len(body)
-            + (b"Content-Type: application/problem+json\r\n" if body else b"")
+            + (b"Content-Type: %b\r\n" % reply.content_type if body else b"")
+            + b"".join(b"%b: %b\r\n" % header for header in reply.headers)
             + b"Connection: close\r\n\r\n"
             + (b"" if self._is_head else body)
         )

@@ -42,6 +42,11 @@ class PageRoutes:
         query.when_gone(answering.cancel)
         return answering.addErrback(self._failed).addCallback(self._done)
 
+    def streams(self, method: bytes, path: bytes) -> bool:
+        """Whether the body of a request is passed on as it arrives."""
+        route = _find(self._private, path)
+        return route is not None and route.streams and method in route.methods
+
     async def _answer(self, query: Query) -> Reply:
         await self._access.check(query)
         route = _find(self._public, query.path)

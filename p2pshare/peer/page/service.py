@@ -130,7 +130,8 @@ class PageService:
             private.update(part.table())
         public = {**self._assets.table(), **api.public()}
         routes = PageRoutes(self._access, public, private)
-        site = Site(routes, self._peer.reactor, LIMITS, wall=self._peer.wall)
+        reactor, wall = self._peer.reactor, self._peer.wall
+        site = Site(routes, reactor, LIMITS, wall=wall, streams=routes.streams)
         kept = self._access.kept
         try:
             self._port = self._listen_on(kept.port, site)
