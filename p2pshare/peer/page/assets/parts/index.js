@@ -1,0 +1,7 @@
+/** All parts, in one import: import { Button, Name, toast } from "../parts/index.js". */
+
+export * from "./controls.js";
+export * from "./dialogs.js";
+export { FolderChooser } from "./folder_chooser.js";
+export { Page } from "./page.js";
+export { Icon, iconNames } from "./icons.js";

@@ -1,0 +1,24 @@
+/** Small marks that tell how a person is reached and what is known of their key. */
+
+import { hasText, t } from "../../lib/texts.js";
+import { html } from "../../lib/ui.js";
+import { Tag } from "../../parts/index.js";
+
+const PATH_ICONS = { direct: "direct", relay: "relay", lan: "lan" };
+const TRUST = { compared: ["good", "shield"], changed: ["bad", "warning"], waiting: ["warning", "clock"] }; // "new" and "known" need no mark in a list
+
+/** Return "online", "offline" or "unknown". */
+export const presence = (person) => (person.online === null || person.online === undefined ? "unknown" : person.online ? "online" : "offline");
+
+/** How a person is reached: direct, relay or local network. */
+export function PathTag({ path }) {
+  const key = `people.paths.${path.kind}`;
+  return html`<${Tag} kind=${path.kind === "relay" ? "warning" : "plain"} icon=${PATH_ICONS[path.kind]} title=${t("people.path_title", { carrier: String(path.carrier ?? "").toUpperCase(), address: path.address ?? "" })}>${hasText(key) ? t(key) : path.kind}<//>`;
+}
+
+/** A mark for trust that differs from the usual. */
+export function TrustTag({ trust, always = false }) {
+  if (!(trust in TRUST) && !always) return null;
+  const [kind, icon] = TRUST[trust] ?? ["plain", "key"];
+  return html`<${Tag} kind=${kind} icon=${icon}>${t(`people.trust.${trust}`)}<//>`;
+}

@@ -1,0 +1,102 @@
+/** One person: presence, the path to them, their key and how far it is trusted, and what can be done. */
+
+import { ask } from "../lib/api.js";
+import { useLive } from "../lib/live.js";
+import { go, href } from "../lib/route.js";
+import { useCollection } from "../lib/store.js";
+import { ago, date, errorText, rich, t } from "../lib/texts.js";
+import { html, useCallback, useEffect, useNow, useState } from "../lib/ui.js";
+import { Avatar, Button, Confirm, Dialog, Empty, Loading, Menu, Name, Notice, Page, QrCode, show, toast } from "../parts/index.js";
+import { PathTag, TrustTag, presence } from "./people/marks.js";
+
+export default function Person({ parameters: { name } }) {
+  const people = useCollection("people");
+  const [details, setDetails] = useState(null);
+  const [error, setError] = useState(null);
+  const [isComparing, setComparing] = useState(false);
+  const now = useNow();
+  const load = useCallback(() => {
+    ask("person", { name }).then((found) => {
+      setDetails(found);
+      setError(null);
+    }, setError);
+  }, [name]);
+  useEffect(load, [load]);
+  useLive("hello", load);
+  useLive("person", (one) => one.name === name && load());
+
+  const person = { ...details, ...people.map.get(name) };
+  const back = { href: "#/people", label: t("people.title") };
+  if (!details && !people.map.has(name)) {
+    return html`<${Page} title=${html`<${Name}>${name}<//>`} back=${back}>${error
+      ? html`<${Empty} icon="person" title=${t("person.unknown")}>${errorText(error)}<//>` : html`<${Loading} />`}<//>`;
+  }
+  const state = presence(person);
+  const ask_ = (action, fields, done) => ask(action, { name, ...fields }).then(() => {
+    toast(done, { kind: "good" });
+    load();
+  }, (problem) => toast(errorText(problem), { kind: "bad" }));
+  const forget = () => show((close) => html`<${Confirm} title=${t("person.forget_title", { name })} confirm=${t("person.forget")} onClose=${close}
+    onConfirm=${() => ask_("forget", {}, t("person.forgotten", { name }))}><p>${t("person.forget_text")}</p><//>`);
+  const menu = [details?.pinned && { label: t("person.forget"), icon: "trash", kind: "danger", onClick: forget }].filter(Boolean);
+
+  return html`<${Page} className="person" back=${back}
+    title=${html`<span class="person-head"><${Avatar} name=${name} presence=${state} size="l" /><${Name}>${name}<//></span>`}
+    summary=${html`<${Presence} person=${person} now=${now} />`}
+    actions=${!person.own && html`<${Button} kind="primary" icon="folder" href=${href("people", name, "files")}>${t("person.files")}<//>
+      <${Button} icon="send" href=${href("send", { to: name })}>${t("person.send")}<//>
+      ${menu.length > 0 && html`<${Menu} label=${t("common.more_actions")} items=${menu} />`}`}>
+    ${error && html`<${Notice} kind="warning" actions=${html`<${Button} onClick=${load}>${t("common.try_again")}<//>`}>${errorText(error)}<//>`}
+    ${person.trust === "changed" && html`<${Notice} kind="bad" actions=${html`<${Button} onClick=${() => setComparing(true)}>${t("person.compare")}<//>`}>
+      <strong>${t("person.changed_title")}</strong><p>${t("person.changed_text")}</p><//>`}
+    ${person.trust === "waiting" && html`<${Notice} kind="warning" actions=${html`<${Button} kind="primary" onClick=${() => ask_("accept", { key: person.key }, t("person.accepted", { name }))}>${t("person.accept")}<//>`}>
+      ${t("person.waiting_text", { name })}<//>`}
+    <div class="person-cards">
+      <section class="card padded" aria-labelledby="person-key"><h2 id="person-key">${t("person.key_title")}</h2>
+        <${Key} person=${person} details=${details} onCompare=${() => setComparing(true)} /></section>
+      <section class="card padded" aria-labelledby="person-path"><h2 id="person-path">${t("person.path_title")}</h2><${Path} path=${person.path} name=${name} state=${state} /></section>
+    </div>
+    ${isComparing && details?.compare && html`<${Compare} name=${name} details=${details} onClose=${() => setComparing(false)}
+      onSame=${() => ask_("compared", { key: details.key }, t("person.compared_done", { name })).then(() => setComparing(false))} />`}
+  <//>`;
+}
+
+function Presence({ person, now }) {
+  const state = presence(person);
+  const words = { online: person.since ? t("people.online_since", { ago: ago(person.since, now) }) : t("people.is_online"),
+    offline: person.since ? t("people.offline_since", { ago: ago(person.since, now) }) : t("people.is_offline"), unknown: t("people.presence_unknown") };
+  const shares = person.shares;
+  return html`<span class=${`person-presence ${state}`}>${words[state]}</span>${Number.isInteger(shares) && html`<span> · ${t("person.shares", { n: shares })}</span>`}`;
+}
+
+function Key({ person, details, onCompare }) {
+  if (!person.key) return html`<p class="quiet">${t("person.no_key")}</p>`;
+  return html`<p class="person-trust"><${TrustTag} trust=${person.trust} always=${true} /></p><p class="person-trust-text">${t(`person.trust_text.${person.trust}`)}</p>
+    <dl class="facts">
+      <dt>${t("person.fingerprint")}</dt><dd><code class="fingerprint" dir="ltr">${details?.fingerprint ?? person.key}</code></dd>
+      ${details?.pinned && html`<dt>${t("person.pinned")}</dt><dd>${date(details.pinned)}</dd>`}
+    </dl>
+    ${details?.compare && html`<div class="person-buttons"><${Button} icon="shield" onClick=${onCompare}>${t("person.compare")}<//></div>`}`;
+}
+
+function Path({ path, name, state }) {
+  if (!path) return html`<p>${t(state === "offline" ? "person.path_offline" : "person.path_none", { name })}</p>`;
+  const words = { direct: "person.path_direct", relay: "person.path_relay", lan: "person.path_lan" }[path.kind] ?? "person.path_direct";
+  return html`<p><${PathTag} path=${path} /></p><p>${t(words, { name })}</p>
+    <dl class="facts">${path.carrier && html`<dt>${t("person.carrier")}</dt><dd dir="ltr">${path.carrier.toUpperCase()}</dd>`}
+      ${path.address && html`<dt>${t("person.address")}</dt><dd><code dir="ltr">${path.address}</code></dd>`}</dl>`;
+}
+
+function Compare({ name, details, onSame, onClose }) {
+  const [differs, setDiffers] = useState(false);
+  const actions = differs
+    ? html`<${Button} onClick=${onClose}>${t("common.close")}<//>`
+    : html`<${Button} onClick=${() => setDiffers(true)}>${t("person.compare_differs")}<//><${Button} kind="primary" icon="check" onClick=${onSame}>${t("person.compare_same")}<//>`;
+  return html`<${Dialog} wide=${true} className="compare" title=${rich("person.compare_title", { name: html`<${Name}>${name}<//>` })} onClose=${onClose} actions=${actions}>
+    ${differs ? html`<${Notice} kind="bad"><strong>${t("person.differs_title")}</strong><p>${t("person.differs_text", { name })}</p><//>` : html`<div class="compare-body">
+      ${details.qr && html`<${QrCode} rows=${details.qr} label=${t("person.qr_label")} />`}
+      <div><ol class="compare-steps"><li>${t("person.compare_step_1", { name })}</li><li>${t("person.compare_step_2", { name })}</li><li>${t("person.compare_step_3")}</li></ol>
+        <p class="compare-code" dir="ltr" aria-label=${t("person.code_label")}>${details.compare.code.split(" ").map((group) => html`<span key=${group}>${group}</span> `)}</p></div>
+    </div>`}
+  <//>`;
+}
