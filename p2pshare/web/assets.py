@@ -1,7 +1,8 @@
 """Static files of a page, addressed by one hash over all of them, so that browsers may keep them for good.
 
 The files lie below `assets/HASH/`. The hash changes with any of them, so relative imports between scripts always lead
-to files of one version. Only the page itself (`index.html`) is revalidated at each visit; it has the hash inserted.
+to files of one version. Only the page itself (`index.html`) is revalidated at each visit; it has the hash inserted, and the
+codes of the languages, so that another language is one more file.
 
 Everything is read and compressed once, when an `Assets` is made. That blocks for some ms: call it in a thread.
 """
@@ -23,6 +24,8 @@ from p2pshare.web.reply_bodies import BytesSource
 INDEX = "index.html"
 HASH_PLACE = b"{{assets}}"
 """The text in `index.html` for which the folder with the hash is inserted."""
+LANGUAGES_PLACE = b"{{languages}}"
+"""The text in `index.html` for which the codes of the languages are inserted: the stems of `texts/*.json`."""
 GZIP_MIN = 512  # bytes of a file below which compression does not pay
 BYTES_MAX = 16 * 1024 * 1024  # bytes of all files; they stay in memory
 IMMUTABLE = (b"Cache-Control", b"public, max-age=31536000, immutable")
@@ -105,7 +108,9 @@ class Assets:
         """That of all files."""
         self.folder = f"assets/{self.hash}"
         """Where they lie, without a leading slash."""
+        languages = sorted(PurePosixPath(path).stem for path in contents if path.startswith("texts/"))
         index = contents.pop(INDEX).replace(HASH_PLACE, self.folder.encode())
+        index = index.replace(LANGUAGES_PLACE, " ".join(languages).encode())
         self._headers = headers
         self._index = Asset.of(INDEX, index)
         self._files = {path: Asset.of(path, content) for path, content in contents.items()}
