@@ -1,8 +1,8 @@
 """Static files of a page, addressed by one hash over all of them, so that browsers may keep them for good.
 
 The files lie below `assets/HASH/`. The hash changes with any of them, so relative imports between scripts always lead
-to files of one version. Only the page itself (`index.html`) is revalidated at each visit; it has the hash inserted, and the
-codes of the languages, so that another language is one more file.
+to files of one version. Only the page itself (`index.html`) is revalidated at each visit. It has the hash inserted, and
+the codes of the languages, so that another language is one more file.
 
 Everything is read and compressed once, when an `Assets` is made. That blocks for some ms: call it in a thread.
 """
@@ -108,7 +108,9 @@ class Assets:
         """That of all files."""
         self.folder = f"assets/{self.hash}"
         """Where they lie, without a leading slash."""
-        languages = sorted(PurePosixPath(path).stem for path in contents if path.startswith("texts/"))
+        languages = sorted(
+            PurePosixPath(path).stem for path in contents if path.startswith("texts/")
+        )
         index = contents.pop(INDEX).replace(HASH_PLACE, self.folder.encode())
         index = index.replace(LANGUAGES_PLACE, " ".join(languages).encode())
         self._headers = headers

@@ -157,5 +157,6 @@ function stop() {
 function set(next) {
   if (next === state) return;
   state = next;
+  document.documentElement.dataset.connection = state;
   for (const watch of watchers) watch();
 }

@@ -150,5 +150,6 @@ listen("hello", async (hello) => {
   if (store.actions.includes("health")) ask("health").then((health) => change({ health }), () => {});
   settle();
 });
+listen("people", () => refresh("people")); // more has changed at once than events tell
 listen("health", (health) => change({ health }));
 listen("traffic", (traffic) => change({ traffic }));
