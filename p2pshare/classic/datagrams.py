@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.pictures.pixels import PIXELS_MAX, Pixels
-from p2pshare.wire.udp import DATAGRAM_MAX
+from p2pshare.wire.datagrams import DATAGRAM_MAX
 
 ROW_OVERHEAD = 5  # bytes: row number and sum8
 ROW_PIXELS_MAX = (DATAGRAM_MAX - ROW_OVERHEAD) // 3  # 21 834

@@ -73,6 +73,10 @@ class Session(Protocol):
     def path(self) -> SessionPath:
         """The way that the session takes now; it may change."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended, and neither side has begun to end it."""
+
     name: str
     """The other side's name by its key and the registry, never by its own claim."""
 

@@ -34,7 +34,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, Serve
 from p2pshare.errors import PortUnusable
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.addresses import PeerAddress, is_loopback
-from p2pshare.wire.udp import DATAGRAM_MAX
+from p2pshare.wire.datagrams import DATAGRAM_MAX
 
 RECEIVE_BUFFER = 4 * 1024 * 1024  # bytes asked for; the system may give less
 SEND_BUFFER = 1024 * 1024  # bytes asked for

@@ -134,7 +134,9 @@ class ControlServer(Factory):
                 )
             finally:
                 os.umask(mask)
-            self._unsubscribe = self._events.subscribe(self._published)
+            self._unsubscribe = self._events.subscribe(
+                self._published, lambda: any(each.is_following for each in self.connections)
+            )
         except (OSError, CannotListenError) as error:
             self._short_path.close()
             failed = error.socketError if isinstance(error, CannotListenError) else error

@@ -22,14 +22,29 @@ class EventHub:
 
     def __init__(self) -> None:
         self._subscribers: dict[object, OnEvent] = {}
+        self._followed: dict[object, Callable[[], bool]] = {}
 
-    def subscribe(self, on_event: OnEvent) -> Callable[[], None]:
-        """Call `on_event` with each event from now on; return a function that ends this, and may be called again."""
+    @property
+    def is_followed(self) -> bool:
+        """Whether anybody wants the events now: those that cost something need not be made for nobody."""
+        return any(follows() for follows in self._followed.values())
+
+    def subscribe(
+        self, on_event: OnEvent, follows: Callable[[], bool] = lambda: True
+    ) -> Callable[[], None]:
+        """Call `on_event` with each event from now on; return a function that ends this, and may be called again.
+
+        Args:
+            on_event: is called.
+            follows: whether somebody is behind it who looks at the events now; see `is_followed`.
+        """
         token = object()
         self._subscribers[token] = on_event
+        self._followed[token] = follows
 
         def unsubscribe() -> None:
             self._subscribers.pop(token, None)
+            self._followed.pop(token, None)
 
         return unsubscribe
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from p2pshare.peer.people.service import People
 from p2pshare.peer.running import Part, RunningPeer
 
 
@@ -16,6 +17,7 @@ def parts_of(peer: RunningPeer) -> Sequence[Part]:
         # jobs: downloads, uploads, traffic
 
         # people, trust, settings, health
+        People(peer),
 
         # sending: drafts, local folders, who fetched what
 

@@ -63,6 +63,8 @@ class RunningPeer:
     events: EventHub
     status: Callable[[], Awaitable[Fields]]
     """Returns the reply to the action `status`."""
+    standing: Callable[[], Fields]
+    """Returns the part of it that is known at once: the name, the registry and the addresses."""
     is_lasting: bool
     """Whether the peer runs on, and not for one command."""
 

@@ -217,7 +217,7 @@ class PeerService(Service):
             RunningPeer(
                 reactor, self._rng, self._wall, self._settings, self._place, folder.path,
                 lambda: self.key, client, finders, dialler, browsing, sessions, live, offers, network,
-                self._lan_admission, self.events, partial(self._status, {}), self._shares is not None,
+                self._lan_admission, self.events, partial(self._status, {}), self._standing, self._shares is not None,
             )
         )  # fmt: skip
         self._listen_to_verbs(
@@ -312,7 +312,9 @@ class PeerService(Service):
 
     def _admission_of(self, folder: Path, shares: Iterable[SharedPath]) -> Admitting:
         if not self._place.is_lan:
-            return Admission(self._reactor, self._client, KnownPeers(folder, self._place.slot))
+            return Admission(
+                self._reactor, self._client, KnownPeers(folder, self._place.slot, wall=self._wall)
+            )
 
         def ask(name: str, key: PublicKey) -> None:
             self._on_notice(
@@ -321,7 +323,7 @@ class PeerService(Service):
 
         allowed = [name for each in shares for name in each.allow or ()]
         self._lan_admission = LanAdmission(
-            self._reactor, folder, self._name, allowed, on_question=ask
+            self._reactor, folder, self._name, allowed, wall=self._wall, on_question=ask
         )
         return self._lan_admission
 
@@ -456,6 +458,13 @@ class PeerService(Service):
 
     async def _status(self, _request: Fields) -> Fields:
         """Return what `p2pshare status` and `whoami` show of a running peer."""
+        return {
+            **self._standing(),
+            **({} if self._sessions is None else await self._sessions.status()),
+        }
+
+    def _standing(self) -> Fields:
+        """Return what is known of the name and the addresses."""
         identity, trouble = self._identity, self._retries.trouble or self._client.trouble
         proven = self._client.key if self._client.keeps_names else None
         return {
@@ -469,7 +478,6 @@ class PeerService(Service):
             "trouble": None if trouble is None else str(trouble),
             "pid": os.getpid(),
             "classic": self._settings.classic,
-            **({} if self._sessions is None else await self._sessions.status()),
         }
 
     async def accept(self, name: str, part: str = "") -> PublicKey:

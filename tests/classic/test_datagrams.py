@@ -27,7 +27,7 @@ from p2pshare.classic.datagrams import (
 )
 from p2pshare.errors import RemoteProtocolError
 from p2pshare.pictures.pixels import PIXELS_MAX, Pixels
-from p2pshare.wire.udp import DATAGRAM_MAX
+from p2pshare.wire.datagrams import DATAGRAM_MAX
 from tests.strategies import pictures
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"

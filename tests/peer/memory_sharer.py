@@ -68,6 +68,10 @@ class MemorySession:
         self._outgoing: deque[tuple[int, Callable[[], object]]] = deque()
         self.cancelled: set[int] = set()
 
+    @property
+    def is_open(self) -> bool:
+        return not self.is_over
+
     def begin(self, user: SessionUser) -> None:
         self.user = user
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from p2pshare.peer.service import PeerService
+from p2pshare.registry.api.events import EventHub
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.testing.memory_store import MemoryNameStore
+from p2pshare.web.client_addresses import Origins
 from p2pshare.web.site import Site
 from tests.peer.loopback import HOST, LoopbackTestCase
 from tests.registry.connections import make_routes
@@ -18,10 +20,18 @@ from tests.registry.connections import make_routes
 class RegistryTestCase(LoopbackTestCase):
     """Peers with a registry; each stops with the test."""
 
+    has_events = False
+    """Whether the registry tells who comes and goes."""
+
     def setUp(self) -> None:
         super().setUp()
         self.store = MemoryNameStore(self.reactor)
-        site = Site(make_routes(self.store, self.reactor), self.real_reactor)
+        routes = make_routes(self.store, self.reactor)
+        if self.has_events:
+            hub = EventHub(self.store, self.reactor)
+            routes.table.update(hub.table(Origins(()).of))
+            self.addCleanup(hub.stop)
+        site = Site(routes, self.real_reactor)
         listening: Any = self.real_reactor.listenTCP(0, site, interface=HOST)
         self.addCleanup(listening.stopListening)
         self.registry = f"http://{HOST}:{listening.getHost().port}"

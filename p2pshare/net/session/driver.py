@@ -90,6 +90,11 @@ class SessionDriver:
         return SessionPath(self._channel.carrier, self._channel.remote)
 
     @property
+    def is_open(self) -> bool:
+        """See `Session`."""
+        return not self._is_ending
+
+    @property
     def is_secure(self) -> bool:
         """See `OwnedSession`."""
         return self._channel.is_secure

@@ -384,7 +384,7 @@ class PeerFinder:
             folder = await run_in_thread(self._reactor, move_in, place, key)
             slot = place.slot if place.is_lan else str(key)
         self._key = key
-        self._pins = Pins(self._reactor, KnownPeers(folder, slot), self.directory)
+        self._pins = Pins(self._reactor, KnownPeers(folder, slot, wall=self._wall), self.directory)
         self._seen = Seen(folder)
 
     def _ago(self, at: int | None) -> str:

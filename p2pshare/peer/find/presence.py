@@ -10,6 +10,9 @@ becomes right again whatever was missed, and a callback is called only if it dif
 registry takes `STREAM_NAMES_MAX` names for one stream. With more, all changes are followed, and the list of all peers
 that are online gives the state at the beginning.
 
+Somebody who looks at the list of people wants all names. A `PresenceFollower` hears each peer of the whole list, then
+each change, over the same stream; it is one for the whole peer, which keeps the list for all who look.
+
 While the directory is away, nothing is known to have changed. The stream itself reconnects with back-off; one that is
 refused for good is tried again after `REFUSED_RETRY`, because registries are upgraded.
 
@@ -22,6 +25,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from itertools import count
+from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -41,6 +45,25 @@ REFUSED_RETRY = 60.0  # seconds until a stream is tried again that was refused f
 
 OnChange = Callable[[bool], object]
 """Called with whether a peer is online: as soon as that is known, and at each change."""
+
+
+class PresenceFollower(Protocol):
+    """Hears of all peers of the directory. None of the methods may raise."""
+
+    def list_begun(self) -> None:
+        """Handle that all peers are told again from now on, because changes may have been missed."""
+
+    def peer_told(self, peer: PeerSummary, *, is_change: bool) -> None:
+        """Handle the state of a peer: a line of the list, or a change."""
+
+    def list_told(self) -> None:
+        """Handle that the list was complete: peers that were not told since it began do not exist."""
+
+    def link_changed(self, is_up: bool) -> None:
+        """Handle that the directory reports changes now, or does not; also called if nothing has changed."""
+
+    def not_followed(self, error: BaseException | None) -> None:
+        """Handle that the directory tells nothing; it is asked again after a while."""
 
 
 class PresenceWatch:
@@ -79,6 +102,7 @@ class PresenceWatch:
         self._stream: Deferred[None] | None = None
         self._listing: Deferred[None] | None = None
         self._heard: set[str] = set()  # names with an event since the list was requested
+        self._follower: PresenceFollower | None = None
         self._start: IDelayedCall | None = None
         self._started = -RESTART_GAP
         self._has_stopped = False
@@ -109,8 +133,24 @@ class PresenceWatch:
                 del self._watchers[name]
                 if self._streamed is None:  # nobody looks at the events of this name any more
                     self._states.pop(name, None)
-                if not self._watchers:
+                if not self._is_wanted():
                     self._end()
+
+        return stop
+
+    def follow(self, follower: PresenceFollower) -> Callable[[], None]:
+        """Let `follower` hear of all peers, never within this call; return what ends that. There is at most one."""
+        assert self._follower is None, "the peer has one list of people"
+        self._follower = follower
+        self._start_soon()
+
+        def stop() -> None:
+            if self._follower is follower:
+                self._follower = None
+                if not self._is_wanted():
+                    self._end()
+                elif self._streamed is None:  # the others need a smaller stream
+                    self._start_soon()
 
         return stop
 
@@ -156,10 +196,10 @@ class PresenceWatch:
         """Start the stream with the names that are watched now."""
         self._start = None
         self._end_stream()
-        if not self._watchers:
+        if not self._is_wanted():
             return
         names = frozenset(self._watchers)
-        follows_all = len(names) > self._stream_names_max
+        follows_all = self._follower is not None or len(names) > self._stream_names_max
         self._streamed = None if follows_all else names
         self._states = {name: self._states[name] for name in names & self._states.keys()}
         self._started = self._clock.seconds()
@@ -169,12 +209,20 @@ class PresenceWatch:
                 () if follows_all else sorted(names),
                 self._changed,
                 self._list if follows_all else lambda: None,
+                on_link=self._link_changed,
                 rng=self._rng,
             )
         )
         self._stream.addErrback(self._refused)
-        if not self._watchers:  # all of them had their answer at once
+        if not self._is_wanted():  # all of them had their answer at once
             self._end()
+
+    def _is_wanted(self) -> bool:
+        return bool(self._watchers) or self._follower is not None
+
+    def _link_changed(self, is_up: bool) -> None:
+        if self._follower is not None:
+            self._follower.link_changed(is_up)
 
     def _end(self) -> None:
         if self._start is not None:
@@ -203,14 +251,20 @@ class PresenceWatch:
         for waiting in tuple(self._waiting):
             if not waiting.called:
                 waiting.errback(failure)
-        if self._watchers:
+        if self._follower is not None:
+            self._follower.not_followed(failure.value)
+        if self._is_wanted():
             self._start_soon(REFUSED_RETRY)
 
     def _changed(self, peer: PeerSummary) -> None:
         """Take an event. A mark means another key than the one that is known: that is somebody else."""
         names = self._watchers if self._streamed is None else self._streamed
-        if peer.name in names and not peer.mark:
+        is_watched = peer.name in names and not peer.mark
+        if is_watched or (self._follower is not None and self._listing is not None):
             self._heard.add(peer.name)
+        if self._follower is not None and self._streamed is None:
+            self._follower.peer_told(peer, is_change=True)
+        if is_watched:
             self._know(peer.name, peer.presence is Presence.ONLINE)
 
     def _know(self, name: str, is_online: bool) -> None:
@@ -228,23 +282,34 @@ class PresenceWatch:
         if self._listing is not None:
             self._listing.cancel()
         self._heard = set()
-        self._listing = Deferred.fromCoroutine(self._list_all())
-        self._listing.addErrback(self._not_listed)
+        self._listing = listing = Deferred.fromCoroutine(self._list_all())
+        listing.addErrback(self._not_listed).addCallback(self._list_over, listing)
 
     async def _list_all(self) -> None:
         while True:
+            follower, online = self._follower, set[str]()
+            if follower is not None:
+                follower.list_begun()
             try:
-                online = {
-                    peer.name
-                    async for peer in self._directory.peers(online=True)
-                    if peer.presence is Presence.ONLINE and peer.name in self._watchers
-                }
+                async for peer in self._directory.peers(online=follower is None):
+                    if follower is not None and peer.name not in self._heard:
+                        follower.peer_told(peer, is_change=False)
+                    if peer.presence is Presence.ONLINE and peer.name in self._watchers:
+                        online.add(peer.name)
                 break
             except Unreachable:
                 await deferLater(self._clock, LIST_AGAIN)
         for name in set(self._watchers) - self._heard:  # an event is newer than the list
             self._know(name, name in online)
+        if follower is not None and follower is self._follower:
+            follower.list_told()
+
+    def _list_over(self, _result: object, listing: Deferred[None]) -> None:
+        if self._listing is listing:
+            self._listing, self._heard = None, set()
 
     def _not_listed(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
             self._log.warn("peers not listed: reason={why}", why=failure.value)
+            if self._follower is not None:
+                self._follower.not_followed(failure.value)

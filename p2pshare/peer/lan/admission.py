@@ -67,10 +67,10 @@ class _Waiting:
 class AcceptedPeers:
     """The keys that are accepted, and the names that they have. All methods block."""
 
-    def __init__(self, folder: Path) -> None:
-        """Use the lists in a data folder."""
-        self.pins = KnownPeers(folder, LAN_PLACE)
-        self.accepted = KnownPeers(folder, ACCEPTED)
+    def __init__(self, folder: Path, wall: Callable[[], float] = lambda: 0.0) -> None:
+        """Use the lists in a data folder; `wall` returns the Unix time in s."""
+        self.pins = KnownPeers(folder, LAN_PLACE, wall=wall)
+        self.accepted = KnownPeers(folder, ACCEPTED, wall=wall)
 
     def name_of(self, key: PublicKey, allowed: Collection[str]) -> str | None:
         """Return the name by which a key is admitted, if it is; `allowed` are names of which pinned keys are."""
@@ -114,6 +114,7 @@ class LanAdmission:
         own_name: str,
         allowed: Iterable[str] = (),
         *,
+        wall: Callable[[], float] = lambda: 0.0,
         on_question: Callable[[str, PublicKey], object] = lambda *_: None,
         waiting_max: int = WAITING_MAX,
         per_name_max: int = PER_NAME_MAX,
@@ -125,12 +126,13 @@ class LanAdmission:
             folder: the data folder.
             own_name: the owner's, which nobody else has here.
             allowed: names that see a share by `--allow`, and `ON_NETWORK` if one is open to the network.
+            wall: the Unix time in s.
             on_question: called when a key begins to wait, with the name that it says.
             waiting_max: keys that wait.
             per_name_max: those of them with one name.
         """
         self._reactor = reactor
-        self._peers = AcceptedPeers(folder)
+        self._peers = AcceptedPeers(folder, wall)
         self._own_name = own_name
         self._allowed = frozenset(allowed)
         self._on_question = on_question

@@ -89,7 +89,8 @@ class OffersService:
             return (await meeter.find(name)).target
 
         looker, meeter = finder(pins=False), finder(pins=True)
-        self._presence = PresenceWatch(reactor, rng, directory)
+        self.presence = PresenceWatch(reactor, rng, directory)
+        """Who comes and goes, for everything in this peer that wants to know."""
         self._correspondence = Correspondence(reactor, find, meet, dialler)
         self._parts = OfferParts(
             reactor,
@@ -99,13 +100,13 @@ class OffersService:
             place.name,
             owner.key,
             owner.folder,
-            KnownPeers(owner.folder, place.slot),
+            KnownPeers(owner.folder, place.slot, wall=owner.wall),
             self._ledger,
             History(self._ledger),
             self._correspondence,
             meeter,
             dialler,
-            self._presence,
+            self.presence,
             events,
             place.is_lan,
         )
@@ -154,7 +155,7 @@ class OffersService:
         await self._correspondence.stop()
         await self.outbox.stop()
         await self.inbox.stop()
-        self._presence.stop()
+        self.presence.stop()
         await run_in_thread(self._reactor, self._ledger.close)
 
     def _recipients_changed(self) -> None:

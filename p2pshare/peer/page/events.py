@@ -50,7 +50,7 @@ class EventStreams:
         self._access = access
         self._hello = hello
         self._streams: dict[_Stream, None] = {}
-        self._unsubscribe = events.subscribe(self._published)
+        self._unsubscribe = events.subscribe(self._published, lambda: bool(self._streams))
         self._looking = LoopingCall(self._keep_alive)
         self._looking.clock = clock
 

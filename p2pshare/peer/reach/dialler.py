@@ -93,6 +93,8 @@ class Dialler:
         self._surroundings = surroundings
         self._caller = caller
         self._own_name = own_name
+        self.on_open: Callable[[Session], object] = lambda _: None
+        """Called with each session that is opened."""
         self.report: list[Tried] = []
         """The attempts of the latest dial, in the order in which they began."""
 
@@ -157,7 +159,9 @@ class Dialler:
             delay = CALL_DELAY if steps else 0.0
             calling = self._call(dial, target, delay, may_relay=may_relay)
             dial.wait_for(Deferred.fromCoroutine(calling))
-        return await dial.session()
+        session = await dial.session()
+        self.on_open(session)
+        return session
 
     async def _call(
         self, dial: SessionDial, target: Target, delay: float, *, may_relay: bool

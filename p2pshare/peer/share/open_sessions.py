@@ -7,7 +7,7 @@ never need it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
@@ -54,6 +54,11 @@ class OpenSessions:
         parts.on_end = partial(self._remove, session)
         self._sessions.setdefault(session.name, {})[session] = parts
         return parts
+
+    def __iter__(self) -> Iterator[Session]:
+        """Iterate over all sessions."""
+        for sessions in self._sessions.values():
+            yield from sessions
 
     def link(self, name: str) -> Link | None:
         """Return this end's requests over the newest session that the peer `name` has opened; None if there is none.

@@ -1,17 +1,19 @@
 """The keys of peers that the user has met: `known_peers.json` in the data folder.
 
 The first key that is met for a name stays its key, until the peer itself signs which key follows. A person can read the
-file: it has a line for each name.
+file: it has a line for each name, with the key, the Unix time since which it is known, and the time at which the user
+has compared it. A file may have the key alone, and 0 is an unknown time.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from p2pshare.errors import KnownPeersFull, KnownPeersUnusable
+from p2pshare.errors import KeyChanged, KnownPeersFull, KnownPeersUnusable
 from p2pshare.names import is_name
 from p2pshare.storage.identity.known_file import KnownFile
 from p2pshare.wire.keys import PublicKey
@@ -21,8 +23,36 @@ LOCK_NAME = "known_peers.lock"
 PEERS_MAX = 10_000  # names in the file
 FILE_MAX = 4 * 1024 * 1024  # bytes of the file
 
-Pins = dict[str, dict[str, PublicKey]]
-"""The keys by registry and name."""
+TIME_MAX = 2**53  # Unix time in s that the file may have
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The known key of a name."""
+
+    key: PublicKey
+    since: int = 0
+    """The Unix time in s since which it is known; 0 if that was not kept."""
+    compared: int = 0
+    """The Unix time in s at which the user has compared it with its owner; 0 if that was not done."""
+
+    def __str__(self) -> str:
+        """Return the text in the file."""
+        times = [self.since, self.compared] if self.compared else [self.since] if self.since else []
+        return " ".join(map(str, (self.key, *times)))
+
+    @classmethod
+    def parse(cls, text: str) -> Pin:
+        """Read the text in the file, or raise `ValueError` or `RemoteProtocolError`."""
+        key, *times = text.split(" ")
+        numbers = [int(each) for each in times if each.isascii() and each.isdigit()]
+        if len(numbers) != len(times) or len(times) > 2 or any(n > TIME_MAX for n in numbers):
+            raise ValueError(text)
+        return cls(PublicKey.parse(key), *numbers)
+
+
+Pins = dict[str, dict[str, Pin]]
+"""The pins by registry and name."""
 
 
 class KnownPeers(KnownFile[Pins]):
@@ -34,7 +64,12 @@ class KnownPeers(KnownFile[Pins]):
     DAMAGED = "it is damaged. Restore it, or delete it and compare the keys of your peers again"
 
     def __init__(
-        self, folder: Path, registry: str, *, sleep: Callable[[float], object] = time.sleep
+        self,
+        folder: Path,
+        registry: str,
+        *,
+        sleep: Callable[[float], object] = time.sleep,
+        wall: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Use the file in a data folder, which is made if need be.
 
@@ -42,8 +77,10 @@ class KnownPeers(KnownFile[Pins]):
             folder: the data folder.
             registry: the key of the registry as text; the URL of a registry without a key.
             sleep: waits for a number of seconds.
+            wall: the Unix time in s, which is kept with new pins; by default it is unknown.
         """
         super().__init__(folder / FILE_NAME, FILE_MAX, sleep)
+        self._wall = wall
         self._registry = registry
 
     def key(self, name: str) -> PublicKey | None:
@@ -56,6 +93,10 @@ class KnownPeers(KnownFile[Pins]):
 
     def all(self) -> dict[str, PublicKey]:
         """Return all known keys by name."""
+        return {name: pin.key for name, pin in self.pins().items()}
+
+    def pins(self) -> dict[str, Pin]:
+        """Return all pins by name."""
         return self._read().get(self._registry, {})
 
     def pin(
@@ -77,24 +118,43 @@ class KnownPeers(KnownFile[Pins]):
         """
         with self.locked():
             pins = self._read()
-            known = pins.setdefault(self._registry, {}).get(name)
-            if known != instead_of and known is not None:
+            pin = pins.setdefault(self._registry, {}).get(name)
+            known = None if pin is None else pin.key
+            if known is not None and (known != instead_of or known == key):
                 return known
             most = PEERS_MAX if most is None else most
             if known is None and sum(map(len, pins.values())) >= most:
                 raise KnownPeersFull(path=self.path, most=most)
-            pins[self._registry][name] = key
+            pins[self._registry][name] = Pin(key, int(self._wall()))
             self._keep(pins)
             return key
+
+    def compared(self, name: str, key: PublicKey) -> Pin:
+        """Remember that the user has compared the key of a name; a name that has none gets it.
+
+        Raises:
+            KeyChanged: another key is known for the name.
+            KnownPeersFull: the file has `PEERS_MAX` names.
+        """
+        known = self.pin(name, key, None)
+        with self.locked():
+            pins = self._read()
+            pin = pins.get(self._registry, {}).get(name)
+            if pin is None or pin.key != key:
+                raise KeyChanged(name=name, known=known.grouped, now=key.grouped)
+            pins[self._registry][name] = replace(pin, compared=max(1, int(self._wall())))
+            self._keep(pins)
+            return pins[self._registry][name]
 
     def forget(self, name: str) -> PublicKey | None:
         """Remove a name; return its known key."""
         with self.locked():
             pins = self._read()
             known = pins.get(self._registry, {}).pop(name, None)
-            if known is not None:
-                self._keep(pins)
-            return known
+            if known is None:
+                return None
+            self._keep(pins)
+            return known.key
 
     def take_over(self, urls: Container[str] | None = None) -> None:
         """Move the keys that were remembered by a registry's URL to its key.
@@ -123,5 +183,5 @@ class KnownPeers(KnownFile[Pins]):
                 raise ValueError
             if not all(isinstance(key, str) for key in keys.values()):
                 raise ValueError
-            pins[registry] = {name: PublicKey.parse(key) for name, key in keys.items()}
+            pins[registry] = {name: Pin.parse(key) for name, key in keys.items()}
         return pins

@@ -37,7 +37,7 @@ class AdmissionTests(SynchronousTestCase):
         self.questions: list[tuple[str, PublicKey]] = []
         self.admission = self.admission_of()
 
-    def admission_of(self, *allowed: str, **bounds: int) -> LanAdmission:
+    def admission_of(self, *allowed: str, **bounds: Any) -> LanAdmission:
         reactor: Any = self.clock
         return LanAdmission(
             reactor,

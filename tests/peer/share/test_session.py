@@ -59,6 +59,7 @@ class MemorySession:
     key = SigningKey(b"b" * 32).public
     path = SessionPath("memory", PeerAddress("192.0.2.1", 50001))
     piece_max = PIECE_MAX
+    is_open = True
 
     def __init__(self, name: str = "bob", room: int = 10**12) -> None:
         self.name = name

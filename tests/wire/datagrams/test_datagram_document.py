@@ -22,10 +22,9 @@ from p2pshare.core.datagram.protection.keys import (
     KeyPair,
 )
 from p2pshare.wire.blocks import FILE_SIZE_MAX
-from p2pshare.wire.datagrams import frames, packets
+from p2pshare.wire.datagrams import DATAGRAM_MAX, frames, packets
 from p2pshare.wire.datagrams.frames import CloseCode, Frame, parse_frames, serialize
 from p2pshare.wire.datagrams.packets import OPEN_SIZE, HandshakeHeader, Packet, parse_packet
-from p2pshare.wire.udp import DATAGRAM_MAX
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol-datagrams.md").read_text()
 KEY_VECTORS = json.loads(

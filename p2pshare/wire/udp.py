@@ -1,3 +1,0 @@
-"""Bounds of UDP."""
-
-DATAGRAM_MAX = 65_507  # bytes over IPv4
