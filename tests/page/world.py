@@ -46,7 +46,7 @@ class Person:
         self._words = [
             *(*TWISTD[1:], "p2ppeer", "--name", name, "--registry", registry_url),
             *("--data", str(self.data), "--share", f"shared={self.shared}"),
-            *("--inbox-folder", str(self.saved), "--page", f"tcp:0:interface={HOST}", *options),
+            *("--inbox-folder", str(self.saved), *options),
         ]
         self.program: Program | None = None
 
