@@ -1,0 +1,112 @@
+"""The words of the page: every language says everything, and every text is used."""
+
+from __future__ import annotations
+
+import json
+import re
+import unittest
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+ASSETS = Path(str(files("p2pshare.peer.page"))) / "assets"
+SECTIONS = (
+    "common", "people", "person", "browse", "viewer", "transfers", "send", "inbox", "shares", "settings", "health",
+    "signin",
+)  # fmt: skip
+"""The sections of a catalogue, one for each view, in their order."""
+PLURALS = {"zero", "one", "two", "few", "many", "other"}
+KEY = rf"(?:{'|'.join(SECTIONS)})\.[a-z0-9_]+(?:\.\w+)*"
+LITERAL = re.compile(rf"""(["'`])({KEY})\1""")
+"""A key in a script, as one string."""
+TEMPLATE = re.compile(rf"`((?:{'|'.join(SECTIONS)})\.[^`\s]*\$\{{[^`\s]*)`")
+"""A key in a script of which a part is computed."""
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+PLACE = re.compile(r"\{(\w+)\}")
+
+
+def catalogues() -> dict[str, dict[str, Any]]:
+    """Return the catalogues by their language."""
+    folder = ASSETS / "texts"
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in folder.glob("*.json")}
+
+
+def texts_of(catalogue: dict[str, Any]) -> dict[str, str | dict[str, str]]:
+    """Return the texts by their key; one with plurals is a dictionary."""
+    found: dict[str, str | dict[str, str]] = {}
+
+    def walk(value: Any, key: str) -> None:
+        if isinstance(value, str) or (value and set(value) <= PLURALS):
+            found[key] = value
+        else:
+            for name, each in value.items():
+                walk(each, f"{key}.{name}" if key else name)
+
+    walk({name: value for name, value in catalogue.items() if name != "_language"}, "")
+    return found
+
+
+def scripts() -> dict[str, str]:
+    """Return the scripts of the page by their path, without those of others and without comments."""
+    paths = (path for path in ASSETS.rglob("*.js") if "vendor" not in path.parts)
+    return {
+        str(path.relative_to(ASSETS)): COMMENT.sub("", path.read_text("utf-8")) for path in paths
+    }
+
+
+class TextsTests(unittest.TestCase):
+    """The catalogues and the scripts agree."""
+
+    def setUp(self) -> None:
+        self.catalogues = catalogues()
+        self.english = texts_of(self.catalogues["en"])
+
+    def test_languages(self) -> None:
+        """Each language has the sections in order, the keys and the placeholders of English, and no empty text."""
+        for language, catalogue in self.catalogues.items():
+            self.assertEqual(tuple(catalogue), ("_language", *SECTIONS), language)
+            self.assertIn(catalogue["_language"]["direction"], ("ltr", "rtl"))
+            texts = texts_of(catalogue)
+            self.assertEqual(self.english.keys() ^ texts.keys(), set(), language)
+            for key, text in texts.items():
+                forms = [text] if isinstance(text, str) else list(text.values())
+                self.assertTrue(all(each.strip() for each in forms), f"{language}: {key} is empty")
+                english = self.english[key]
+                self.assertEqual(isinstance(text, str), isinstance(english, str), key)
+                if not isinstance(text, str):
+                    self.assertIn("other", text, f"{language}: {key}")
+                wanted = english if isinstance(english, str) else " ".join(english.values())
+                self.assertEqual(
+                    set(PLACE.findall(" ".join(forms))),
+                    set(PLACE.findall(wanted)),
+                    f"{language}: {key}",
+                )
+
+    def test_every_key_exists(self) -> None:
+        """A script asks for no text that does not exist."""
+        for path, script in scripts().items():
+            for _, key in LITERAL.findall(script):
+                groups = any(each.startswith(f"{key}.") for each in self.english)
+                self.assertTrue(key in self.english or groups, f"{path} wants {key}")
+            for template in TEMPLATE.findall(script):
+                self.assertTrue(
+                    any(map(_pattern(template).fullmatch, self.english)), f"{path} wants {template}"
+                )
+
+    def test_every_key_is_used(self) -> None:
+        """No text is left behind when a script changes."""
+        all_scripts = "\n".join(scripts().values())
+        used = {key for _, key in LITERAL.findall(all_scripts)}
+        patterns = [_pattern(each) for each in TEMPLATE.findall(all_scripts)]
+        unused = [
+            key
+            for key in self.english
+            if key not in used and not any(each.fullmatch(key) for each in patterns)
+        ]
+        self.assertEqual(unused, [])
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """Return a pattern of the keys that a template may stand for."""
+    fixed = re.split(r"\$\{[^}]*\}", template)
+    return re.compile(r"[\w.]+".join(map(re.escape, fixed)))
