@@ -78,6 +78,7 @@ FILE_WRITERS = {
     "p2pshare.registry.relay.links",  # the socket of a worker
     "p2pshare.registry.workers.supervisor",  # the folder of their sockets
     "p2pshare.ui.verbs.demo",  # what it shares, in a folder that it removes
+    "p2pshare.ui.terminal.graphics",  # the terminal, which it asks
     "p2pshare.ui.terminal.hang_up",  # /dev/null
     "p2pshare.ui.verbs.key",  # a key that is exported, where the user says
     "p2pshare.ui.main",  # /dev/null

@@ -86,9 +86,15 @@ def fit_width(pixels: Pixels, width_max: int) -> Pixels:
     height, width, _ = pixels.shape
     if width <= width_max:
         return pixels
-    size = (width_max, max(1, round(height * width_max / width)))
+    return resize(pixels, width_max, max(1, round(height * width_max / width)))
+
+
+def resize(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Scale a picture to another size."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
     image = Image.fromarray(pixels, "RGB")
-    return np.array(image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
+    return np.array(image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
 def _as_it_is(pixels: Pixels) -> Pixels:

@@ -32,6 +32,8 @@ LIMIT_MIN, LIMIT_MAX = 1000.0, 1e12  # bytes per second that a rate can be limit
 
 OFFERS_FROM = ("everyone", "known", "allowed", "nobody")
 """From whom offers are taken: the values of `core.offers.incoming.OffersPolicy`, which takes its time to import."""
+PICTURES = ("auto", "kitty", "sixel", "blocks", "off")
+"""How a terminal shows pictures: `ui.terminal.picture_form.PictureForm`, or the best form that it has."""
 INBOX_QUOTA = 10 * 10**9  # bytes of files that may be taken without asking
 QUOTA_MAX = 2**63 - 1  # bytes that it can be set to
 
@@ -87,6 +89,8 @@ class Settings:
     """Whether the classic protocol is enabled, which is neither encrypted nor authenticated."""
     portable_names: bool = False
     """Whether fetched files get names that every file system accepts."""
+    pictures: str = PICTURES[0]
+    """How the terminal shows pictures; one of `PICTURES`."""
     listen: int = 0
     """The welcome port; 0 lets the system choose."""
     address: tuple[str, ...] = ()
@@ -251,6 +255,13 @@ def _offers(value: str) -> str:
     return policy
 
 
+def _pictures(value: str) -> str:
+    form = value.strip().lower()
+    if form not in PICTURES:
+        raise ValueError(value)
+    return form
+
+
 def _accept_from(value: object) -> tuple[str, ...]:
     names = (name for each in _several(value, ",") for name in each.split(","))
     return tuple(dict.fromkeys(map(read_name, names)))
@@ -372,6 +383,7 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
     "via": (_via, "auto, udp, tcp or relay"),
     "classic": (_switch, "a yes or no: true or false"),
     "portable_names": (_switch, "a yes or no: true or false"),
+    "pictures": (_pictures, "auto, kitty, sixel, blocks or off"),
     "listen": (_listen, "a port number from 0 to 65535"),
     "address": (
         _address,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
@@ -18,6 +19,9 @@ from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.output import Output
 from p2pshare.wire.keys import PublicKey
+
+if TYPE_CHECKING:
+    from p2pshare.ui.terminal.graphics import ITerminalReactor
 
 PATIENCE = 3.0  # seconds without a reply of the registry after which the user is told
 
@@ -73,6 +77,11 @@ class Invocation:
             if telling.active():
                 telling.cancel()
             await close()
+
+    async def prepare_pictures(self) -> None:
+        """Let the output find out how pictures are shown; call it before a job that shows some."""
+        reactor = cast("ITerminalReactor", self.reactor)
+        await self.output.detect_graphics(reactor, self.settings.pictures, os.environ)
 
     async def remember(self, own_name: str | None, saw: Callable[[Seen], None]) -> None:
         """Let `saw` add to the names and folders that this user has seen, which completion offers.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from colorama import Fore
@@ -16,6 +17,7 @@ from p2pshare.ui.terminal.capabilities import Terminal
 FAILURES_SHOWN = 5  # errors of one kind that are shown to people
 
 if TYPE_CHECKING:  # slow to import, and often not needed
+    from p2pshare.ui.terminal.graphics import ITerminalReactor
     from p2pshare.ui.terminal.job_view import JobView
     from p2pshare.ui.terminal.transfer_rows import TransferRows
 
@@ -40,6 +42,7 @@ class Output:
         self._view: JobView | TransferRows | None = None
         self.on_event: Callable[[str, dict[str, object]], object] = lambda *_: None
         """Is called with each event, even if no program reads them."""
+        self._knows_graphics = False
         self._complained = ""
         self._shown: Counter[str] = Counter()  # failures by kind
         self._not_shown: Counter[str] = Counter()
@@ -128,8 +131,20 @@ class Output:
 
     @property
     def shows_pictures(self) -> bool:
-        """Whether the view of a job can show pictures."""
+        """Whether the view of a job can show pictures, as far as `detect_graphics` was awaited."""
         return self._stderr.shows_pictures and not self._json and not self._quiet
+
+    async def detect_graphics(
+        self, reactor: ITerminalReactor, choice: str, environ: Mapping[str, str]
+    ) -> None:
+        """Ask the terminal once how it shows pictures, if people see it; see `p2pshare.ui.terminal.graphics`."""
+        is_seen = self._stderr.redraws and not self._json and not self._quiet
+        if is_seen and not self._knows_graphics:
+            self._knows_graphics = True
+            from p2pshare.ui.terminal.graphics import detect_graphics
+
+            graphics = await detect_graphics(reactor, self._stderr, choice, environ)
+            self._stderr = replace(self._stderr, graphics=graphics)
 
     @property
     def is_quiet(self) -> bool:

@@ -140,6 +140,9 @@ class MemoryInvocation:
         changed.settings = replace(self.settings, **changes)
         return changed
 
+    async def prepare_pictures(self) -> None:
+        """Pictures are shown in half blocks."""
+
     @asynccontextmanager
     async def registry(
         self, *, known: PublicKey | None = None, timeout: float = 0

@@ -112,6 +112,10 @@ class RealTerminal:
         """Press keys."""
         os.write(self._master, keys.encode())
 
+    def written(self) -> bytes:
+        """Read the output since the last call without showing it; there must be some."""
+        return os.read(self._master, 1 << 16)
+
     def show(self) -> list[str]:
         """Read the output since the last call, which must fit into the buffer of a terminal; return the screen."""
         self.stream.write(_END)  # the kernel hands text over when it likes: wait for the end of it

@@ -209,6 +209,7 @@ COMMANDS = (
             flag("--wait", None, "wait up to 7 days for peers that are offline"),
             flag("--wait-for", "TIME", "the same, for up to TIME: 30m, 12h, 2d", parse=read_time),
             flag("--preview", None, "get small previews of pictures, not the files"),
+            flag("--pictures", "FORM", "auto (default), kitty, sixel, blocks or off"),
             flag("--list-partial", None, "get nothing: list partial files in DEST"),
             flag("--clean", None, "get nothing: remove partial files in DEST"),
             flag("--max-files", "N", "fail beyond N entries (default: 1000000)", parse=_files_max),

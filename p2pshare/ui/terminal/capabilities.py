@@ -7,11 +7,12 @@ import enum
 import os
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TextIO
 
 from colorama import Style
 
+from p2pshare.ui.terminal.picture_form import Graphics, PictureForm
 from p2pshare.wire.display import display
 
 if TYPE_CHECKING:  # slow to import, and most verbs draw nothing
@@ -46,6 +47,8 @@ class Terminal:
     """Whether the cursor can be moved, so that a line can be redrawn."""
     colours: Colours
     encoding: str
+    graphics: Graphics = field(default_factory=Graphics)
+    """How pictures are shown; half blocks unless it was asked (`p2pshare.ui.terminal.graphics`)."""
 
     @classmethod
     def detect(cls, stream: TextIO, environ: Mapping[str, str]) -> Self:
@@ -66,8 +69,11 @@ class Terminal:
 
     @property
     def shows_pictures(self) -> bool:
-        """Whether a picture can be drawn in character cells."""
-        return self.redraws and self.unicode and self.colours >= Colours.INDEXED
+        """Whether a picture can be drawn: in pixels, or in half blocks."""
+        form = self.graphics.form
+        if form is PictureForm.BLOCKS:
+            return self.redraws and self.unicode and self.colours >= Colours.INDEXED
+        return self.redraws and form is not PictureForm.OFF
 
     @property
     def columns(self) -> int:

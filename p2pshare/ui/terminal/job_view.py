@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # numpy takes its time to import, and sessions have no use fo
     import numpy.typing as npt
 
     from p2pshare.pictures.pixels import Pixels
+    from p2pshare.ui.terminal.drawn_picture import DrawnPicture
     from p2pshare.ui.terminal.growing_picture import GrowingPicture
 
 RATE_OVER = 5.0  # seconds
@@ -143,13 +144,13 @@ class JobView:
             self._live.draw(self._line(progress, now))
 
     def show_picture(self, pixels: Pixels, have: npt.NDArray[np.bool_]) -> None:
-        """Write the lines of a picture that have become complete since the last call above the line.
+        """Show what has arrived of a picture above the line, if that is more than at the last call.
 
         Args:
             pixels: the picture; it may change while its rows arrive.
             have: which of its rows have arrived, shape (height,); it may change, too.
         """
-        if not self.is_drawn or not self._terminal.shows_pictures:
+        if not self._can_show:
             return
         if self._picture is None or self._picture.pixels is not pixels:
             from p2pshare.ui.terminal.growing_picture import GrowingPicture
@@ -157,14 +158,28 @@ class JobView:
             self._picture = GrowingPicture(self._terminal, pixels, have)
         for line in self._picture.new_lines():
             self._live.above(line)
+        if (drawn := self._picture.drawn_again()) is not None:
+            self._live.picture(drawn)
 
-    def show_image(self, pixels: Pixels) -> None:
-        """Write a whole picture above the line, in place of the one before if nothing was written since."""
-        if not self.is_drawn or not self._terminal.shows_pictures:
-            return
-        from p2pshare.ui.terminal.growing_picture import picture_rows
+    def draw_image(self, pixels: Pixels, *, enlarged: bool = False) -> DrawnPicture:
+        """Return a picture for `show_image`; this takes up to a second, and may run in a thread.
 
-        self._live.picture(picture_rows(self._terminal, pixels))
+        Args:
+            pixels: the whole picture.
+            enlarged: whether it is the preview of a larger picture, and shown as large as that.
+        """
+        from p2pshare.ui.terminal.drawn_picture import draw_picture
+
+        return draw_picture(self._terminal, pixels, enlarged=enlarged)
+
+    def show_image(self, picture: DrawnPicture) -> None:
+        """Write a picture above the line, in place of the one before if nothing was written since."""
+        if self._can_show:
+            self._live.picture(picture)
+
+    @property
+    def _can_show(self) -> bool:
+        return self.is_drawn and self._terminal.shows_pictures
 
     def line_above(self, text: str, colour: str = "") -> None:
         """Write a line of text, from any source, above the line that is drawn."""

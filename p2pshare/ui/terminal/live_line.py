@@ -9,11 +9,14 @@ precedes each erasure: tmux copies a wholly erased screen into its history.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
 from p2pshare.ui.terminal.capabilities import Terminal
+
+if TYPE_CHECKING:  # numpy and Pillow take their time to import
+    from p2pshare.ui.terminal.drawn_picture import DrawnPicture
 
 _HIDE = "\x1b[?25l"
 _SHOW = "\x1b[?25h"
@@ -33,7 +36,8 @@ class LiveLine:
         self._rows = 1
         self.is_drawn = False
         """Whether the line is on the screen."""
-        self._picture = 0  # rows directly above the line that `picture` wrote
+        self._picture: DrawnPicture | None = None  # directly above the line
+        self._number = 0  # of that picture
         self._size = (0, 0)  # of the terminal at that time
 
     @property
@@ -53,19 +57,22 @@ class LiveLine:
 
     def above(self, text: str) -> None:
         """Write lines above it; escape sequences in them are kept."""
-        self._picture = 0
+        self._picture = None
         self._write(f"\r{_REST}{text}\n{self._rendered()}")
 
-    def picture(self, rows: Sequence[str]) -> None:
-        """Write the rows of a picture above the line, in place of the last picture if nothing was written since.
+    def picture(self, picture: DrawnPicture) -> None:
+        """Write a picture above the line, in place of the last picture if nothing was written since.
 
         If the terminal has another size now, its rows may be elsewhere, and the picture is written once more.
         """
-        size = self._terminal.columns, self._terminal.lines
-        up = f"\x1b[{self._picture}A" if self._picture and size == self._size else ""
-        self._picture, self._size = len(rows), size
-        text = "".join(f"{row}\n" for row in rows)
-        self._write(f"\r{_REST}{up}{_REST}{text}{self._rendered()}")
+        size, before = (self._terminal.columns, self._terminal.lines), self._picture
+        if before is not None and size == self._size:
+            removal = f"{before.removal(self._number)}\x1b[{before.lines}A"
+        else:
+            removal, self._number = "", next(self._terminal.graphics.numbers)
+        self._picture, self._size = picture, size
+        text = picture.text(self._number)
+        self._write(f"\r{_REST}{removal}{_REST}{text}{self._rendered()}")
 
     def stop(self) -> None:
         """Erase the line, and show the cursor. Later calls do nothing."""

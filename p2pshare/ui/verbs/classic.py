@@ -68,6 +68,7 @@ async def fetch_classic(
     for folder in {item.folder for item in items}:
         make_folder(folder)
     announce(invocation, peer)
+    await invocation.prepare_pictures()
     watched = WatchedJob(
         invocation,
         peer.name,

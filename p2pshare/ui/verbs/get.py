@@ -78,6 +78,8 @@ async def get(
     results = Results(invocation, tries_again=wait is not None, names_present=not update)
     async with invocation.registry() as registry, destinations(invocation) as open_folder:
         fetch_job = partial(FetchJob, files_max=files_max, open_folder=open_folder)
+        if preview or (write is None and _is_one_picture(jobs)):
+            await invocation.prepare_pictures()
         make_job, draw = _job_maker(
             invocation.output, jobs, fetch_job, preview=preview, write=write
         )
@@ -139,10 +141,14 @@ def _job_maker(
         if any(item.is_glob for item in items):
             raise WrongUsage(reason="--preview takes the paths of pictures, and no globs.")
         return PreviewJob, PreviewJob.draw
-    is_one = len(items) == 1 and not items[0].is_glob and is_picture(items[0].path)
-    if is_one and output.shows_pictures:
+    if _is_one_picture(jobs) and output.shows_pictures:
         return partial(PictureJob, make_job=fetch_job), PictureJob.draw
     return fetch_job, lambda *_: None
+
+
+def _is_one_picture(jobs: Mapping[str, Sequence[JobItem]]) -> bool:
+    items = [item for each in jobs.values() for item in each]
+    return len(items) == 1 and not items[0].is_glob and is_picture(items[0].path)
 
 
 async def fetch_from_each(

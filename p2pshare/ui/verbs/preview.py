@@ -31,7 +31,7 @@ from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import PREVIEW_EDGES
 
 if TYPE_CHECKING:  # numpy and Pillow take their time to import
-    from p2pshare.pictures.pixels import Pixels
+    from p2pshare.ui.terminal.drawn_picture import DrawnPicture
 
 SAVED_EDGE = PREVIEW_EDGES[-1]
 SUFFIX = ".preview.jpg"
@@ -200,16 +200,17 @@ async def _show(
         PictureUnreadable: it cannot be decoded.
     """
     if view is not None:
-        pixels = await run_in_thread(reactor, _decoded, file, edge, is_whole)
-        view.show_image(pixels)
+        view.show_image(await run_in_thread(reactor, _drawn, view, file, edge, is_whole))
 
 
-def _decoded(file: BinaryIO, edge: int, is_whole: bool) -> Pixels:
-    """Return the pixels of a picture, of which about `edge` are needed at the longest edge; in a thread."""
+def _drawn(view: JobView, file: BinaryIO, edge: int, is_whole: bool) -> DrawnPicture:
+    """Return a picture as the view shows it, with about `edge` pixels at the longest edge; in a thread."""
     from p2pshare.pictures.decoding import read_picture
     from p2pshare.pictures.pixels import PIXELS_MAX
 
-    return read_picture(file, pixel_limit=PIXELS_MAX if is_whole else edge * edge, edge=edge)
+    pixels = read_picture(file, pixel_limit=PIXELS_MAX if is_whole else edge * edge, edge=edge)
+    # A preview with its largest size may be that of a larger picture.
+    return view.draw_image(pixels, enlarged=not is_whole and max(pixels.shape) == edge)
 
 
 def _save(folder: Path, name: str, data: bytes, overwrite: bool) -> Path:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2pshare.peer.fetch.job import JobProgress
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.ui.terminal.capabilities import Terminal
-from p2pshare.ui.terminal.growing_picture import PREVIEW_COLUMNS, PREVIEW_LINES
+from p2pshare.ui.terminal.drawn_picture import PICTURE_COLUMNS, PICTURE_LINES
 from p2pshare.ui.terminal.job_view import JobView
 from tests.ui.screens import COLOURFUL, FakeTty, Screen
 
@@ -53,27 +53,27 @@ class GrowingPictureTests(SynchronousTestCase):
             counts.append(self.pictured())
             self.assertIn("my_file.jpg", self.shown()[-1])
         self.assertEqual(counts, sorted(counts))
-        self.assertEqual((counts[0], counts[-1]), (0, PREVIEW_LINES))
+        self.assertEqual((counts[0], counts[-1]), (0, PICTURE_LINES))
         self.view.finish()
-        shown = self.shown()[:PREVIEW_LINES]
-        self.assertLessEqual(max(map(len, shown)), PREVIEW_COLUMNS)
-        self.assertEqual("".join(shown).count("▀"), PREVIEW_LINES * len(shown[0]))
+        shown = self.shown()[:PICTURE_LINES]
+        self.assertLessEqual(max(map(len, shown)), PICTURE_COLUMNS)
+        self.assertEqual("".join(shown).count("▀"), PICTURE_LINES * len(shown[0]))
 
     def test_waits_for_missing_rows(self) -> None:
         """A line that lacks rows holds back the lines below it until they arrive."""
         self.have[:] = True
         self.have[405:500] = False
         self.view.show_picture(self.pixels, self.have)
-        self.assertEqual(self.pictured(), 405 * PREVIEW_LINES // 900)
+        self.assertEqual(self.pictured(), 405 * PICTURE_LINES // 900)
         self.draw(900)
-        self.assertEqual(self.pictured(), PREVIEW_LINES)
+        self.assertEqual(self.pictured(), PICTURE_LINES)
 
     def test_next_picture(self) -> None:
         """A second picture begins below the first."""
         self.draw(900)
         self.view.show_picture(self.pixels.copy(), self.have)
         self.assertEqual(
-            self.stream.getvalue().count("▀"), 2 * PREVIEW_LINES * len(self.shown()[0])
+            self.stream.getvalue().count("▀"), 2 * PICTURE_LINES * len(self.shown()[0])
         )
 
     def test_without_colours(self) -> None:

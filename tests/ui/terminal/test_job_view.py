@@ -57,15 +57,15 @@ class LineTests(SynchronousTestCase):
         with self.viewed(80) as (real, view):
             self.advance(view, 1, progress(0))
             for pixels in (small, large, small):
-                view.show_image(pixels)
+                view.show_image(view.draw_image(pixels))
                 screen = real.show()
                 self.assertEqual(sum("▀" in row for row in screen), len(pixels) // 2)
                 self.assertEqual(len(screen), len(pixels) // 2 + 1)
             view.line_above("a remark")
-            view.show_image(large)
+            view.show_image(view.draw_image(large))
             self.assertEqual(sum("▀" in row for row in real.show()), 4 + 6)
             real.resize(70)
-            view.show_image(large)
+            view.show_image(view.draw_image(large))
             self.assertEqual(sum("▀" in row for row in real.show()), 4 + 6 + 6)
 
     def test_fits(self) -> None:

@@ -29,9 +29,14 @@ class FakeView:
 
     def __init__(self) -> None:
         self.shown: list[tuple[int, ...]] = []
+        self.enlarged: list[bool] = []
 
-    def show_image(self, pixels: Pixels) -> None:
-        self.shown.append(pixels.shape)
+    def draw_image(self, pixels: Pixels, *, enlarged: bool = False) -> tuple[tuple[int, ...], bool]:
+        return pixels.shape, enlarged
+
+    def show_image(self, drawn: tuple[tuple[int, ...], bool]) -> None:
+        self.shown.append(drawn[0])
+        self.enlarged.append(drawn[1])
 
 
 class PreviewTestCase(SynchronousTestCase):
@@ -138,6 +143,7 @@ class PictureJobTests(PreviewTestCase):
         self.alice.answers[PATH] = self.slow
         self.run_job(self.make_job, PATH)
         self.assertEqual(self.view.shown, [(48, 64, 3), (384, 512, 3), (900, 1200, 3)])
+        self.assertEqual(self.view.enlarged, [True, True, False])
         self.assertEqual((self.inbox / "cat.jpg").read_bytes(), self.original)
         self.assertEqual([each.path.name for each in self.saved], ["cat.jpg"])
 
