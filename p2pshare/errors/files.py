@@ -19,6 +19,12 @@ class DiskFull(CannotSave):
     """
 
 
+class NoRoomForDraft(DiskFull):
+    """{path} needs {needed}, but the disk of this peer has only {free} for files that wait to be sent. Make room, or
+    send less.
+    """
+
+
 class DestinationGone(CannotSave):
     """The folder {path} was removed, or its disk was unmounted, during the transfer. Choose a folder that exists, and
     run the command again.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from p2pshare.peer.local_folders import LocalFolders
+from p2pshare.peer.page.drafts import DraftRoutes
 from p2pshare.peer.people.service import People
 from p2pshare.peer.running import Part, RunningPeer
 
@@ -20,6 +22,8 @@ def parts_of(peer: RunningPeer) -> Sequence[Part]:
         People(peer),
 
         # sending: drafts, local folders, who fetched what
+        DraftRoutes(peer),
+        LocalFolders(peer),
 
     )
     # fmt: on

@@ -55,6 +55,11 @@ def replaced_error(error: OSError, path: Path) -> CannotSave:
     return CannotSave(path=path, reason=reason)
 
 
+def free_bytes(path: Path) -> int:
+    """Return the bytes that this user may still write to the disk of a path; 0 if that is unknown."""
+    return _free(path)[0]
+
+
 def _free(fd: int | Path) -> tuple[int, bool]:
     """Return the bytes that this user may still write to the disk, and whether it takes another file."""
     try:

@@ -95,6 +95,8 @@ class ControlDocumentTests(RegistryTestCase):
         self.assertEqual(fields(part("### A recipient")), list(offer["to"][0]))
         self.assertEqual(set(offer["items"][0]), {"name", "kind", "bytes", "files"})
         self.assertEqual(list(await client.ask("offers")), ["offers", "more"])
+        folder = await client.ask("local_folders", path=str(self.shared), files=True)
+        self.assertEqual(fields(part("### A local folder")), list(folder))
         entry = await client.ask("history_add", name="bob", **DOWNLOAD)
         self.assertEqual(sorted(fields(part("### An entry of the history"))), sorted(entry))
         history = await client.ask("history", name="bob")

@@ -7,11 +7,11 @@ the ledger has one writer. So it asks the peer that runs; if none does, it takes
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
@@ -29,6 +29,8 @@ from p2pshare.storage.offers.ledger import FILE_NAME, Ledger
 from p2pshare.storage.offers.outgoing import OutgoingOffers
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.strict_json import INTEGER_MAX, integer, text
+
+T = TypeVar("T")
 
 LIMIT_MAX = 1000  # entries in a reply
 TITLE_MAX = 1024  # characters of what was downloaded
@@ -69,14 +71,7 @@ class Past:
         found = await run_in_thread(
             self._reactor, self._history.page, limit + 1, before, name, offer
         )
-        rows: list[Fields] = []
-        size = 0
-        for row in map(entry_fields, found[:limit]):
-            size += len(json.dumps(row))
-            if rows and size > PAGE_MAX:
-                break
-            rows.append(row)
-        return {"entries": rows, "more": len(rows) < len(found)}
+        return newest("entries", found, limit, entry_fields)
 
     async def add(self, request: Fields) -> Fields:
         """Add a download of a command; return its entry.
@@ -116,6 +111,25 @@ async def kept_actions(
         yield {"offers": offers, "history": Past(reactor, History(ledger), now).list}
     finally:
         await run_in_thread(reactor, ledger.close)
+
+
+def newest(key: str, found: Sequence[T], limit: int, shown: Callable[[T], Fields]) -> Fields:
+    """Return the newest part of a long list as a reply: `{key: [row, ...], "more": bool}`.
+
+    Args:
+        key: the name of the list in the reply.
+        found: the rows, the newest first, and one beyond the limit if there are more.
+        limit: the most rows of the reply, which has fewer if they are long.
+        shown: returns the fields of a row.
+    """
+    rows: list[Fields] = []
+    size = 0
+    for row in map(shown, found[:limit]):
+        size += len(json.dumps(row))
+        if rows and size > PAGE_MAX:
+            break
+        rows.append(row)
+    return {key: rows, "more": len(rows) < len(found)}
 
 
 def entry_fields(entry: HistoryEntry) -> Fields:

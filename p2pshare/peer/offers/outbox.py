@@ -17,7 +17,7 @@ request, of the rows as they are then (`OutgoingOffer.is_for`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,7 @@ from p2pshare.errors import (
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
+from p2pshare.peer.offers.drafts import Drafts
 from p2pshare.peer.offers.parts import OfferParts, id_of, shown_offer
 from p2pshare.peer.offers.progress import Progress, Throttle
 from p2pshare.peer.offers.sending import Sending, Wanted
@@ -58,7 +59,6 @@ from p2pshare.storage.offers.outgoing import OutgoingOffer, OutgoingOffers, Reci
 from p2pshare.storage.offers.spool import Spool
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.storage.shares.tree import ShareTree
-from p2pshare.wire.display import display
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import (
     EXPIRY_MAX,
@@ -117,7 +117,9 @@ class Outbox:
         self._on_recipients = on_recipients
         self._store = OutgoingOffers(parts.ledger)
         self._spool = Spool(parts.folder)
-        self._sending = Sending(parts, self._spool)
+        self.drafts = Drafts(parts.reactor, self._spool, self._remove_orphans)
+        """What a page puts together before it is sent."""
+        self._sending = Sending(parts, self._spool, self.drafts)
         self._rows: dict[str, _Row] = {}
         self._making: set[str] = set()  # IDs that requests have drawn
         self._telling: Telling[DeliveryState] = Telling(parts, self._tell, self._person_changed)
@@ -131,7 +133,8 @@ class Outbox:
     @property
     def actions(self) -> Mapping[str, Action]:
         """What verbs may ask for."""
-        return {"send": self.send, "offers": self.list, "cancel": self.cancel}
+        actions = {"send": self.send, "offers": self.list, "cancel": self.cancel}
+        return {**actions, **self.drafts.actions}
 
     @property
     def names(self) -> frozenset[str]:
@@ -165,10 +168,12 @@ class Outbox:
             self._apply(row.offer)
         self._watch_people()
         self._look_at_expiry()
+        self.drafts.start()
 
     async def stop(self) -> None:
         """Tell nothing more. What is being committed is committed."""
         self._has_stopped = True
+        self.drafts.stop()
         self._throttle.stop()
         if self._expiry is not None:
             self._expiry.cancel()
@@ -196,20 +201,24 @@ class Outbox:
     async def _send(self, wanted: Wanted, tree: ShareTree) -> Fields:
         if wanted.spooled and any(wanted.spooled == row.offer.spool for row in self._rows.values()):
             raise WrongUsage(reason="The spooled file belongs to another offer.")
+        if wanted.again:
+            wanted = wanted.repeating(self._rows[id_of(wanted.again, self._rows)].offer)
         offer = await self._sending.offer_of(wanted, tree)
         if wanted.is_check:
             return {**self._shown(_Row(offer)), "id": ""}
-        await SharedAnswer(Deferred.fromCoroutine(self._keep(offer))).wait()
+        await SharedAnswer(Deferred.fromCoroutine(self._keep(offer, wanted.draft))).wait()
         return self._shown(self._rows[offer.id])
 
-    async def _keep(self, offer: OutgoingOffer) -> None:
+    async def _keep(self, offer: OutgoingOffer, draft: str) -> None:
         """Keep a new offer, and tell it."""
         try:
             dropped = await self._locked(lambda: self._store.add(offer))
         except BaseException:
             if offer.is_text:
                 await self._sending.discard(offer.spool)
+            self.drafts.reopen(draft)
             raise
+        self.drafts.sent(draft)
         for each in dropped:
             self._rows.pop(each.id, None)
         self._rows[offer.id] = _Row(offer)
@@ -300,9 +309,18 @@ class Outbox:
                 self._store.remove(offer.id)
             else:
                 kept.append(offer)
-        spooled = {each.spool for each in kept if each.is_open} | self._store.spooled_elsewhere()
-        self._spool.remove_orphans(spooled, now)
+        self._remove_spooled({each.spool for each in kept if each.is_open}, now)
         return tuple(kept)
+
+    def _remove_spooled(self, kept: Collection[str], now: float) -> None:
+        """Remove what is old and belongs to no offer; blocks."""
+        self._spool.remove_orphans({*kept, *self._store.spooled_elsewhere()}, now)
+
+    async def _remove_orphans(self) -> None:
+        """Remove what is old and belongs neither to an offer nor to a draft."""
+        kept = {row.offer.spool for row in self._rows.values() if row.offer.is_open}
+        kept.update(self.drafts.ids)
+        await self._locked(partial(self._remove_spooled, kept, self._parts.now()))
 
     def _open_tree(self) -> ShareTree:
         tree = self._tree()
@@ -400,7 +418,7 @@ class Outbox:
             Direction.SENT,
             recipient.name,
             OfferReceipt.read(recipient.receipt).key if recipient.receipt else recipient.key,
-            title_of(offer),
+            offer.title,
             offer.files,
             offer.bytes,
             recipient.state.value,
@@ -572,11 +590,6 @@ class Outbox:
                 fields["bytes_done"] = progress.bytes_done
                 fields["rate"] = progress.rate(self._parts.reactor.seconds())
         return shown
-
-
-def title_of(offer: OutgoingOffer) -> str:
-    """Return the name of what is offered, for a list."""
-    return offer.items[0].name if offer.items else display(offer.note)
 
 
 def _named(offer: OutgoingOffer, name: str) -> Recipient:

@@ -102,6 +102,7 @@ def shown_offer(offer: OutgoingOffer) -> Fields:
         "folders": offer.folders,
         "bytes": offer.bytes,
         "left_out": dict(offer.left_out) or None,
+        "again": offer.can_repeat,
         "to": [
             {
                 "name": each.name,

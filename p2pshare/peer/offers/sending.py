@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from p2pshare.errors import (
 )
 from p2pshare.names import NAME_MAX, read_name
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.control import Fields
+from p2pshare.peer.control import ID_TEXT_MAX, Fields
+from p2pshare.peer.offers.drafts import Drafts
 from p2pshare.peer.offers.parts import OfferParts
 from p2pshare.peer.share.service import left_out_of
 from p2pshare.storage.identity.data_folder import private_folders
@@ -50,6 +51,10 @@ class Wanted:
     paths: tuple[Path, ...]
     text: bytes | None
     spooled: str
+    draft: str
+    """The ID of the draft that is sent with the paths; empty for none."""
+    again: str
+    """The ID, or its beginning, of the offer whose files are sent again; empty for none."""
     as_name: str | None
     to: tuple[str, ...]
     note: str
@@ -78,7 +83,10 @@ class Wanted:
                 )
         paths = texts({"paths": [], **fields}, "paths", SHARES_MAX, PATH_MAX)
         spooled = text({"spooled": "", **fields}, "spooled", 64)
-        if sum(map(bool, (paths, spooled, content is not None))) != 1:
+        draft = text({"draft": "", **fields}, "draft", ID_FORM[1])
+        again = text({"again": "", **fields}, "again", ID_TEXT_MAX)
+        sources = (paths or draft, spooled, again, content is not None)
+        if sum(map(bool, sources)) != 1:
             raise WrongUsage(
                 reason="Name what to send: files and folders, or a text, or standard input."
             )
@@ -89,6 +97,8 @@ class Wanted:
             tuple(map(Path, paths)),
             content,
             spooled,
+            draft,
+            again,
             text(fields, "as_name", COMPONENT_MAX) if "as_name" in fields else None,
             _names(fields),
             text({"note": "", **fields}, "note", NOTE_MAX),
@@ -97,6 +107,26 @@ class Wanted:
             exclude,
             boolean({"check": False, **fields}, "check"),
             _id(fields),
+        )
+
+    def repeating(self, offer: OutgoingOffer) -> Wanted:
+        """Return the request with the files and the rules of an offer.
+
+        Raises:
+            WrongUsage: its files are not there any more.
+        """
+        if not offer.can_repeat:
+            reason = (
+                f"What the offer {offer.id} had is removed when it ends. Choose the files again."
+            )
+            raise WrongUsage(reason=reason)
+        names = [name for name, _ in offer.roots]
+        return replace(
+            self,
+            paths=tuple(path for _, path in offer.roots),
+            as_name=names[0] if len(names) == 1 else None,
+            rules=Rules(offer.exclude, offer.hidden),
+            exclude=offer.exclude,
         )
 
 
@@ -120,13 +150,16 @@ def _names(fields: dict[str, Any]) -> tuple[str, ...]:
 class Sending:
     """Makes offers of requests."""
 
-    def __init__(self, parts: OfferParts, spool: Spool) -> None:
-        """Use the parts of a peer, and the spool in its data folder."""
+    def __init__(self, parts: OfferParts, spool: Spool, drafts: Drafts) -> None:
+        """Use the parts of a peer, the spool in its data folder, and the drafts in that."""
         self._parts = parts
         self._spool = spool
+        self._drafts = drafts
 
     async def offer_of(self, wanted: Wanted, tree: ShareTree) -> OutgoingOffer:
         """Return a new offer. Nothing of it is kept, except a text that was written into the spool.
+
+        A draft takes no more files then. The caller ends that with `Drafts.sent` or `Drafts.reopen`.
 
         Raises:
             P2pshareError: it cannot be sent, or not to these people.
@@ -134,7 +167,7 @@ class Sending:
         parts = self._parts
         if parts.name in wanted.to:
             raise SendingToOneself(name=parts.name)
-        spool_id = wanted.spooled
+        spool_id = wanted.spooled or wanted.draft
         if wanted.text is not None:
             name = TEXT_NAME if wanted.as_name is None else wanted.as_name
             spool_id = await run_in_thread(parts.reactor, self._spool.add, name, wanted.text)
@@ -145,6 +178,7 @@ class Sending:
         except BaseException:
             if wanted.text is not None:
                 await self.discard(spool_id)
+            self._drafts.reopen(wanted.draft)
             raise
         now = parts.now()
         offer = OutgoingOffer(
@@ -181,15 +215,17 @@ class Sending:
         """Count what is sent, in a thread."""
         settings, name = self._parts.settings, self._parts.name
         has_ended = False
+        drafted = await self._drafted(wanted)
 
         def count() -> tuple[OfferSurvey, Sequence[SharedPath]]:
             private: Sequence[Path] = private_folders(settings, name)
             paths, as_name = wanted.paths, wanted.as_name
-            if spool_id:
+            spooled = drafted
+            if spool_id and not wanted.draft:
                 found = self._spool.find(spool_id)
-                paths, private = (found,), ()
+                spooled = (found,)
                 as_name = found.name if as_name is None else as_name
-            roots = offer_roots(paths, private, as_name, wanted.rules)
+            roots = offer_roots((*paths, *spooled), private, as_name, wanted.rules, spooled)
             return tree.survey_offer(roots, lambda: has_ended), roots
 
         try:
@@ -201,6 +237,15 @@ class Sending:
         if not survey.items:
             raise WrongUsage(reason="There is nothing that can be sent: all of it is left out.")
         return survey, roots
+
+    async def _drafted(self, wanted: Wanted) -> tuple[Path, ...]:
+        """Return what is at the top of the draft; to be sent, it has to be complete."""
+        if not wanted.draft:
+            return ()
+        if wanted.is_check:
+            draft = self._drafts.find(wanted.draft)
+            return await run_in_thread(self._parts.reactor, draft.paths)
+        return await self._drafts.close(wanted.draft)
 
     async def _keys_of(self, names: Sequence[str]) -> list[PublicKey | None]:
         looking_up = [Deferred.fromCoroutine(self._key_of(name)) for name in names]

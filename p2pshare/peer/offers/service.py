@@ -22,6 +22,7 @@ from p2pshare.peer.find.presence import PresenceWatch
 from p2pshare.peer.find.target import Target
 from p2pshare.peer.lan.admission import LanAdmission
 from p2pshare.peer.offers.correspondence import Correspondence
+from p2pshare.peer.offers.fetches import Fetches
 from p2pshare.peer.offers.history import Past
 from p2pshare.peer.offers.inbox import Inbox
 from p2pshare.peer.offers.outbox import Outbox
@@ -30,6 +31,7 @@ from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.storage.identity.data_folder import PeerPlace
 from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.offers.fetched import FetchedRows
 from p2pshare.storage.offers.history import History
 from p2pshare.storage.offers.ledger import FILE_NAME, Ledger
 from p2pshare.storage.settings import Settings
@@ -112,6 +114,7 @@ class OffersService:
         )
         self.outbox = Outbox(self._parts, lambda: sessions.tree, self._recipients_changed)
         self.inbox = Inbox(self._parts, self.outbox.has_offered_to)
+        self._fetches = Fetches(reactor, FetchedRows(self._ledger), self._parts.now, events)
         self._past = Past(reactor, self._parts.history, self._parts.now)
         self._starting: Deferred[None] = Deferred()
         self._started = SharedAnswer(self._starting)
@@ -119,12 +122,13 @@ class OffersService:
         self._allowed = frozenset(owner.settings.accept_from)
         sessions.open_sessions.offers = partial(self._correspondence.attach, is_accepted=True)
         sessions.offer_callers = self._callers
-        sessions.uploads.watchers.append(self.outbox)
+        sessions.uploads.watchers.extend((self.outbox, self._fetches))
 
     @property
     def actions(self) -> Mapping[str, Action]:
         """What verbs may ask for, as soon as the ledger is read."""
-        actions = {**self.outbox.actions, **self.inbox.actions, **self._past.actions}
+        parts = (self.outbox, self.inbox, self._past, self._fetches)
+        actions = {do: action for each in parts for do, action in each.actions.items()}
         return {do: partial(self._perform, action) for do, action in actions.items()}
 
     async def _perform(self, action: Action, request: Fields) -> Fields:
@@ -155,6 +159,7 @@ class OffersService:
         await self._correspondence.stop()
         await self.outbox.stop()
         await self.inbox.stop()
+        await self._fetches.stop()
         self.presence.stop()
         await run_in_thread(self._reactor, self._ledger.close)
 

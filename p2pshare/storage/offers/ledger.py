@@ -64,6 +64,15 @@ CREATE INDEX history_peers ON history (peer);
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
+_ADDED = """
+CREATE TABLE IF NOT EXISTS fetched (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, began INTEGER, at INTEGER, peer TEXT, key TEXT, share TEXT, path TEXT,
+    files INTEGER, bytes INTEGER, place TEXT
+);
+CREATE INDEX IF NOT EXISTS fetched_shares ON fetched (place, share);
+CREATE INDEX IF NOT EXISTS fetched_keys ON fetched (place, key, share);
+"""
+"""Tables that older versions do not know, and do not miss."""
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full. Make room, and try again",
     sqlite3.SQLITE_READONLY: "it cannot be written",
@@ -172,6 +181,7 @@ class Ledger:
                 database.executescript(_TABLES)
             elif version != VERSION:
                 raise self._damaged("it has other tables")
+            database.executescript(_ADDED)
             ((checked,),) = database.execute("PRAGMA quick_check(1)")
             if checked != "ok":
                 raise self._damaged(checked)

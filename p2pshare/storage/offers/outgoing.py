@@ -18,8 +18,10 @@ from p2pshare.storage.offers.rows import (
     written,
     written_items,
 )
+from p2pshare.storage.offers.spool import FOLDER_NAME
 from p2pshare.storage.shares.arguments import SharedPath, Viewer
 from p2pshare.storage.shares.rules import Rules
+from p2pshare.wire.display import display
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import OfferFault, OfferItem
 
@@ -88,14 +90,24 @@ class OutgoingOffer:
     bytes: int
     recipients: tuple[Recipient, ...]
     spool: str = ""
-    """The ID of the spooled file that is offered; empty if none is."""
+    """The ID of the spooled file, or of the draft, that is offered; empty if none is."""
     left_out: Mapping[str, Any] = field(default_factory=dict)
     """What is left out, as the status of a share tells it; empty if nothing is."""
+
+    @property
+    def title(self) -> str:
+        """The name of what is offered, for a list."""
+        return self.items[0].name if self.items else display(self.note)
 
     @property
     def is_open(self) -> bool:
         """Whether the offer stands for anybody."""
         return any(not each.state.is_final for each in self.recipients)
+
+    @property
+    def can_repeat(self) -> bool:
+        """Whether its files can be sent again: what was in the spool is removed with the offer."""
+        return bool(self.roots) and not self.spool
 
     @property
     def is_told(self) -> bool:
@@ -116,12 +128,18 @@ class OutgoingOffer:
         return replace(self, recipients=tuple(recipients))
 
     def shared(self, private: Sequence[Path]) -> tuple[SharedPath, ...]:
-        """Return its files and folders for `ShareTree.mount`; `private` is never shared, except the spooled file."""
-        hidden = () if self.spool else tuple(private)
+        """Return its files and folders for `ShareTree.mount`; `private` is never shared, except what is spooled."""
         rules = Rules(self.exclude, self.hidden)
         return tuple(
-            SharedPath(name, path, private=hidden, rules=rules) for name, path in self.roots
+            SharedPath(
+                name, path, private=() if self._is_spooled(path) else tuple(private), rules=rules
+            )
+            for name, path in self.roots
         )
+
+    def _is_spooled(self, path: Path) -> bool:
+        """Whether a root lies in the spool, where a path that the user names cannot lie."""
+        return bool(self.spool) and path.parts[-3:-1] == (FOLDER_NAME, self.spool)
 
 
 class OutgoingOffers:

@@ -1,8 +1,9 @@
 """The spool: files that are offered and exist nowhere else, such as a text or what was read from standard input.
 
 Each is `outgoing/ID/NAME` in the data folder, so that it has a name of its own. The process that has the bytes writes
-it (`SpoolFile`), and the peer removes it with its offer (`Spool`). What belongs to no offer was left by a process that
-was killed before it made one; it is removed a day after the last write.
+it (`SpoolFile`), and the peer removes it with its offer (`Spool`). A draft (`drafts`) is such a folder with many names
+at its top. What belongs to no offer was left by a process that was killed before it made one, or by a page that was
+closed; it is removed a day after the last write.
 """
 
 from __future__ import annotations
@@ -102,6 +103,20 @@ class Spool:
             file.discard()
             raise
         return file.id
+
+    def make_folder(self) -> Path:
+        """Make the folder of a new draft, and return it.
+
+        Raises:
+            CannotSave: it cannot be made.
+        """
+        folder = self._folder / id_from(secrets.token_bytes(ID_BYTES))
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise saving_error(error, self._data, 0, folder) from error
+        return folder
 
     def find(self, spool_id: str) -> Path:
         """Return the path of a spooled file.

@@ -45,6 +45,7 @@ def offer_roots(
     private: Sequence[Path] = (),
     as_name: str | None = None,
     rules: Rules = NO_RULES,
+    spooled: Sequence[Path] = (),
 ) -> tuple[SharedPath, ...]:
     """Return the roots of an offer.
 
@@ -53,6 +54,7 @@ def offer_roots(
         private: folders that are never sent, since keys are there.
         as_name: the name of the only path; None for its own.
         rules: what is left out of folders.
+        spooled: those of the paths that may be sent although they lie in a private folder.
 
     Raises:
         WrongUsage: a path cannot be sent, or has no name that can.
@@ -62,12 +64,14 @@ def offer_roots(
     if as_name is not None and len(paths) > 1:
         raise WrongUsage(reason="Only a single file or folder can be sent under another name.")
     roots: dict[str, SharedPath] = {}
+    unhidden = frozenset(spooled)
     for path in paths:
         own = _name_of(path, as_name)
         names = (numbered(own, number) for number in range(len(paths)))
         name = next(name for name in names if name not in roots)
-        roots[name] = SharedPath(name, path, private=tuple(private), rules=rules)
-        check_shareable(roots[name], private, to_send=True)
+        hidden = () if path in unhidden else tuple(private)
+        roots[name] = SharedPath(name, path, private=hidden, rules=rules)
+        check_shareable(roots[name], hidden, to_send=True)
     return tuple(roots.values())
 
 

@@ -112,12 +112,13 @@ class OutgoingTests(LedgerTestCase):
         self.assertIsNone(offer.recipient(Viewer("eve", key_of("eve"))))
 
     def test_shared(self) -> None:
-        """Its files are mounted without private folders, except the spooled one, which lies in such a folder."""
+        """Its files are mounted without private folders, except what is spooled, which lies in such a folder."""
         data = Path("/data")
         self.assertEqual([each.private for each in outgoing().shared([data])], [(data,)] * 2)
-        self.assertEqual(
-            [each.private for each in outgoing(spool=id_of(1)).shared([data])], [()] * 2
-        )
+        spooled = data / "outgoing" / id_of(1) / "a"
+        elsewhere = data / "outgoing" / id_of(2) / "b"
+        offer = outgoing(spool=id_of(1), roots=(("a", spooled), ("b", elsewhere)))
+        self.assertEqual([each.private for each in offer.shared([data])], [(), (data,)])
 
 
 class IncomingTests(LedgerTestCase):

@@ -1,0 +1,120 @@
+"""Drafts that are sent, files that are sent again, and who has fetched what, between whole peers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+from p2pshare.errors import ControlRefused, P2pshareError, WrongUsage
+from p2pshare.peer.offers.drafts import DRAFTS_MAX, FILES_AT_ONCE, Drafts
+from p2pshare.storage.offers.spool import ORPHAN_LIFE
+from tests.peer.offers.case import OffersTestCase
+from tests.peer.offers.world import Person
+
+
+class DraftTests(OffersTestCase):
+    def drafts(self, person: Person) -> Drafts:
+        """Return the drafts of a peer that runs."""
+        assert person.peer is not None
+        return cast("Drafts", cast("Any", person.peer)._offers.outbox.drafts)
+
+    def add(self, person: Person, draft: str, path: str, content: bytes) -> None:
+        """Bring a file, as the page does."""
+
+        async def put() -> None:
+            drafts = self.drafts(person)
+            file = await drafts.begin_file(draft, tuple(path.split("/")), len(content))
+            try:
+                file.write(content)
+                file.finish()
+            finally:
+                await drafts.end_file(file)
+
+        self.world.result(put())
+
+    def spooled(self, person: Person) -> list[str]:
+        """Return the IDs in the spool."""
+        return sorted(os.listdir(person.data / "outgoing"))
+
+    def test_sent(self) -> None:
+        """A draft is counted first, is sent with other files, takes nothing more, and goes with its offer."""
+        alice, bob = self.people("alice", "bob")
+        draft = alice.ask("draft_begin")["draft"]
+        self.assertRaises(WrongUsage, alice.ask, "send", draft=draft, to=["bob"])
+        self.add(alice, draft, "photos/cat.jpg", b"meow")
+        self.add(alice, draft, "notes.txt", b"notes")
+        wanted = {"draft": draft, "to": ["bob"], "paths": [str(alice.write("own", b"mine"))]}
+        checked = alice.ask("send", **wanted, check=True)
+        self.assertEqual((checked["files"], checked["bytes"], checked["id"]), (3, 13, ""))
+        self.add(alice, draft, "photos/.hidden", b"?")
+        offer = alice.ask("send", **wanted, note="from the page")
+        self.assertEqual((offer["files"], offer["again"]), (3, False))
+        self.assertEqual(offer["left_out"]["hidden"], 1)
+        self.assertRaises(P2pshareError, self.add, alice, draft, "late", b"1")
+        self.assertRaises(P2pshareError, alice.ask, "send", draft=draft, to=["bob"])
+        alice.crash()
+        alice.begin()
+        self.world.result(alice.ready)
+        self.assertEqual(self.spooled(alice), [draft])
+        item = self.item(bob)
+        bob.ask("accept_offer", id=item["id"])
+        self.await_states(alice, offer, bob="done")
+        expected = {"photos/cat.jpg": b"meow", "notes.txt": b"notes", "own": b"mine"}
+        self.assertEqual(bob.received("alice"), expected)
+        self.world.until(lambda: not self.spooled(alice))
+        with self.assertRaisesRegex(WrongUsage, "Choose the files again"):
+            alice.ask("send", again=offer["id"], to=["bob"])
+
+    def test_again(self) -> None:
+        """The files of an offer are sent again, to others, by its ID."""
+        alice, _, carol = self.people("alice", "bob", "carol")
+        path = alice.write("notes.txt", b"notes")
+        first = alice.ask("send", paths=[str(path)], as_name="renamed", to=["bob"])
+        self.assertTrue(first["again"])
+        second = alice.ask("send", again=first["id"][:6], to=["carol"], note="you, too")
+        self.assertNotEqual(first["id"], second["id"])
+        carol.ask("accept_offer", id=self.item(carol)["id"])
+        self.await_states(alice, second, carol="done")
+        self.assertEqual(carol.received("alice"), {"renamed": b"notes"})
+        for fields in ({"paths": [str(path)]}, {"draft": "a" * 16}, {"text": "x"}):
+            with self.assertRaises(P2pshareError):
+                alice.ask("send", again=first["id"], to=["bob"], **fields)
+
+    def test_unwanted(self) -> None:
+        """A draft that is discarded, or used last of too many, or not sent for a day, is removed."""
+        (alice,) = self.people("alice")
+        first, second = (alice.ask("draft_begin")["draft"] for _ in range(2))
+        self.add(alice, first, "a", b"1")
+        alice.ask("draft_discard", draft=first)
+        self.assertEqual(self.spooled(alice), [second])
+        self.assertRaises(WrongUsage, alice.ask, "draft_discard", draft=first)
+        kept = [alice.ask("draft_begin")["draft"] for _ in range(DRAFTS_MAX)]
+        self.assertEqual(self.spooled(alice), sorted(kept))
+        for each in kept:
+            os.utime(alice.data / "outgoing" / each, (self.world.wall(),) * 2)
+        self.world.wait(ORPHAN_LIFE * 0.9)
+        self.add(alice, kept[0], "a", b"1")
+        os.utime(alice.data / "outgoing" / kept[0], (self.world.wall(),) * 2)
+        self.world.wait(ORPHAN_LIFE * 0.2)
+        self.assertEqual(self.spooled(alice), [kept[0]])
+
+    def test_busy(self) -> None:
+        """Only so many files arrive at once, and a draft with one that arrives is neither sent nor removed."""
+        (alice,) = self.people("alice")
+        draft = alice.ask("draft_begin")["draft"]
+        drafts = self.drafts(alice)
+        files = [
+            self.world.result(drafts.begin_file(draft, (str(number),), 1))
+            for number in range(FILES_AT_ONCE)
+        ]
+        with self.assertRaises(ControlRefused):
+            self.world.result(drafts.begin_file(draft, ("more",), 1))
+        with self.assertRaises(ControlRefused):
+            alice.ask("send", draft=draft, to=["bob"])
+        for _ in range(DRAFTS_MAX):
+            alice.ask("draft_begin")
+        self.assertIn(draft, self.spooled(alice))
+        for each in files:
+            self.world.result(drafts.end_file(each))
+        self.world.result(drafts.end_file(self.world.result(drafts.begin_file(draft, ("a",), 1))))
+        self.assertEqual(os.listdir(alice.data / "outgoing" / draft), [])
