@@ -53,6 +53,13 @@ class Options(ServiceOptions):
             None,
             "accept unasked up to this size in that folder [default: 10GB]",
         ],
+        ["page", None, None, "port or endpoint of the page for browsers [default: none]"],
+        [
+            "page-password-file",
+            None,
+            None,
+            "file with a password for browsers on other machines; --page must be ssl:",
+        ],
         ["invitation", None, None, "file with an invitation, if the registry requires one"],
         DEBUG_OPTION,
     ]

@@ -293,12 +293,13 @@ def makeService(options: Options) -> IService:
 def _make_service(reactor: Any, options: Options) -> RegistryService:
     # txredisapi imports the reactor, so these imports must wait until twistd has installed it.
     from p2pshare.registry.assembly import Registry, make_store, registry_key
-    from p2pshare.registry.listening import ListeningReactor, Place, Ports
+    from p2pshare.registry.listening import Ports
     from p2pshare.registry.redis.server_process import RedisProcess, find_binary
     from p2pshare.registry.redis.url import without_password
     from p2pshare.registry.service import RegistryService
     from p2pshare.registry.stun import StunPorts
     from p2pshare.registry.workers.supervisor import Workers
+    from p2pshare.web.listening import ListeningReactor, Place
 
     count: int = options["workers"]
     listening = ListeningReactor(reactor, sharable=count > 1)

@@ -109,6 +109,10 @@ class Settings:
     """Bytes that the inbox folder may have for an offer to be accepted without asking; None for no limit."""
     notify: bool = False
     """Whether the desktop shows notifications of offers."""
+    page: str | None = None
+    """The endpoint of the page for browsers, as `serverFromString` reads it; None for none until a command opens it."""
+    page_password_file: Path | None = None
+    """The file with the password for browsers on other machines."""
     invitation: str | None = None
     """The invitation itself, for claiming a new name. The command line names a file with it, since everybody on the
     machine can see a command line.
@@ -350,6 +354,15 @@ def _address(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
+def _endpoint(value: int | str) -> str:
+    """Return an endpoint; a number alone is a port of loopback."""
+    if isinstance(value, int) or value.strip().isdecimal():
+        return f"tcp:{_listen(value)}:interface=127.0.0.1"
+    if ":" not in value or "\0" in value:
+        raise ValueError(value)
+    return value.strip()
+
+
 def _invitation(value: str) -> str:
     if len(value) > INVITATION_MAX or not _INVITATION.fullmatch(value.strip()):
         raise ValueError(value)
@@ -400,5 +413,7 @@ _READERS: dict[str, tuple[Callable[[Any], object], str]] = {
     "inbox_folder": (_path, "a path"),
     "inbox_quota": (_quota, "a size such as 10GB, 500MB or 1.5GiB, or 0 for no limit"),
     "notify": (_switch, "a yes or no: true or false"),
+    "page": (_endpoint, "a port, or an endpoint such as tcp:8080:interface=127.0.0.1"),
+    "page_password_file": (_path, "a path"),
     "invitation": (_invitation, "an invitation from a registry's operator"),
 }

@@ -188,6 +188,7 @@ class SiteRequest(Request):
             self._upgrades(),
             self._when_gone,
             self.channel.client_port,
+            self.channel,
             self.incoming,
         )
         self.channel.factory.routes.answer(query).addCallback(self.reply)

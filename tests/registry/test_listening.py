@@ -20,16 +20,11 @@ from twisted.trial.unittest import SkipTest, TestCase
 from p2pshare.errors import BadSetting, CannotStart
 from p2pshare.net.dns import NameResolver
 from p2pshare.net.sockets import addresses_of_this_machine, takes_both_families
-from p2pshare.registry import listening
-from p2pshare.registry.listening import (
-    URLS_MAX,
-    ListeningReactor,
-    Place,
-    port_number,
-    shown_urls,
-)
+from p2pshare.registry.listening import URLS_MAX, port_number, shown_urls
+from p2pshare.web import listening
 from p2pshare.web.client import HttpClient, pooled_agent
 from p2pshare.web.exchange import Query, Reply
+from p2pshare.web.listening import ListeningReactor, Place
 from p2pshare.web.site import Site
 from tests.registry.certificates import write_certificate
 

@@ -21,7 +21,6 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from p2pshare.errors import CannotStart
 from p2pshare.net.sockets import takes_both_families
 from p2pshare.registry import stun as stun_module
-from p2pshare.registry.listening import ListeningReactor, Place
 from p2pshare.registry.stun import (
     ALL_ANSWERS_BURST,
     ALL_ANSWERS_PER_S,
@@ -32,6 +31,7 @@ from p2pshare.registry.stun import (
     StunPorts,
     StunResponder,
 )
+from p2pshare.web.listening import ListeningReactor, Place
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.reach.stun import Binding, BindingKind, padded_request, parse
 

@@ -1,74 +1,89 @@
-"""Who may use the peer's page.
+"""Where requests to the peer's page may come from.
 
-The page listens on loopback, which every program and every web page on this machine can reach. So each request is
-checked for where it comes from, and almost each needs a session:
+The page listens on loopback, which every user, every program and every web page on this machine can reach. So each
+request is checked before it is answered, and almost each needs a session besides (`sessions`):
 
-* *Host* must be a literal of loopback. A page of another origin that rebinds its name to 127.0.0.1 still sends its own.
-* *Origin* and `Sec-Fetch-Site`, if present, must be those of this page. SameSite does not distinguish ports.
-* A *token* in the URL (its fragment, which no server and no Referer sees) is exchanged once, within `TOKEN_AGE`, for a
-  session: a cookie that scripts cannot read.
+* *User*: on Linux, the other end of a connection within this machine must belong to the same user, or to root. Cookies
+  are not bound to a port: another service on this machine that the user visits sees ours, but cannot use it.
+* *Host* must be a literal of loopback, or a name that the certificate proves. A page of another origin that rebinds its
+  own name to 127.0.0.1 sends that name.
+* *Origin* and `Sec-Fetch-Site`, if present, must be those of this page. The attribute SameSite of the cookie is not
+  enough: all ports of a host are one site.
 * A request that changes something has the *CSRF token*, which only this page learns.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Callable
+import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
-from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
-
+from p2pshare.net.socket_owner import UNKNOWN, End
 from p2pshare.peer.page.replies import PageError
-from p2pshare.storage.identity.page_sessions import SESSIONS_MAX, KeptPage
+from p2pshare.peer.page.sessions import SESSION_AGE, Sessions, csrf_token
+from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query
 
-SECRET_SIZE = 32  # random bytes of a token or of a session
-TOKEN_AGE = 60.0  # seconds
-TOKENS_MAX = 16  # that wait to be used; further ones replace the oldest
-SESSION_AGE = 30 * 24 * 3600  # seconds since the last use
-USE_STEP = 3600  # seconds after which a later use of a session is written
 COOKIE_PREFIX = "p2pshare-"
-
+SESSION_PATH = b"api/v1/session"
 SAFE_METHODS = (b"GET",)
 """Methods that change nothing, and need no CSRF token; GET stands for HEAD, too."""
 
+OwnerOf = Callable[[End, End], Awaitable[int | None]]
+"""Tells who has the other end of a connection, as `net.socket_owner.owner_of`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnHosts:
+    """The hosts under which the page answers."""
+
+    names: tuple[str, ...] = ("localhost",)
+    """In lower case; one may begin with `*.`, which stands for one label."""
+    any_address: bool = False
+    """Whether every IP address is one of them, and not only those of loopback."""
+
+    def has(self, host: str) -> bool:
+        """Whether a `Host` is one of them, with or without a port."""
+        name, colon, port = host.lower().rpartition(":")
+        if not colon or port.endswith("]"):
+            name, port = host.lower(), "80"
+        if not (port.isascii() and port.isdigit()):
+            return False
+        if name in self.names or f"*.{name.partition('.')[2]}" in self.names:
+            return True
+        literal = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+        with suppress(ValueError):
+            address = ipaddress.ip_address(literal)
+            is_allowed = self.any_address or address.is_loopback
+            return is_allowed and (address.version == 6) == (literal != name)
+        return False
+
 
 class Access:
-    """The tokens and the sessions of a page, and the check of each request."""
+    """Checks each request, and finds the session that it belongs to."""
 
-    _log = Logger()
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        wall: Callable[[], float],
-        folder: Path,
-        draw: Callable[[int], bytes],
-    ) -> None:
-        """Read the sessions of a data folder.
+    def __init__(self, sessions: Sessions, folder: Path, owner_of: OwnerOf | None) -> None:
+        """Check by these rules.
 
         Args:
-            clock: for the age of tokens.
-            wall: the Unix time in s, for the age of sessions.
-            folder: the data folder.
-            draw: returns random bytes.
+            sessions: who is signed in.
+            folder: the data folder, which gives the cookie its name: peers of one host share their cookies.
+            owner_of: tells who has the other end of a connection; None for a system that does not tell.
         """
-        self.kept = KeptPage.read(folder)
-        self._clock = clock
-        self._wall = wall
-        self._folder = folder
-        self._draw = draw
-        self._tokens: dict[str, float] = {}
+        self.sessions = sessions
+        self.hosts = OwnHosts()
+        """The names of this page."""
+        self._owner_of = owner_of
+        self._origins = Origins()
+        self._users: WeakKeyDictionary[object, int | None] = WeakKeyDictionary()
+        """The user at the other end of each open connection."""
         self._cookie = COOKIE_PREFIX + hashlib.sha256(bytes(folder)).hexdigest()[:8]
-        self.on_end: Callable[[str], object] = lambda _: None
-        """Is called with the digest of a session that has ended."""
-
-    # Checks
 
     async def check(self, query: Query) -> None:
         """Check where a request comes from, and its CSRF token.
@@ -77,22 +92,44 @@ class Access:
             PageError: it must not be answered.
         """
         host = query.header(b"Host")
-        if not _is_own_host(host):
-            raise PageError("forbidden", "The page answers only under an address of this machine.")
+        if not self.hosts.has(host):
+            raise PageError("forbidden", "The page answers only under an address of its own.")
         scheme = "https" if query.is_secure else "http"
-        if query.header(b"Origin") not in ("", f"{scheme}://{host}"):
+        if query.header(b"Origin").lower() not in ("", f"{scheme}://{host.lower()}"):
             raise PageError("forbidden", "The request comes from another page.")
         site = query.header(b"Sec-Fetch-Site")
         if site not in ("", "same-origin", "none") and not _is_visit(query):
             raise PageError("forbidden", "The request comes from another page.")
-        if query.method not in SAFE_METHODS:
-            self._check_change(query)
+        if query.method not in SAFE_METHODS and query.path != SESSION_PATH:
+            self._check_csrf(query)
+        if query.path == SESSION_PATH and query.method == b"DELETE":
+            self._check_csrf(query)
+        if not self.hosts.any_address:
+            await self.check_user(query)
 
-    def _check_change(self, query: Query) -> None:
-        if query.path == b"api/v1/session" and query.method == b"POST":
-            return  # there is no session yet; what it has must be the token
+    async def check_user(self, query: Query) -> None:
+        """Check that the other end of the connection is of this user, and on this machine.
+
+        Raises:
+            PageError: it is not.
+        """
+        if not self._origins.of(query).is_here:
+            raise PageError("forbidden", "The request comes from another machine.")
+        if self._owner_of is None or query.local is None:
+            return
+        user = self._users.get(query.connection, UNKNOWN)
+        if user == UNKNOWN:
+            user = await self._owner_of((query.source, query.source_port), query.local)
+            if query.connection is not None:
+                self._users[query.connection] = user
+        if user not in (None, os.geteuid(), 0):
+            raise PageError("forbidden", "The request comes from another user of this machine.")
+
+    def _check_csrf(self, query: Query) -> None:
         given, secret = query.header(b"X-CSRF-Token"), self._secret_of(query)
-        if secret and not hmac.compare_digest(given.encode(), csrf_token(secret).encode()):
+        if not secret:
+            raise self.sessions.refusal()
+        if not hmac.compare_digest(given.encode(), csrf_token(secret).encode()):
             raise PageError("forbidden", "The request lacks the CSRF token of the session.")
 
     def session(self, query: Query) -> str:
@@ -102,21 +139,18 @@ class Access:
             PageError: there is none, or it has ended.
         """
         secret = self._secret_of(query)
-        digest, now = _digest(secret), int(self._wall())
-        used = self.kept.sessions.get(digest) if secret else None
-        if used is None:
-            raise PageError("unauthorized", methods="token")
-        if now - used > SESSION_AGE:
-            self._end(digest)
-            raise PageError("unauthorized", methods="token")
-        if not 0 <= now - used < USE_STEP:
-            self.kept.sessions[digest] = now
-            self.save()
+        self.sessions.use(secret)
         return secret
 
-    def is_valid(self, secret: str) -> bool:
-        """Whether a session has not ended."""
-        return _digest(secret) in self.kept.sessions
+    def cookie(self, query: Query, secret: str) -> tuple[bytes, bytes]:
+        """Return the header that sets the cookie; an empty secret removes it."""
+        age = SESSION_AGE if secret else 0
+        text = f"{self._cookie}={secret}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict"
+        return b"Set-Cookie", (text + ("; Secure" if query.is_secure else "")).encode()
+
+    def client(self, query: Query) -> str:
+        """Return where a request comes from, for limits."""
+        return self._origins.of(query).host
 
     def _secret_of(self, query: Query) -> str:
         """Return the value of our cookie; empty if there is none."""
@@ -125,92 +159,6 @@ class Access:
             if name == self._cookie:
                 return value
         return ""
-
-    # Signing in and out
-
-    def token(self) -> str:
-        """Return a new token, which `exchange` takes once."""
-        self._forget_old_tokens()
-        while len(self._tokens) >= TOKENS_MAX:
-            del self._tokens[next(iter(self._tokens))]
-        token = self._drawn()
-        self._tokens[_digest(token)] = self._clock.seconds()
-        return token
-
-    def exchange(self, token: str) -> str:
-        """Return the secret of a new session for a token.
-
-        Raises:
-            PageError: the token is unknown, used or too old.
-        """
-        self._forget_old_tokens()
-        if self._tokens.pop(_digest(token), None) is None:
-            detail = "The link was used before, or is too old. Open the page again."
-            raise PageError("unauthorized", detail, methods="token")
-        return self._begin()
-
-    def sign_out(self, query: Query) -> None:
-        """End the session that a request belongs to."""
-        self._end(_digest(self.session(query)))
-
-    def cookie(self, query: Query, secret: str) -> tuple[bytes, bytes]:
-        """Return the header that sets the cookie; an empty secret removes it."""
-        age = SESSION_AGE if secret else 0
-        text = f"{self._cookie}={secret}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict"
-        return b"Set-Cookie", (text + ("; Secure" if query.is_secure else "")).encode()
-
-    def save(self) -> None:
-        """Write the port and the sessions; without them, browsers need a new link after a restart."""
-        try:
-            self.kept.write(self._folder)
-        except OSError as error:
-            self._log.warn("sessions of the page not saved: reason={error}", error=str(error))
-
-    def _begin(self) -> str:
-        secret, now = self._drawn(), int(self._wall())
-        sessions = self.kept.sessions
-        while len(sessions) >= SESSIONS_MAX:
-            self._end(min(sessions, key=lambda each: sessions[each]))
-        sessions[_digest(secret)] = now
-        self.save()
-        return secret
-
-    def _end(self, digest: str) -> None:
-        if self.kept.sessions.pop(digest, None) is not None:
-            self.save()
-            self.on_end(digest)
-
-    def _drawn(self) -> str:
-        return base64.urlsafe_b64encode(self._draw(SECRET_SIZE)).decode().rstrip("=")
-
-    def _forget_old_tokens(self) -> None:
-        now = self._clock.seconds()
-        self._tokens = {each: at for each, at in self._tokens.items() if now - at < TOKEN_AGE}
-
-
-def csrf_token(secret: str) -> str:
-    """Return the CSRF token of a session: it reveals nothing of the secret."""
-    return hmac.digest(secret.encode(), b"p2pshare page csrf", "sha256").hex()
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _is_own_host(host: str) -> bool:
-    """Whether a `Host` is `localhost` or a literal of loopback, with or without a port."""
-    name, colon, port = host.rpartition(":")
-    if not colon or port.endswith("]"):
-        name, port = host, "80"
-    if not (port.isascii() and port.isdigit()):
-        return False
-    if name == "localhost":
-        return True
-    literal = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    with suppress(ValueError):
-        address = ipaddress.ip_address(literal)
-        return address.is_loopback and (address.version == 6) == (literal != name)
-    return False
 
 
 def _is_visit(query: Query) -> bool:

@@ -9,16 +9,16 @@ from twisted.internet.defer import Deferred
 
 from p2pshare.errors import ControlRefused, RemoteProtocolError
 from p2pshare.peer.control import REPLY_MAX, TOO_LONG, Fields
-from p2pshare.peer.page.access import Access, csrf_token
+from p2pshare.peer.page.access import SESSION_PATH, Access
 from p2pshare.peer.page.events import EventStreams
 from p2pshare.peer.page.replies import PageError, json_reply, problem
-from p2pshare.web.exchange import Query, Reply, Route
+from p2pshare.peer.page.sessions import csrf_token
+from p2pshare.web.exchange import Answer, Query, Reply, Route
 from p2pshare.wire import strict_json
 
-SESSION = b"api/v1/session"
 DO = b"api/v1/do/"
 EVENTS = b"api/v1/events"
-SECRET_TEXT_MAX = 128  # characters of a token
+SECRET_TEXT_MAX = 256  # characters of a token or a password
 NOT_FOR_PAGES = frozenset({"follow", "release", "rotate", "history_add", "complete", "page_open"})
 """Actions that the page does not ask for; some give up or replace the key."""
 
@@ -38,7 +38,7 @@ class ApiRoutes:
         """Answer.
 
         Args:
-            access: tokens and sessions.
+            access: checks requests, and has the sessions.
             streams: the event streams.
             perform: performs an action, and fails with `P2pshareError` alone.
             greeting: returns what the page needs to know at its start.
@@ -50,8 +50,12 @@ class ApiRoutes:
 
     def public(self) -> Mapping[bytes, Route]:
         """Return the routes that need no session."""
-        methods = {b"GET": self._session, b"POST": self._sign_in, b"DELETE": self._sign_out}
-        return {SESSION: Route("session", methods)}
+        methods: dict[bytes, Answer] = {
+            b"GET": self._session,
+            b"POST": self._sign_in,
+            b"DELETE": self._sign_out,
+        }
+        return {SESSION_PATH: Route("session", methods)}
 
     def private(self) -> Mapping[bytes, Route]:
         """Return the others."""
@@ -63,15 +67,23 @@ class ApiRoutes:
     def _session(self, query: Query) -> Reply:
         return self._signed_in(self._access.session(query))
 
-    def _sign_in(self, query: Query) -> Reply:
-        token = strict_json.text(dict(_body(query)), "token", SECRET_TEXT_MAX)
-        secret = self._access.exchange(token)
+    async def _sign_in(self, query: Query) -> Reply:
+        """Begin a session for a token, which is for browsers of this user, or for the password."""
+        fields, sessions = dict(_body(query)), self._access.sessions
+        try:
+            if "password" in fields:
+                password = strict_json.text(fields, "password", SECRET_TEXT_MAX)
+                secret = sessions.try_password(password, self._access.client(query))
+            else:
+                await self._access.check_user(query)
+                secret = sessions.exchange(strict_json.text(fields, "token", SECRET_TEXT_MAX))
+        except RemoteProtocolError as error:
+            raise PageError("malformed", str(error)) from error
         reply = self._signed_in(secret)
         return replace(reply, headers=(self._access.cookie(query, secret),))
 
     def _sign_out(self, query: Query) -> Reply:
-        self._access.sign_out(query)
-        self._streams.end_session(self._access.is_valid)
+        self._access.sessions.end(self._access.session(query))
         return replace(json_reply({}), headers=(self._access.cookie(query, ""),))
 
     def _signed_in(self, secret: str) -> Reply:
@@ -84,9 +96,7 @@ class ApiRoutes:
         performing = self._perform(action, _body(query))
         answer: Deferred[Fields] = Deferred()  # an action goes on if the browser leaves
         performing.addCallbacks(answer.callback, answer.errback)
-        fields = dict(await answer)
-        fields.pop("ok", None)
-        reply = json_reply(fields)
+        reply = json_reply({key: value for key, value in (await answer).items() if key != "ok"})
         if sum(map(len, reply.body)) > REPLY_MAX:
             raise ControlRefused(reason=TOO_LONG)
         return reply

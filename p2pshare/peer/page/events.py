@@ -73,10 +73,10 @@ class EventStreams:
         for stream in list(self._streams):
             stream.outlet.finish()
 
-    def end_session(self, secret_is_valid: Callable[[str], bool]) -> None:
+    def end_sessions(self) -> None:
         """End the streams of sessions that are not valid any more."""
         for stream in list(self._streams):
-            if not secret_is_valid(stream.secret):
+            if not self._access.sessions.is_valid(stream.secret):
                 stream.outlet.finish()
 
     def _open(self, secret: str, hello: Fields, outlet: Outlet) -> None:
@@ -112,7 +112,7 @@ class EventStreams:
             stream.outlet.write(text)
 
     def _keep_alive(self) -> None:
-        self.end_session(self._access.is_valid)
+        self.end_sessions()
         for stream in list(self._streams):
             if stream.outlet.stalled_since is None:
                 self._send(stream, event_text("alive", {}))

@@ -14,11 +14,12 @@ from p2pshare.wire.registry_answers import PROBLEM_PREFIX, Problem
 
 POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
-    b"media-src 'self'; font-src 'self'; manifest-src 'self'; "
+    b"media-src 'self'; font-src 'self'; manifest-src 'self'; worker-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    b"require-trusted-types-for 'script'; trusted-types 'none'"
+    b"require-trusted-types-for 'script'; trusted-types p2pshare-worker"
 )
-"""Allows no other origin, nothing inline, no frames, and no text that becomes markup."""
+"""Allows no other origin, nothing inline, no frames, and no text that becomes markup. The one policy for trusted types
+lets the page start its own workers."""
 HEADERS = (
     (b"Content-Security-Policy", POLICY),
     (b"X-Content-Type-Options", b"nosniff"),

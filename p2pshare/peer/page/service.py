@@ -9,27 +9,28 @@ from typing import Any
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from p2pshare import __version__
-from p2pshare.errors import CannotStart
+from p2pshare.errors import P2pshareError
 from p2pshare.net.shared_answer import SharedAnswer
+from p2pshare.net.socket_owner import End, owner_of
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import CONTROL_VERSION, Action, Fields
 from p2pshare.peer.page.access import Access
 from p2pshare.peer.page.api import ApiRoutes, Perform
 from p2pshare.peer.page.events import EventStreams
+from p2pshare.peer.page.listening import DEFAULT, PageReactor, place_of
 from p2pshare.peer.page.routes import PageRoutes
+from p2pshare.peer.page.sessions import Sessions
 from p2pshare.peer.running import Part, RunningPeer
-from p2pshare.storage.os_errors import plain_reason
+from p2pshare.storage.identity.page_sessions import KeptPage, read_password
 from p2pshare.web.assets import Assets
 from p2pshare.web.exchange import Route
 from p2pshare.web.limits import Limits
 from p2pshare.web.site import Site
 from p2pshare.wire.strict_json import text
 
-LOOPBACK = "127.0.0.1"
 PLACE_MAX = 4096  # characters of the view that a link opens
 BOOT_SIZE = 8  # random bytes of the ID of a run
 LIMITS = Limits(
@@ -60,10 +61,11 @@ class PageService:
         self._perform = perform
         self._parts = parts
         self._boot = secrets.token_hex(BOOT_SIZE)
-        self._access = Access(peer.reactor, peer.wall, peer.folder, secrets.token_bytes)
+        self._sessions: Sessions | None = None
         self._streams: EventStreams | None = None
         self._assets: Assets | None = None
         self._port: Any = None
+        self._url = ""
         self._opening: SharedAnswer[None] | None = None
 
     @property
@@ -76,11 +78,17 @@ class PageService:
         return {}
 
     async def start(self) -> None:
-        """Open the page if the settings say so, or if it was open before."""
-        if self._access.kept.is_open and self._access.kept.sessions and self._peer.is_lasting:
+        """Open the page if the settings say so, or if it was open before.
+
+        Raises:
+            P2pshareError: the settings say so, and it cannot be opened.
+        """
+        if self._peer.settings.page is not None:
+            await self._open()
+        elif self._peer.is_lasting and self._kept().is_open and self._kept().sessions:
             try:
                 await self._open()
-            except CannotStart as error:
+            except P2pshareError as error:
                 self._log.warn("page not opened: reason={error}", error=str(error))
 
     async def stop(self) -> None:
@@ -95,19 +103,17 @@ class PageService:
         """Open the page if it is not, and return a link that signs a browser in."""
         place = text({"to": "/people", **request}, "to", PLACE_MAX)
         await self._open()
-        if not self._access.kept.is_open:
-            self._access.kept.is_open = True
-            self._access.save()
-        port = self._port.getHost().port
-        to = quote(place, safe="/")
-        url = f"http://{LOOPBACK}:{port}/#open={self._access.token()}&to={to}"
-        return {"url": url}
+        sessions = self._own_sessions()
+        if not sessions.kept.is_open:
+            sessions.kept.is_open = True
+            sessions.save()
+        return {"url": f"{self._url}/#open={sessions.token()}&to={quote(place, safe='/')}"}
 
     async def _open(self) -> None:
         """Open the page once; others wait for that.
 
         Raises:
-            CannotStart: it has no port.
+            P2pshareError: it cannot be opened.
         """
         if self._port is not None:
             return
@@ -119,41 +125,51 @@ class PageService:
             self._opening = None
 
     async def _listen(self) -> None:
-        if self._assets is None:
-            self._assets = await run_in_thread(self._peer.reactor, _read_assets)
-        streams = self._streams = EventStreams(
-            self._peer.reactor, self._peer.events, self._access, self._hello
+        peer, sessions = self._peer, self._own_sessions()
+        kept = sessions.kept
+        on = PageReactor(
+            peer.reactor, kept.port, has_password=peer.settings.page_password_file is not None
         )
-        api = ApiRoutes(self._access, streams, self._perform, self._greeting)
+        place = place_of(on, peer.settings.page or DEFAULT)
+        if self._assets is None:
+            self._assets = await run_in_thread(peer.reactor, _read_assets)
+        access = Access(sessions, peer.folder, self._owner_of)
+        streams = EventStreams(peer.reactor, peer.events, access, self._hello)
+        sessions.on_end = streams.end_sessions
+        api = ApiRoutes(access, streams, self._perform, self._greeting)
         private = dict(api.private())
         for part in self._parts:
             private.update(part.table())
-        public = {**self._assets.table(), **api.public()}
-        routes = PageRoutes(self._access, public, private)
-        reactor, wall = self._peer.reactor, self._peer.wall
-        site = Site(routes, reactor, LIMITS, wall=wall, streams=routes.streams)
-        kept = self._access.kept
-        try:
-            self._port = self._listen_on(kept.port, site)
-        except CannotListenError as error:
-            streams.stop()
-            reason = f"it cannot listen on {LOOPBACK}: {plain_reason(error.socketError)}"
-            raise CannotStart(what="The page", reason=reason) from error
+        routes = PageRoutes(access, {**self._assets.table(), **api.public()}, private)
+        site = Site(routes, peer.reactor, LIMITS, wall=peer.wall, streams=routes.streams)
+        self._port = place.listen(site)
+        self._streams, access.hosts = streams, on.hosts
         number = self._port.getHost().port
         if number != kept.port:
             kept.port = number
-            self._access.save()
-        self._log.info("page open: address={host}:{port}", host=LOOPBACK, port=number)
+            sessions.save()
+        self._url = on.url(number)
+        self._log.info("page open: url={url}", url=self._url)
 
-    def _listen_on(self, number: int, site: Site) -> Any:
-        """Listen on the port that the page had before, or on any other if another program has that now."""
-        reactor: Any = self._peer.reactor
-        try:
-            return reactor.listenTCP(number, site, interface=LOOPBACK)
-        except CannotListenError:
-            if not number:
-                raise
-            return reactor.listenTCP(0, site, interface=LOOPBACK)
+    def _own_sessions(self) -> Sessions:
+        """Return the sessions, which are read at first use.
+
+        Raises:
+            SettingsUnreadable: the file with the password cannot be used.
+        """
+        if self._sessions is None:
+            peer, password = self._peer, None
+            if peer.settings.page_password_file is not None:
+                password = read_password(peer.settings.page_password_file)
+            draw = secrets.token_bytes
+            self._sessions = Sessions(peer.reactor, peer.wall, peer.folder, draw, password)
+        return self._sessions
+
+    def _kept(self) -> KeptPage:
+        return KeptPage.read(self._peer.folder)
+
+    def _owner_of(self, end: End, other: End) -> Deferred[int | None]:
+        return run_in_thread(self._peer.reactor, owner_of, end, other)
 
     def _greeting(self) -> Fields:
         """Return what the page needs to know at its start."""

@@ -24,9 +24,10 @@ from p2pshare.errors import P2pshareError
 from p2pshare.net.clocks import make_monotonic
 from p2pshare.net.logs import JSON, log_observer
 from p2pshare.net.shutdown import BoundedShutdown
-from p2pshare.registry.listening import ListeningReactor, Place, Ports
+from p2pshare.registry.listening import Ports
 from p2pshare.registry.stun import StunPorts
 from p2pshare.registry.workers.reports import Order, Report
+from p2pshare.web.listening import ListeningReactor, Place
 
 SHUTDOWN_MAX = 0.45  # seconds: its parent has to end, too
 ORDER_MAX = 1 << 20  # bytes

@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2pshare.errors import RemoteProtocolError
+from p2pshare.errors import RemoteProtocolError, SettingsUnreadable
 from p2pshare.storage.identity.private_file import read_private, replace_private
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.strict_json import boolean, integer, parse_object
 
 FILE_NAME = "page.json"
 VERSION = 1
 SESSIONS_MAX = 32
 BYTES_MAX = 16 * 1024  # of the file
+
+PASSWORD_MIN, PASSWORD_MAX = 12, 256  # characters of the password
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -68,3 +71,21 @@ class KeptPage:
             "sessions": self.sessions,
         }
         replace_private(folder / FILE_NAME, json.dumps(fields).encode() + b"\n", durable=False)
+
+
+def read_password(path: Path) -> str:
+    """Return the only line of the file with the password.
+
+    Raises:
+        SettingsUnreadable: it cannot be read, others may read it, or it has another form.
+    """
+    try:
+        text = read_private(path, 4 * PASSWORD_MAX + 2).decode().rstrip("\n")
+    except OSError as error:
+        raise SettingsUnreadable(source=path, reason=plain_reason(error)) from error
+    except UnicodeDecodeError:
+        text = ""
+    if not PASSWORD_MIN <= len(text) <= PASSWORD_MAX or not text.isprintable():
+        reason = f"it must have one line of {PASSWORD_MIN} to {PASSWORD_MAX} characters."
+        raise SettingsUnreadable(source=path, reason=reason)
+    return text
