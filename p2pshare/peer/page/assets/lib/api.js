@@ -105,7 +105,20 @@ function keep(found) {
   return found;
 }
 
-async function request(method, path, { body, signal, timeoutMs = REPLY_MS, isSilent = false }) {
+async function request(method, path, options) {
+  try {
+    return await requestOnce(method, path, options);
+  } catch (error) {
+    // Another tab may have begun a new session in this browser, whose CSRF token is another one.
+    const before = csrf;
+    if (error.status !== 403 || method === "GET" || options.isSilent) throw error;
+    await session.read();
+    if (csrf === before) throw error;
+    return requestOnce(method, path, options);
+  }
+}
+
+async function requestOnce(method, path, { body, signal, timeoutMs = REPLY_MS, isSilent = false }) {
   const limit = AbortSignal.timeout(timeoutMs);
   const headers = { Accept: "application/json" };
   if (method !== "GET") headers["X-CSRF-Token"] = csrf;

@@ -1,50 +1,58 @@
 /**
- * The stream of events, and what to do when it breaks.
+ * The events of the peer, and what to do when they stop.
  *
  * `hello` begins a stream: it names the run of the peer (`boot`) and its files for the page (`assets`). When the stream ends or is silent, the
- * page says so and opens it again with back-off; before that it asks whether the session is still good, because an EventSource cannot tell
- * "signed out" from "gone". Every new stream makes the store fetch its lists again, so no change is missed.
+ * page says so and opens it again with back-off. Every new stream makes the store fetch its lists again, so no change is missed.
  *
- *     connecting ──hello──► live ──error, silence──► lost ──hello──► live
- *                             └────────401────► ended (the page asks to sign in)
+ *     connecting ──hello──► live ──end, silence──► lost ──hello──► live
+ *                             └───────401────► ended (the page asks to sign in)
+ *
+ * All tabs of a browser share one stream, because a browser has six connections to a server for all tabs together. The tab that holds the
+ * lock opens the stream and repeats its events to the others over a channel. When that tab is closed, another one gets the lock. When it is
+ * frozen, the others hear nothing for a while, and one of them takes the lock away. Without locks (plain HTTP under a name) each tab has its own stream.
  */
 
+import { openStream } from "./stream.js";
 import { session } from "./api.js";
-import { useEffect, useRef, useState } from "./ui.js";
+import { useEffect, useReducer, useRef } from "./ui.js";
 
 const RETRY_MS = [300, 700, 1500, 3000, 6000, 10000]; // between attempts; the last is repeated
-const SILENCE_MS = 40000; // the peer sends `alive` every 15 s
+const SILENCE_MS = 50000; // without a word of the tab that has the stream: it is frozen
+const LOCK = "p2pshare.events";
 const OWN_ASSETS = new URL("..", import.meta.url).pathname.split("/").at(-2);
 
 const handlers = new Map(); // from the kind of an event to functions
-const watchers = new Set(); // functions that get the state
-let source = null;
+const watchers = new Set(); // functions that are called after each change of the state
+let channel = null; // to the other tabs
+let isLeader = false; // whether this tab has the stream
+let close = () => {}; // closes the stream
 let state = "connecting";
-let boot = null;
+let hello = null; // the last one
+let known = null; // what is known of the session
 let attempt = 0;
 let retryTimer = 0;
 let silenceTimer = 0;
-let isOutdated = false;
-let session_ = null;
 
-/** Open the stream; `found` is the reply of `session.read()`. */
+/** Begin to follow the peer; `found` is the reply of `session.read()`. */
 export function connect(found) {
-  session_ = found;
-  open();
+  known = found;
   addEventListener("online", retryNow);
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && retryNow());
-  session.onEnd(() => {
-    stop();
-    set("ended");
-  });
+  session.onEnd(end);
+  if (!navigator.locks) {
+    lead();
+    return;
+  }
+  channel = new BroadcastChannel(LOCK);
+  channel.addEventListener("message", ({ data }) => received(data));
+  queue();
+  channel.postMessage({ ask: true });
+  listenForLeader();
 }
 
-/** Call `fn(data)` for each event of a kind, outside of components; "hello" comes with each new stream. Returns a function that ends it. */
+/** Call `fn(data)` for each event of a kind; "hello" comes with each new stream. Returns a function that ends it. */
 export function listen(kind, fn) {
-  if (!handlers.has(kind)) {
-    handlers.set(kind, new Set());
-    if (source) subscribe(source, kind);
-  }
+  if (!handlers.has(kind)) handlers.set(kind, new Set());
   handlers.get(kind).add(fn);
   return () => handlers.get(kind).delete(fn);
 }
@@ -58,105 +66,121 @@ export function useLive(kind, fn) {
 
 /** Return "connecting", "live", "lost" or "ended", and render again when that changes. */
 export function useConnection() {
-  const [, render] = useState(0);
+  const [, render] = useReducer((count) => count + 1, 0);
   useEffect(() => {
-    const update = () => render((count) => count + 1);
-    watchers.add(update);
-    update();
-    return () => watchers.delete(update);
+    watchers.add(render);
+    render();
+    return () => watchers.delete(render);
   }, []);
   return state;
 }
 
-/** Return what `session.read()` told last: `{name, program, …}`. */
-export const currentSession = () => session_;
+/** Return what is known of the session and the peer: `{name, program, …}`. */
+export const currentSession = () => known;
 
 /** Return whether the peer has other files for this page than those that run here. */
-export const hasNewAssets = () => isOutdated;
+export const hasNewAssets = () => Boolean(hello?.assets) && hello.assets !== OWN_ASSETS;
 
 /** Try again at once. */
 export function retryNow() {
-  if (state !== "lost" && state !== "connecting") return;
-  attempt = 0;
-  if (retryTimer) reopen();
+  if (state !== "lost") return;
+  if (isLeader) {
+    attempt = 0;
+    open();
+  } else {
+    channel?.postMessage({ retry: true });
+  }
+}
+
+// The tab that has the stream
+
+function queue(options = {}) {
+  const request = navigator.locks.request(LOCK, options, () => new Promise(() => lead())); // held until the tab ends, or the lock is taken away
+  request.catch(() => {
+    isLeader = false;
+    stop();
+    queue();
+    listenForLeader();
+  });
+}
+
+function lead() {
+  isLeader = true;
+  clearTimeout(silenceTimer);
+  if (state !== "ended") open();
 }
 
 function open() {
   stop();
-  source = new EventSource("/api/v1/events");
-  source.addEventListener("error", lost);
-  source.addEventListener("hello", (event) => greeted(JSON.parse(event.data)));
-  source.addEventListener("alive", heard);
-  source.addEventListener("overrun", lost);
-  for (const kind of handlers.keys()) subscribe(source, kind);
-  heard();
+  close = openStream("/api/v1/events", told, (status) => (status === 401 ? end() : lost()));
 }
 
-function subscribe(to, kind) {
-  if (kind === "hello") return; // told by `greeted`
-  to.addEventListener(kind, (event) => {
-    if (to !== source) return;
-    heard();
-    tell(kind, JSON.parse(event.data));
-  });
+function told(kind, data) {
+  channel?.postMessage({ kind, data });
+  handle(kind, data);
+}
+
+function lost() {
+  set("lost");
+  const wait = RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)];
+  attempt += 1;
+  retryTimer = setTimeout(open, wait * (0.8 + Math.random() * 0.4));
+}
+
+function stop() {
+  close();
+  close = () => {};
+  clearTimeout(retryTimer);
+}
+
+// All tabs
+
+function received({ kind, data, ask, retry, state: next }) {
+  if (isLeader) {
+    if (ask && state === "live") channel.postMessage({ kind: "hello", data: hello });
+    else if (ask) channel.postMessage({ state });
+    if (retry) retryNow();
+    return;
+  }
+  listenForLeader();
+  if (next === "ended") end();
+  else if (next) set(next);
+  if (kind) handle(kind, data);
+}
+
+function listenForLeader() {
+  clearTimeout(silenceTimer);
+  silenceTimer = setTimeout(() => state !== "ended" && queue({ steal: true }), SILENCE_MS * (1 + Math.random()));
+}
+
+function handle(kind, data) {
+  if (kind === "hello") {
+    const isNewRun = hello !== null && hello.boot !== data.boot;
+    attempt = 0;
+    hello = data;
+    known = { ...known, ...data };
+    set("live");
+    tell(kind, { ...data, isNewRun });
+  } else if (kind === "overrun") {
+    if (isLeader) open();
+  } else {
+    tell(kind, data);
+  }
 }
 
 function tell(kind, data) {
   for (const fn of handlers.get(kind) ?? []) fn(data);
 }
 
-function greeted(hello) {
-  attempt = 0;
-  heard();
-  const isNewRun = boot !== null && hello.boot !== boot;
-  boot = hello.boot;
-  session_ = { ...session_, ...hello };
-  isOutdated = Boolean(hello.assets) && hello.assets !== OWN_ASSETS;
-  set("live");
-  tell("hello", { ...hello, isNewRun });
-}
-
-function heard() {
-  clearTimeout(silenceTimer);
-  silenceTimer = setTimeout(lost, SILENCE_MS);
-}
-
-function lost() {
+function end() {
   stop();
-  set("lost");
-  const wait = RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)];
-  attempt += 1;
-  retryTimer = setTimeout(reopen, wait * (0.8 + Math.random() * 0.4));
-}
-
-async function reopen() {
-  clearTimeout(retryTimer);
-  retryTimer = 0;
-  try {
-    session_ = { ...session_, ...(await session.read()) };
-  } catch (error) {
-    if (error.status === 401) {
-      stop();
-      set("ended");
-    } else {
-      lost();
-    }
-    return;
-  }
-  open();
-}
-
-function stop() {
-  source?.close();
-  source = null;
-  clearTimeout(retryTimer);
-  clearTimeout(silenceTimer);
-  retryTimer = 0;
+  set("ended");
 }
 
 function set(next) {
   if (next === state) return;
   state = next;
   document.documentElement.dataset.connection = state;
+  if (isLeader) channel?.postMessage({ state });
   for (const watch of watchers) watch();
 }

@@ -128,6 +128,12 @@ export function ago(time, nowMs = Date.now()) {
 export const date = (time, options = { dateStyle: "medium", timeStyle: "short" }) =>
   made(`date ${JSON.stringify(options)}`, () => new Intl.DateTimeFormat(language, options)).format(time * 1000);
 
+/** Return how long a number of seconds is, in its largest unit: "3 weeks"; less than a minute is a minute. */
+export function span(seconds) {
+  const [unit, length] = SPANS.find(([, one]) => seconds >= one) ?? SPANS.at(-1);
+  return number(Math.max(1, Math.trunc(seconds / length)), { style: "unit", unit, unitDisplay: "long" });
+}
+
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
 /** Return a number of seconds in its two largest units: "1 hr, 5 min". */

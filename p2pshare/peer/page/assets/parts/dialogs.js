@@ -1,6 +1,6 @@
 /** Dialogs, confirmations, menus and toasts. Dialogs are native: the browser keeps the focus inside and gives it back. */
 
-import { classes, html, render, useEffect, useId, useLayoutEffect, useRef, useState } from "../lib/ui.js";
+import { classes, html, render, useEffect, useId, useLayoutEffect, useReducer, useRef, useState } from "../lib/ui.js";
 import { t } from "../lib/texts.js";
 import { Button, IconButton } from "./controls.js";
 import { Icon } from "./icons.js";
@@ -29,6 +29,7 @@ export function Dialog({ title, children, actions, onClose, wide = false, classN
   };
   return html`<dialog ref=${base} class=${classes("dialog", wide && "wide", className)} aria-labelledby=${id} onCancel=${cancel} onMouseDown=${beside}>
     <div class="dialog-head"><h2 id=${id}>${title}</h2><${IconButton} icon="close" label=${t("common.close")} onClick=${onClose} /></div>
+    <p class="unseen live" role="status"></p>
     <div class="dialog-body">${children}</div>
     ${actions && html`<div class="dialog-actions">${actions}</div>`}
   </dialog>`;
@@ -47,7 +48,7 @@ export function Confirm({ title, children, confirm, kind = "danger", onConfirm, 
     }
   };
   return html`<${Dialog} title=${title} onClose=${onClose} actions=${html`
-    <${Button} onClick=${onClose}>${t("common.cancel")}<//><${Button} kind=${kind} busy=${isBusy} onClick=${run}>${confirm}<//>`}>${children}<//>`;
+    <${Button} autofocus onClick=${onClose}>${t("common.cancel")}<//><${Button} kind=${kind} busy=${isBusy} onClick=${run}>${confirm}<//>`}>${children}<//>`;
 }
 
 /**
@@ -146,23 +147,28 @@ function dismiss(one) {
   tell();
 }
 
-/** The place of the toasts, in the frame of the page. */
+/** The place of the toasts, in the frame of the page; in the top layer, so that a dialog does not hide them. */
 export function Toasts() {
-  const [, update] = useState(0);
+  const [, update] = useReducer((count) => count + 1, 0);
+  const base = useRef(null);
   useEffect(() => {
-    tell = () => update((count) => count + 1);
+    tell = update;
     return () => (tell = () => {});
   }, []);
-  return html`<div class="toasts">${toasts.map((one) => html`<div key=${one.id} class=${classes("toast", one.kind)}>
+  useLayoutEffect(() => {
+    if (base.current.matches(":popover-open")) base.current.hidePopover();
+    if (toasts.length > 0) base.current.showPopover();
+  }, [toasts]);
+  return html`<div ref=${base} class="toasts" popover="manual">${toasts.map((one) => html`<div key=${one.id} class=${classes("toast", one.kind)}>
     <span>${one.text}</span>
     ${one.action && html`<${Button} kind="quiet" onClick=${() => { dismiss(one); one.action.onClick(); }}>${one.action.label}<//>`}
     <${IconButton} icon="close" label=${t("common.close")} size=${16} onClick=${() => dismiss(one)} />
   </div>`)}</div>`;
 }
 
-/** Let a screen reader say a text, without showing it. */
+/** Let a screen reader say a text, without showing it; in the dialog if one is open, because the rest of the page is inert then. */
 export function announce(text) {
-  const region = document.getElementById("live");
+  const region = [...document.querySelectorAll("dialog[open] .live")].at(-1) ?? document.getElementById("live");
   if (!region) return;
   region.textContent = "";
   setTimeout(() => (region.textContent = text), 50);

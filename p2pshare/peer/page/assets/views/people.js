@@ -3,11 +3,11 @@
 import { currentSession } from "../lib/live.js";
 import { go, href } from "../lib/route.js";
 import { useCollection } from "../lib/store.js";
-import { ago, collator, errorText, number, t } from "../lib/texts.js";
+import { collator, errorText, t } from "../lib/texts.js";
 import { classes, html, PHONE, useKey, useMedia, useMemo, useNow, useRef, useState } from "../lib/ui.js";
 import { VirtualList } from "../lib/virtual.js";
 import { Avatar, Button, Command, Empty, Icon, Loading, Name, Notice, Page, Search, Segments, Tag } from "../parts/index.js";
-import { PathTag, TrustTag, presence } from "./people/marks.js";
+import { PathTag, TrustTag, presence, presenceText } from "./people/marks.js";
 
 const SHOWN = "p2pshare.people"; // "online" or "all", in localStorage
 const ROW = 52; // px
@@ -87,14 +87,11 @@ function sorted(people) {
 
 function Row({ person, now, isPhone }) {
   const state = presence(person);
-  const when = state === "online"
-    ? (person.since ? t("people.online_since", { ago: ago(person.since, now) }) : t("people.is_online"))
-    : state === "offline" ? (person.since ? t("people.offline_since", { ago: ago(person.since, now) }) : t("people.is_offline")) : t("people.presence_unknown");
   return html`<div class=${classes("person-row", state)}>
     <${Avatar} name=${person.name} presence=${state} />
     <span class="person-name"><${Name}>${person.name}<//> <${TrustTag} trust=${person.trust} /></span>
     <span class="person-path">${person.path && html`<${PathTag} path=${person.path} />`}</span>
-    <span class="person-when">${when}</span>
+    <span class="person-when">${presenceText(person, now)}</span>
     ${!isPhone && html`<${Icon} name="next" size=${16} />`}
   </div>`;
 }

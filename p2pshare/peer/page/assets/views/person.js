@@ -4,10 +4,12 @@ import { ask } from "../lib/api.js";
 import { useLive } from "../lib/live.js";
 import { go, href } from "../lib/route.js";
 import { useCollection } from "../lib/store.js";
-import { ago, date, errorText, rich, t } from "../lib/texts.js";
+import { date, errorText, rich, t } from "../lib/texts.js";
 import { html, useCallback, useEffect, useNow, useState } from "../lib/ui.js";
-import { Avatar, Button, Confirm, Dialog, Empty, Loading, Menu, Name, Notice, Page, QrCode, show, toast } from "../parts/index.js";
-import { PathTag, TrustTag, presence } from "./people/marks.js";
+import { Avatar, Button, Confirm, Dialog, Empty, Icon, Loading, Menu, Name, Notice, Page, QrCode, show, toast } from "../parts/index.js";
+import { PathTag, TrustTag, presence, presenceText } from "./people/marks.js";
+
+const SHARES_SHOWN = 8; // entries; the others are one click away
 
 export default function Person({ parameters: { name } }) {
   const people = useCollection("people");
@@ -55,6 +57,7 @@ export default function Person({ parameters: { name } }) {
       <section class="card padded" aria-labelledby="person-key"><h2 id="person-key">${t("person.key_title")}</h2>
         <${Key} person=${person} details=${details} onCompare=${() => setComparing(true)} /></section>
       <section class="card padded" aria-labelledby="person-path"><h2 id="person-path">${t("person.path_title")}</h2><${Path} path=${person.path} name=${name} state=${state} /></section>
+      ${!person.own && html`<${Shares} person=${person} />`}
     </div>
     ${isComparing && details?.compare && html`<${Compare} name=${name} details=${details} onClose=${() => setComparing(false)}
       onSame=${() => ask_("compared", { key: details.key }, t("person.compared_done", { name })).then(() => setComparing(false))} />`}
@@ -63,10 +66,36 @@ export default function Person({ parameters: { name } }) {
 
 function Presence({ person, now }) {
   const state = presence(person);
-  const words = { online: person.since ? t("people.online_since", { ago: ago(person.since, now) }) : t("people.is_online"),
-    offline: person.since ? t("people.offline_since", { ago: ago(person.since, now) }) : t("people.is_offline"), unknown: t("people.presence_unknown") };
-  const shares = person.shares;
-  return html`<span class=${`person-presence ${state}`}>${words[state]}</span>${Number.isInteger(shares) && html`<span> · ${t("person.shares", { n: shares })}</span>`}`;
+  return html`<span class=${`person-presence ${state}`}>${presenceText(person, now)}</span>`;
+}
+
+// What they share. Looking connects, and keeps the key at first contact, so it is asked for unless the key is known already.
+function Shares({ person: { name, trust, online } }) {
+  const isKnown = trust === "known" || trust === "compared";
+  const [wanted, setWanted] = useState(false);
+  const [found, setFound] = useState(null);
+  const [error, setError] = useState(null);
+  const mayLook = wanted || (isKnown && online !== false);
+  useEffect(() => {
+    if (!mayLook) return;
+    setError(null);
+    ask("list", { name, path: "", limit: SHARES_SHOWN }).then(setFound, setError);
+  }, [name, mayLook, online]);
+  let content;
+  if (found) {
+    content = found.entries.length === 0 ? html`<p class="quiet">${t("person.shares_nothing", { name })}</p>` : html`<ul class="person-shares">
+      ${found.entries.map((entry) => html`<li key=${entry.name}><a href=${href("people", name, "files", ...(entry.kind === "folder" ? [entry.name] : []))}>
+        <${Icon} name=${entry.kind === "folder" ? "folder" : "file"} /><${Name}>${entry.name}<//></a></li>`)}</ul>
+      ${found.more && html`<p><a href=${href("people", name, "files")}>${t("person.shares_all")}</a></p>`}`;
+  } else if (error) {
+    content = html`<p class="quiet">${errorText(error)}</p>`;
+  } else if (mayLook) {
+    content = html`<${Loading} />`;
+  } else {
+    content = html`<p class="quiet">${t(online === false ? "person.shares_offline" : "person.shares_unknown", { name })}</p>
+      ${online !== false && trust !== "changed" && html`<div class="person-buttons"><${Button} icon="eye" onClick=${() => setWanted(true)}>${t("person.shares_look")}<//></div>`}`;
+  }
+  return html`<section class="card padded" aria-labelledby="person-shares"><h2 id="person-shares">${t("person.shares_title")}</h2>${content}</section>`;
 }
 
 function Key({ person, details, onCompare }) {

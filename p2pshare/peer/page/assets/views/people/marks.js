@@ -1,6 +1,6 @@
 /** Small marks that tell how a person is reached and what is known of their key. */
 
-import { hasText, t } from "../../lib/texts.js";
+import { ago, hasText, span, t } from "../../lib/texts.js";
 import { html } from "../../lib/ui.js";
 import { Tag } from "../../parts/index.js";
 
@@ -21,4 +21,16 @@ export function TrustTag({ trust, always = false }) {
   if (!(trust in TRUST) && !always) return null;
   const [kind, icon] = TRUST[trust] ?? ["plain", "key"];
   return html`<${Tag} kind=${kind} icon=${icon}>${t(`people.trust.${trust}`)}<//>`;
+}
+
+const JUST_S = 60;
+
+/** Presence in words: "Online for 3 hours", "Last seen yesterday". */
+export function presenceText(person, nowMs) {
+  const state = presence(person);
+  const age = person.since ? nowMs / 1000 - person.since : null;
+  if (state === "unknown") return t("people.presence_unknown");
+  if (state === "online") return age !== null && age >= JUST_S ? t("people.online_for", { span: span(age) }) : t("people.is_online");
+  if (age === null) return t("people.is_offline");
+  return age < JUST_S ? t("people.just_left") : t("people.offline_since", { ago: ago(person.since, nowMs) });
 }
