@@ -1,0 +1,86 @@
+/** Downloads of one entry or of many: by the peer into a folder of this machine, or through the browser. */
+
+import { ask, url } from "../../lib/api.js";
+import { go } from "../../lib/route.js";
+import { errorText, t } from "../../lib/texts.js";
+import { html } from "../../lib/ui.js";
+import { FolderChooser, show, toast } from "../../parts/index.js";
+import { baseName, join } from "./paths.js";
+
+const REQUEST_BYTES_MAX = 48000; // of the paths of one request; the peer takes 64 KiB in all
+export const ADDRESS_MAX = 8000; // characters of an address; the peer takes no longer one
+const LAST_FOLDER = "p2pshare.folder";
+
+/** Divide paths so that each part fits into one request. */
+export function batches(paths, most = REQUEST_BYTES_MAX) {
+  const found = [[]];
+  let size = 0;
+  for (const path of paths) {
+    const own = new TextEncoder().encode(JSON.stringify(path)).length + 1;
+    if (size + own > most && found.at(-1).length) {
+      found.push([]);
+      size = 0;
+    }
+    found.at(-1).push(path);
+    size += own;
+  }
+  return found;
+}
+
+/** Let the peer download paths of a person into its folder for downloads, or into `folder`. */
+export async function download(person, paths, folder = null) {
+  try {
+    let job = null;
+    for (const part of batches(paths)) job = await ask("get", { name: person, paths: part, ...(folder ? { folder } : {}) });
+    const values = { n: paths.length, name: baseName(paths[0]), folder: job.folder ?? folder ?? "" };
+    const key = `${paths.length > 1 ? "many" : "one"}${values.folder ? "_into" : ""}`;
+    toast(t(`browse.downloading.${key}`, values), {
+      kind: "good", action: { label: t("browse.show_transfers"), onClick: () => go("/transfers") },
+    });
+  } catch (error) {
+    toast(errorText(error), { kind: "bad", action: { label: t("common.try_again"), onClick: () => download(person, paths, folder) } });
+  }
+}
+
+/** Ask for a folder of this machine, and download into it. */
+export function downloadInto(person, paths) {
+  show((close) => html`<${FolderChooser} title=${t("browse.choose_folder")} start=${localStorage.getItem(LAST_FOLDER) ?? ""} onClose=${close}
+    onChoose=${(folder) => {
+      localStorage.setItem(LAST_FOLDER, folder);
+      close();
+      download(person, paths, folder);
+    }} />`);
+}
+
+/** Return the address from which the browser downloads entries of a folder: a file as it is, anything else as one archive; null if it is too long. */
+export function browserAddress(person, folder, entries) {
+  if (entries.length === 1 && entries[0].kind === "file") return url("file", person, join(folder, entries[0].name), { download: 1 });
+  const address = url("archive", person, "", { path: entries.map((entry) => join(folder, entry.name)) });
+  return address.length > ADDRESS_MAX ? null : address;
+}
+
+/** Download entries through the browser. */
+export function downloadHere(person, folder, entries) {
+  const address = browserAddress(person, folder, entries);
+  if (address === null) {
+    toast(t("browse.too_many"), { kind: "bad" });
+    return;
+  }
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = "";
+  document.body.append(link);
+  link.click();
+  link.remove();
+}
+
+/** Return the entries of the menu of what is chosen; `entries` are those of a folder, all of them stand for the folder itself. */
+export function downloadItems(person, folder, entries, isAll = false) {
+  const paths = () => (isAll && folder ? [folder] : entries.map((entry) => join(folder, entry.name)));
+  const here = () => (isAll && folder ? downloadHere(person, "", [{ name: folder, kind: "folder" }]) : downloadHere(person, folder, entries));
+  return [
+    { label: t("browse.download"), icon: "download", onClick: () => download(person, paths()) },
+    { label: t("browse.download_into"), icon: "folder", onClick: () => downloadInto(person, paths()) },
+    { label: t("browse.download_here"), icon: "globe", onClick: here },
+  ];
+}

@@ -1,0 +1,45 @@
+/** The small picture of a file in a row or a cell: its icon until the picture is there, and if there is none. */
+
+import { url } from "../../lib/api.js";
+import { classes, html, useEffect, useRef, useState } from "../../lib/ui.js";
+import { Icon } from "../../parts/index.js";
+import { hasPreview, iconOf } from "./kinds.js";
+import { ThumbnailQueue } from "./thumbnail_queue.js";
+
+export const EDGE = 256; // pixels of the longer edge; one size for list and grid, so that it is fetched once
+const REST_MS = 90; // a row that is scrolled past within as long asks for nothing
+
+const queue = new ThumbnailQueue();
+
+/** Return the address of a preview with an edge of this many pixels. */
+export const previewUrl = (person, path, entry, edge) => url("preview", person, path, { edge, v: entry.version });
+
+/** `path` is that of the entry; `size` in pixels is that of the icon. */
+export function Thumbnail({ person, path, entry, size }) {
+  const wanted = hasPreview(entry);
+  const address = wanted ? previewUrl(person, path, entry, EDGE) : null;
+  return html`<span class=${classes("browse-thumb", `of-${iconOf(entry)}`)}>
+    <${Icon} name=${iconOf(entry)} size=${size} />${wanted && html`<${Picture} key=${address} address=${address} />`}
+  </span>`;
+}
+
+function Picture({ address }) {
+  const [state, setState] = useState(queue.isKnown(address) ? "running" : "resting");
+  const turn = useRef(null);
+  useEffect(() => {
+    if (queue.isKnown(address)) return undefined;
+    const timer = setTimeout(() => (turn.current = queue.request(address, () => setState("running"))), REST_MS);
+    return () => {
+      clearTimeout(timer);
+      turn.current?.cancel();
+    };
+  }, [address]);
+  const image = useRef(null);
+  useEffect(() => () => image.current?.removeAttribute("src"), [state]); // stops a fetch that nobody waits for
+  const ended = (isGood) => {
+    setState(isGood ? "shown" : "failed");
+    turn.current?.done(isGood);
+  };
+  if (state === "resting" || state === "failed") return null;
+  return html`<img ref=${image} class=${state} src=${address} alt="" draggable=${false} decoding="async" onLoad=${() => ended(true)} onError=${() => ended(false)} />`;
+}
