@@ -13,6 +13,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from p2pshare.peer.service import PeerService
+from tests.peer.page.page_document import DOCUMENT
 from tests.peer.registry_case import RegistryTestCase
 
 HOST = "127.0.0.1"
@@ -114,7 +115,9 @@ class Browser:
             body = json.dumps(body).encode()
         connection = await self.send(self.head(method, path, len(body), **changes) + body)
         await connection.ended
-        return Told.parse(connection.received)
+        told = Told.parse(connection.received)
+        DOCUMENT.check(method, path, told.status, told.headers, told.body)
+        return told
 
     async def sign_in(self, url: str) -> Told:
         """Exchange the token of a link."""
@@ -149,6 +152,7 @@ class EventStream:
             lines = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
             if "event" in lines and "data" in lines:
                 found.append((lines["event"], json.loads(lines["data"])))
+                DOCUMENT.check_event(*found[-1])
         return found
 
     def close(self) -> None:

@@ -51,9 +51,9 @@ class PageTests(PageTestCase):
         await self.until(lambda: bool(stream.events))
         kind, hello = stream.events[0]
         self.assertEqual((kind, hello["name"], hello["control"]), ("hello", "alice", 1))
-        peer.events.publish("shares", name="x\ny", removed=True)
+        peer.events.publish("person", name="x\ny", removed=True)
         await self.until(lambda: len(stream.events) > 1)
-        self.assertEqual(stream.events[1], ("shares", {"name": "x\ny", "removed": True}))
+        self.assertEqual(stream.events[1], ("person", {"name": "x\ny", "removed": True}))
         stream.close()
 
     async def test_session(self) -> None:
