@@ -104,7 +104,7 @@ class Receiver(Protocol):
         """Handle a block, and release it in the end. Blocks come in any order, each once."""
 
     def ended(self, root: bytes) -> None:
-        """Handle the end of the transfer: all blocks have arrived."""
+        """Handle the end of the transfer: all blocks have arrived. `root` is empty if it was not wanted."""
 
     def failed(self, why: Fault) -> None:
         """Handle the end of the transfer: the file does not come, or not all of it."""
@@ -165,7 +165,9 @@ class IncomingTransfer:
     @property
     def skipped(self) -> int:
         """Return the bytes of the file that do not come, but may be hashed by the other side."""
-        return 0 if self.header is None else self.header.size - self.wanted_bytes
+        if self.header is None or not self._request.root:
+            return 0
+        return self.header.size - self.wanted_bytes
 
     @property
     def is_complete(self) -> bool:
@@ -243,6 +245,10 @@ class IncomingTransfer:
         """
         if self.header is None or self.end is not None:
             raise RemoteProtocolError(reason="a file ended at the wrong time")
+        if bool(end.root) is not self._request.root:
+            raise RemoteProtocolError(
+                reason="a file ended without its root, or with an unwanted one"
+            )
         if self._digested.total < self._expected.total:
             raise RemoteProtocolError(reason="a file ended with digests missing")
         if end.sent != self.wanted_bytes:

@@ -139,7 +139,9 @@ class Outflow:
             if block.index in transfer.announced:
                 return None
             return Digests(transfer.id, block.index, (block.digest,))
-        return None if transfer.root is None else End(transfer.id, transfer.root, transfer.sent)
+        if transfer.root is None:
+            return None
+        return End(transfer.id, transfer.root if transfer.request.root else b"", transfer.sent)
 
     def _let_go(self, transfer: Transfer, size: int) -> None:
         if transfer.is_whole:

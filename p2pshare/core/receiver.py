@@ -109,6 +109,7 @@ class ReceiverCore:
         on_digests: OnDigests | None = None,
         most: int | None = None,
         preview: int = 0,
+        root: bool = True,
     ) -> Get:
         """Request a file.
 
@@ -122,9 +123,10 @@ class ReceiverCore:
             on_digests: is told all digests that come of that version.
             most: bytes; a larger file is not wanted.
             preview: the longest edge, in pixels, of a preview that is to come in place of the file; 0 for the file.
+            root: whether the root of the whole file is wanted.
         """
         want = None if want is None else tuple(want)
-        request = Get(self._new_id(), path, version, want, tuple(digests), preview)
+        request = Get(self._new_id(), path, version, want, tuple(digests), preview, root)
         self._transfers[request.id] = IncomingTransfer(request, receiver, on_digests, most)
         return request
 

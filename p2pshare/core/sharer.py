@@ -15,7 +15,8 @@ read ahead. A batch does not know sizes before it opens a file, so a file that t
 closed and queued separately. Previews of pictures are made one at a time, and are small files from then on.
 
 **Confirmation.** A transfer whose `End` went out is kept as unconfirmed until `Done`, so that uploads can be reported
-truthfully. This table is bounded: the oldest is reported as unconfirmed when it is full.
+truthfully. This table is bounded: the oldest is reported as unconfirmed when it is full. A transfer without a root is
+never confirmed: its requester looks at a part of the file, and saves none.
 
 `SharerLimits` bounds all memory of a session, whatever it requests and however slowly it reads.
 """
@@ -187,7 +188,8 @@ class SharerCore:
         named = RangeSet([*wanted, *transfer.announced])
         transfer.unread.extend(wanted)
         transfer.ahead.extend(transfer.announced)
-        transfer.unhashed.extend(named.missing(0, block_count(header.size)))
+        if transfer.request.root:
+            transfer.unhashed.extend(named.missing(0, block_count(header.size)))
         transfer.to_send = sum(end - first for first, end in byte_ranges(wanted, header.size))
         self._readers.append(transfer)
         self._start(transfer, header)
@@ -236,7 +238,7 @@ class SharerCore:
             self._outflow.take_turn(transfer)
 
     def finished(self, transfer: Transfer, root: bytes) -> None:
-        """Take the root of an open file that has not changed."""
+        """Take the root of an open file that has not changed; any bytes if it is not wanted."""
         if self._work_ended(transfer):
             transfer.root = root
             self._close_file(transfer)
@@ -401,6 +403,9 @@ class SharerCore:
 
     def _await_done(self, transfer: Transfer) -> None:
         self._outflow.drop(transfer)
+        if not transfer.request.root:  # a part of a file is not saved
+            self._end(transfer, Outcome.UNCONFIRMED)
+            return
         if len(self._unconfirmed) >= self._limits.unconfirmed:
             self._end(self._unconfirmed.pop(next(iter(self._unconfirmed))), Outcome.UNCONFIRMED)
         self._unconfirmed[transfer.id] = transfer

@@ -158,7 +158,7 @@ class DigestWork:
 
 @dataclass(frozen=True, slots=True)
 class FinishWork:
-    """Make the root; report with `finished` or `failed`."""
+    """Make the root, or if it is not wanted, see that the file has not changed; report with `finished` or `failed`."""
 
     transfer: Transfer
 

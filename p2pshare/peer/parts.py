@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from p2pshare.peer.local_folders import LocalFolders
 from p2pshare.peer.page.drafts import DraftRoutes
+from p2pshare.peer.page.remote_files import RemoteFiles
 from p2pshare.peer.people.service import People
 from p2pshare.peer.running import Part, RunningPeer
 
@@ -15,6 +16,7 @@ def parts_of(peer: RunningPeer) -> Sequence[Part]:
     # fmt: off
     return (
         # bytes of others: listings, files, previews, archives
+        RemoteFiles(peer.browsing),
 
         # jobs: downloads, uploads, traffic
 

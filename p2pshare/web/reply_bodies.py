@@ -22,7 +22,7 @@ from contextlib import closing, suppress
 from math import inf
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 
@@ -37,7 +37,7 @@ PATIENCE = 1.0  # seconds for which a reply may stall before it has to make room
 class Source(Protocol):
     """A body that is read piece by piece while it is sent, so that it is never whole in memory.
 
-    It holds nothing open before the first `read`.
+    `close` is called once in any case, also if nothing of it is read: it may hold something open from the beginning.
     """
 
     length: int
@@ -52,7 +52,7 @@ class Source(Protocol):
         """Return exactly `size` bytes from `start`, at most `PIECE_MAX` of them."""
 
     def close(self) -> None:
-        """Release what `read` has opened; called once after the last `read`."""
+        """Release what is open; called once after the last `read`. A `read` that is under way is cancelled before."""
 
 
 class BytesSource:
@@ -89,6 +89,7 @@ class Outlet:
         self._unsent: list[bytes] = []
         self._unsent_size = 0
         self._drained: Deferred[None] | None = None
+        self._piece: Deferred[bytes] | None = None  # what is awaited to be written
         self._then: Callable[[], object] = lambda: None
         request.notifyFinish().addBoth(self._end)
         request.registerProducer(self, True)
@@ -110,6 +111,17 @@ class Outlet:
         self._unsent_size += len(data)
         if self._unsent_size > self.unsent_max:
             self.drop()
+
+    async def take(self, piece: Deferred[bytes]) -> None:
+        """Write a piece when it is there. It is cancelled if the client leaves before."""
+        self._piece = piece
+        try:
+            self.write(await piece)
+        except CancelledError:
+            if not self.is_over:
+                raise
+        finally:
+            self._piece = None
 
     def limit_unacknowledged(self, seconds: float) -> None:
         """Break the connection off when the client's machine has acknowledged nothing of what is sent for so long.
@@ -172,6 +184,8 @@ class Outlet:
             self._unsent = []
             self._then()
             self._fire_drained()
+            if self._piece is not None:
+                self._piece.cancel()
 
     def _fire_drained(self) -> None:
         waiting, self._drained = self._drained, None
@@ -185,7 +199,10 @@ async def send_pieces(
     """Write a body piece by piece, the next one when the client has read the one before, and end it."""
     with closing(pieces):
         for piece in pieces:
-            outlet.write(piece if isinstance(piece, bytes) else await piece)
+            if isinstance(piece, bytes):
+                outlet.write(piece)
+            else:
+                await outlet.take(piece)
             await outlet.drained()
             if outlet.is_over:
                 return

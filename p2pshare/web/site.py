@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
 from zope.interface import alsoProvides
 
+from p2pshare.errors import P2pshareError
 from p2pshare.web.client_addresses import origin_of, plain_ip
 from p2pshare.web.connections import Connections
 from p2pshare.web.exchange import Answers, Query, Reply
@@ -196,6 +197,8 @@ class SiteRequest(Request):
     def reply(self, reply: Reply) -> None:
         """Write the reply: at once, or as fast as the client reads it."""
         if self.gone:
+            if reply.source is not None:
+                reply.source.close()
             return
         if self.incoming is not None and not self.incoming.is_complete:
             self.channel.refuse_with(reply)
@@ -208,8 +211,8 @@ class SiteRequest(Request):
             return
         site, channel = self.channel.factory, self.channel
         is_head, is_originals = self.method == b"HEAD", not self.uri.startswith(b"/")
-        part = range(0)
-        if reply.source is not None:
+        part, source = range(0), reply.source
+        if source is not None:
             headers = None if is_head or is_originals else self.requestHeaders
             reply, part = apply_range(reply, headers)
         size = len(part) if reply.source else sum(map(len, reply.body))
@@ -221,6 +224,8 @@ class SiteRequest(Request):
         if reply.status in BODILESS or (reply.status != HTTPStatus.OK and is_originals):
             body, size = (), 0  # an original does not read the body of an error
         self._write_head(reply, size)
+        if source is not None and (is_head or reply.source is None):
+            source.close()
         if is_head or not (is_long or reply.source):
             if body and not is_head:
                 channel.writeSequence(body)
@@ -273,7 +278,12 @@ class SiteRequest(Request):
         self._on_gone = then
 
     def _not_sent(self, failure: Failure, outlet: Outlet) -> None:
-        self._log.failure("reply not sent: path={path}", failure, path=self.uri)
+        if failure.check(
+            P2pshareError, TimeoutError
+        ):  # of what the body comes from, which may be another machine
+            self._log.debug("reply cut short: why={why!r}", why=failure.getErrorMessage())
+        else:
+            self._log.failure("reply not sent: path={path}", failure, path=self.uri)
         outlet.drop()
 
     def connectionLost(self, reason: Failure) -> None:

@@ -28,7 +28,7 @@ PAGE_MAX = 1000  # entries of a listing
 PAGE_BYTES_MAX = 160 * 1024  # bytes of paths in a listing, so that it fits into a frame
 RUNS_MAX = 1024  # runs of blocks in a member of a `Get`
 DIGESTS_MAX = 1000  # digests of blocks in one message
-PREVIEW_EDGES = (64, 512)  # pixels of the longest edge of a preview, ascending
+PREVIEW_EDGES = (64, 256, 512)  # pixels of the longest edge of a preview, ascending
 PREVIEW_EDGE_MAX = 65_535  # pixels, in a message
 DONE_MAX = 1000  # transfers in one `Done`
 TITLE_MAX = 1024  # characters
@@ -315,6 +315,8 @@ class Get(Message):
     """The blocks whose digests are to be sent ahead of the pieces, wanted or not."""
     preview: Annotated[int, omittable(whole(1, PREVIEW_EDGE_MAX), 0)] = 0
     """The longest edge, in pixels, of a preview that is to be sent in place of the file; 0 for the file."""
+    root: Annotated[bool, omittable(Codec(boolean), True)] = True
+    """Whether the root is wanted. Without it, the sharer reads no block that is neither wanted nor in `digests`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,8 +355,8 @@ class End(Message):
     WORD = "end"
 
     id: _Id
-    root: _Digest
-    """Root of the whole file, including blocks that were not wanted; `DIGEST_SIZE` bytes."""
+    root: Annotated[bytes, omittable(Codec(_read_digest, bytes.hex), b"")]
+    """Root of the whole file, including blocks that were not wanted: `DIGEST_SIZE` bytes; none if it was not wanted."""
     sent: _Sent = 0
 
 

@@ -123,6 +123,19 @@ class ReceiverTestCase(SynchronousTestCase):
 class TransferTests(ReceiverTestCase):
     """Legal and illegal messages about a file."""
 
+    def test_no_root(self) -> None:
+        """A part of a file ends without a root, and the rest of the file need not be hashed."""
+        self.ask(want=((2, 3),), root=False)
+        self.say(header(), digests(2))
+        self.assertEqual(self.receiver.skipped, 0)
+        self.send(2 * BLOCK_SIZE, 100)
+        self.refused(End(1, ROOT, 100))
+        self.say(End(1, b"", 100))
+        self.assertEqual(self.told.events, [header(), 2, b""])
+        self.receiver.get(self.told, ("a",))
+        self.say(header(0, number=2))
+        self.refused(End(2, b"", 0))
+
     def test_whole_file(self) -> None:
         """Pieces become blocks, each with its bytes where they belong, and the file ends with its root."""
         self.ask()

@@ -309,6 +309,18 @@ class TransferTests(SynchronousTestCase):
         at = self.sharer.words().index("digests 1")
         self.assertEqual(self.sharer.words()[at + 1], f"1+{PIECE_MAX}")
 
+    def test_no_root(self) -> None:
+        """Of a part of a file nothing else is read, and it is not confirmed; the file may have changed meanwhile."""
+        self.sharer.say(RICH, get(1, 99 * MIB, want=((2, 4),), root=False))
+        self.sharer.run()
+        self.assertEqual(self.sharer.digests(1), [2, 3])
+        self.assertEqual(self.sharer.out[-1], End(1, b"", 2 * MIB))
+        (transfer,) = self.sharer.ended
+        self.assertEqual((transfer.outcome, len(transfer.unhashed)), (Outcome.UNCONFIRMED, 0))
+        self.sharer.say(get(2, 7, root=False))
+        self.sharer.run()
+        self.assertEqual(self.sharer.out[-1], End(2, b"", 7))
+
     def test_digests_ahead(self) -> None:
         """Digests that are asked for go out first, those of blocks that are not wanted too, each once."""
         ahead = ((0, 3), (5, 40))

@@ -11,11 +11,12 @@ from unittest import skipUnless
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from twisted.web.http_headers import Headers
 
+from p2pshare.errors import SharerLied
 from p2pshare.web.client import HttpClient, pooled_agent
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.web.limits import Limits
@@ -231,15 +232,27 @@ class SendingTests(SourceTestCase):
         self.source.held = []
         client = self.client()
         client.leave()
-        self.source.held[0].callback(b"x" * PIECE_MAX)
         self.assertEqual((self.source.closed, len(self.source.held)), (2, 1))
+        self.assertTrue(self.source.held[0].called, "it was cancelled")
+
+    def test_not_read(self) -> None:
+        """A source of which nothing is read is closed, too."""
+        for count, (method, line) in enumerate(
+            ((b"HEAD", b""), (b"GET", b"Range: bytes=%d-\r\n" % len(CONTENT))), 1
+        ):
+            self.get(line, method)
+            self.assertEqual((self.source.closed, self.source.reads), (count, []))
+        clients = [self.client() for _ in range(3)]
+        self.assertEqual(clients[-1].transport.value()[9:12], b"503")
+        self.assertEqual(self.source.closed, 3)
 
     def test_failing_source(self) -> None:
         """A read that fails, is late or has the wrong size breaks the connection off: a length was promised."""
         for error, act in (
             (OSError, lambda held: held[0].errback(OSError("gone"))),
             (EOFError, lambda held: held[0].callback(b"short")),
-            (TimeoutError, lambda _held: self.clock.pump([1.0] * (int(READ_TIMEOUT) + 1))),
+            (None, lambda held: held[0].errback(SharerLied(name="bob", path="x"))),
+            (None, lambda _held: self.clock.pump([1.0] * (int(READ_TIMEOUT) + 1))),
         ):
             self.source.held = []
             closed = self.source.closed
@@ -247,7 +260,8 @@ class SendingTests(SourceTestCase):
             act(self.source.held)
             self.assertTrue(client.transport.disconnected, error)
             self.assertEqual(self.source.closed, closed + 1)
-            self.assertEqual(len(self.flushLoggedErrors(error)), 1)
+            if error is not None:  # else the fault of another machine, which leaves no traceback
+                self.assertEqual(len(self.flushLoggedErrors(error)), 1)
 
     def test_number(self) -> None:
         """Long bodies count among the long replies, short ones do not."""

@@ -132,7 +132,9 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         st.lists(st.builds(Omission, PATHS, st.sampled_from(Omitted)), max_size=4).map(tuple),
         AMOUNTS,
     ),
-    Get: st.builds(Get, IDS, PATHS, TEXTS, st.none() | RUNS, RUNS, st.integers(0, 65535)),
+    Get: st.builds(
+        Get, IDS, PATHS, TEXTS, st.none() | RUNS, RUNS, st.integers(0, 65535), st.booleans()
+    ),
     FileHeader: st.builds(FileHeader, IDS, SIZES, TIMES, st.booleans(), TEXTS.filter(bool)),
     Digests: st.builds(
         Digests,
@@ -140,7 +142,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         st.integers(0, block_count(FILE_SIZE_MAX) - 1),
         st.lists(DIGESTS, min_size=1, max_size=4).map(tuple),
     ),
-    End: st.builds(End, IDS, DIGESTS, AMOUNTS),
+    End: st.builds(End, IDS, st.just(b"") | DIGESTS, AMOUNTS),
     Failed: st.builds(Failed, IDS, st.sampled_from(Fault), AMOUNTS),
     Stopped: st.builds(Stopped, IDS, AMOUNTS),
     Done: st.builds(Done, st.lists(IDS, min_size=1, max_size=8).map(tuple)),

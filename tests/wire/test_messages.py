@@ -137,6 +137,8 @@ WRONG: tuple[dict[str, Any], ...] = (
     {"m": "end", "id": 1, "root": " " * 64, "sent": 0},
     {"m": "end", "id": 1, "root": "00" * 31, "sent": 0},
     {"m": "end", "id": 1, "root": "00" * 32},
+    {"m": "end", "id": 1, "root": None, "sent": 0},
+    {"m": "get", "id": 1, "path": "a", "root": 0},
     {"m": "end", "id": 1, "root": "00" * 32, "sent": -1},
     {"m": "failed", "id": 1, "why": "because", "sent": 0},
     {"m": "failed", "id": 1, "why": "busy"},

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from p2pshare.net.sockets import IPeerReactor
+from p2pshare.peer.browse.archive import Archives
 from p2pshare.peer.browse.completion import Completion
 from p2pshare.peer.browse.listing import Listings
+from p2pshare.peer.browse.pictures import RemotePictures
+from p2pshare.peer.browse.reading import Readings
 from p2pshare.peer.browse.sessions import RemoteSessions
 from p2pshare.peer.control import Action
 from p2pshare.peer.fetch.remote import SessionOpener
@@ -25,7 +28,7 @@ class Finders(Protocol):
 
 
 class Browsing:
-    """Completion, listings, and the sessions that they share."""
+    """Completion, listings, previews, readings and archives, and the sessions that they share."""
 
     def __init__(
         self,
@@ -49,6 +52,12 @@ class Browsing:
         finder, pinning = finders(pins_new_keys=False), finders(pins_new_keys=True)
         self._sessions = RemoteSessions(reactor, rng, finder, pinning, opener)
         self._completion = Completion(registry, self._sessions, data)
+        self.readings = Readings(self._sessions)
+        """Bytes of files."""
+        self.pictures = RemotePictures(self._sessions)
+        """Previews."""
+        self.archives = Archives(self._sessions, self.readings)
+        """Zips."""
         self.actions: Mapping[str, Action] = {
             "complete": self._completion.complete,
             "list": Listings(self._sessions).list,
@@ -58,4 +67,7 @@ class Browsing:
     async def stop(self) -> None:
         """Cancel all questions, and close all sessions."""
         self._completion.stop()
+        self.archives.stop()
+        self.pictures.stop()
+        self.readings.stop()
         await self._sessions.stop()

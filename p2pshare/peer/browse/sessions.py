@@ -36,6 +36,8 @@ class RemoteSession:
         self, reactor: IPeerReactor, rng: random.Random, opener: SessionOpener, peer: str
     ) -> None:
         limits = LinkLimits(patience=PATIENCE, acceptance=0.0)
+        self.peer = peer
+        """The name of the peer."""
         self.remote = RemotePeer(reactor, rng, peer, self._find, opener, limits)
         self.listings = DeferredSemaphore(LISTINGS_MAX)
         """Bounds the pages that the peer is asked for at once; it refuses too many."""
@@ -51,7 +53,7 @@ class RemoteSession:
 
     async def _find(self) -> Target:
         assert self.finder is not None
-        self.found = await self.finder.find(self.remote.name)
+        self.found = await self.finder.find(self.peer)
         return self.found.target
 
     def explained(self, error: P2pshareError) -> P2pshareError:
@@ -87,9 +89,8 @@ class RemoteSessions:
         self._sessions: dict[str, RemoteSession] = {}  # the one that was used last at the end
         self._has_stopped = False
 
-    @asynccontextmanager
-    async def use(self, peer: str, *, pins: bool = True) -> AsyncIterator[RemoteSession]:
-        """Use the session with a peer, which is opened at the first request.
+    async def acquire(self, peer: str, *, pins: bool = True) -> RemoteSession:
+        """Return the session with a peer, which stays open until `release`.
 
         Args:
             peer: its name.
@@ -97,7 +98,7 @@ class RemoteSessions:
 
         Raises:
             ControlRefused: there are `SESSIONS_MAX` sessions, and all are in use; or the peer is ending.
-            P2pshareError: the peer fails the pin check, or as from within, with the facts of the look-up.
+            P2pshareError: the peer fails the pin check.
         """
         if self._has_stopped:
             raise ControlRefused(reason="the peer is ending")
@@ -109,6 +110,26 @@ class RemoteSessions:
                 if session.remote.is_up:
                     await self._pinning.find(peer)
                 session.finder = self._pinning
+        except BaseException:
+            self.release(session)
+            raise
+        return session
+
+    def release(self, session: RemoteSession) -> None:
+        """Note that a session is not used any more by one that has acquired it."""
+        session.users -= 1
+        if not session.users and self._sessions.get(session.peer) is session:
+            session.idle = self.reactor.callLater(IDLE_MAX, self._close_soon, session.peer)
+
+    @asynccontextmanager
+    async def use(self, peer: str, *, pins: bool = True) -> AsyncIterator[RemoteSession]:
+        """Use the session with a peer, which is opened at the first request; as `acquire` and `release`.
+
+        Raises:
+            P2pshareError: as for `acquire`, or from within, with the facts of the look-up.
+        """
+        session = await self.acquire(peer, pins=pins)
+        try:
             yield session
         except P2pshareError as error:
             explained = session.explained(error)
@@ -116,9 +137,7 @@ class RemoteSessions:
                 raise
             raise explained from error
         finally:
-            session.users -= 1
-            if not session.users and self._sessions.get(peer) is session:
-                session.idle = self.reactor.callLater(IDLE_MAX, self._close_soon, peer)
+            self.release(session)
 
     async def stop(self) -> None:
         """Close all sessions. May be called again."""

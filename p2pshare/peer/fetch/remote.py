@@ -300,10 +300,13 @@ class RemotePeer:
         want: Runs | None = None,
         most: int | None = None,
         preview: int = 0,
+        root: bool = True,
     ) -> int:
         """Request a file as `ReceiverCore.get` does, while the session `is_up`; return the number of the transfer."""
         assert self._link is not None
-        request = self._link.core.get(receiver, path, version, want, most=most, preview=preview)
+        request = self._link.core.get(
+            receiver, path, version, want, most=most, preview=preview, root=root
+        )
         self._link.send(request)
         return request.id
 

@@ -237,8 +237,9 @@ class ServedSession:
                     lambda why: core.failed(transfer, why),
                 )
             case FinishWork(transfer):
+                file = self._files[transfer]
                 self._in_thread(
-                    self._files[transfer].finish,
+                    file.finish if transfer.request.root else file.confirm,
                     lambda root: core.finished(transfer, root),
                     lambda why: core.failed(transfer, why),
                 )

@@ -181,7 +181,7 @@ class PictureJob:
                 self._on_saved(file)
 
     async def _show_previews(self) -> None:
-        for edge in PREVIEW_EDGES:
+        for edge in (PREVIEW_EDGES[0], SAVED_EDGE):  # a terminal has no use for more steps
             preview: Preview = await fetch_preview(self._remote, self._item.path, edge)
             self._remote.done([preview.number])
             await _show(self._remote.reactor, self._view, io.BytesIO(preview.data), edge)

@@ -31,7 +31,7 @@ class MediaTypeTests(SynchronousTestCase):
             self.assertEqual((type_of(name), media_type_of(name)), (kind, media), name)
 
     def test_no_scripts(self) -> None:
-        """Threat 8: a type that can hold a script is source, or a download."""
+        """Threats 8 and 120: a type that can hold a script is source, or a download."""
         for name in ("a.html", "a.HTM", "a.svg", "a.xhtml", "a.xml", "a.js", "a.css"):
             self.assertEqual(media_type_of(name), PLAIN, name)
         for name in ("a.pdf", "a.swf", "a.mht", "a.htm\n", "a.html "):

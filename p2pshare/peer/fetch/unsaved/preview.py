@@ -27,6 +27,8 @@ class Preview:
     """A small picture file."""
     root: bytes
     """The root of these bytes."""
+    version: str
+    """The version of the picture."""
     number: int
     """The number of its transfer, to be reported as done."""
 
@@ -41,13 +43,15 @@ class _Request:
     def __init__(self) -> None:
         self.answer: Deferred[tuple[bytes, bytes] | Fault | None] = Deferred()
         """The bytes and their root; or why they do not come, None if the session was lost. Fails with `_Corrupt`."""
+        self.version = ""
+        """The version of the picture, once it is announced."""
         self._size = 0
         self._data = b""
         self._digests: tuple[bytes, ...] = ()
 
     def announced(self, header: FileHeader) -> None:
         """See `Receiver`."""
-        self._size = header.size
+        self._size, self.version = header.size, header.version
 
     def outgrown(self, header: FileHeader) -> None:
         """See `Receiver`; nothing larger is a preview."""
@@ -110,7 +114,7 @@ async def fetch_preview(remote: RemotePeer, path: RemotePath, edge: int) -> Prev
             remote.cancel(number, Cancelled.CORRUPT)
             raise SharerLied(name=remote.name, path=format_path(path)) from None
         if isinstance(answer, tuple):
-            return Preview(*answer, number)
+            return Preview(*answer, request.version, number)
         if answer is None:
             continue
         if answer is Fault.IS_FOLDER:

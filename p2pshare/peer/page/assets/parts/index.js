@@ -3,6 +3,5 @@
 export * from "./controls.js";
 export * from "./dialogs.js";
 export { FolderChooser } from "./folder_chooser.js";
-export { Looks } from "./looks.js";
 export { Page } from "./page.js";
 export { Icon, iconNames } from "./icons.js";
