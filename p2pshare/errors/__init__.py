@@ -62,7 +62,9 @@ from p2pshare.errors.identity import (
     StoreOfAnother,
 )
 from p2pshare.errors.offers import (
+    JobNotSo,
     NoReceipt,
+    NoSuchJob,
     NoSuchOffer,
     OfferChanged,
     OfferDeclined,
@@ -73,6 +75,7 @@ from p2pshare.errors.offers import (
     ReceiptDiffers,
     ReceiptInvalid,
     SendingToOneself,
+    TooManyJobs,
     TooManyOffers,
 )
 from p2pshare.errors.registry import (
@@ -202,6 +205,7 @@ __all__ = [
     "InUse",
     "InvitationNeeded",
     "InvitationRefused",
+    "JobNotSo",
     "JoinLinkExpired",
     "JoinLinkUnusable",
     "KeyChanged",
@@ -227,6 +231,7 @@ __all__ = [
     "NoRegistry",
     "NoRoomForDraft",
     "NoSessionThere",
+    "NoSuchJob",
     "NoSuchOffer",
     "NoSuchPeer",
     "NoSuchShare",
@@ -313,6 +318,7 @@ __all__ = [
     "StreamCutShort",
     "TextCutShort",
     "TooFewOpenFiles",
+    "TooManyJobs",
     "TooManyOffers",
     "TooManyOpenFiles",
     "TransferFailed",

@@ -55,3 +55,15 @@ class ReceiptDiffers(TransferFailed):
     """The files are not those of the receipt for the offer {id}: it has {files} files of {size}, and here are {here} of
     {here_size}. Name each file and folder that was offered, with the same --exclude and --hidden.
     """
+
+
+class NoSuchJob(NotFound):
+    """There is no job {id!r}. It was removed, or belongs to an earlier run of the peer."""
+
+
+class JobNotSo(Refused):
+    """The job {id} is {state}, so it cannot be {action}."""
+
+
+class TooManyJobs(Refused):
+    """There are {count} downloads that are not over, and no more are kept. Wait for some, or cancel them."""

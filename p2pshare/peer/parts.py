@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from p2pshare.peer.downloads.transfers import Transfers
 from p2pshare.peer.local_folders import LocalFolders
 from p2pshare.peer.page.drafts import DraftRoutes
 from p2pshare.peer.page.remote_files import RemoteFiles
@@ -19,6 +20,7 @@ def parts_of(peer: RunningPeer) -> Sequence[Part]:
         RemoteFiles(peer.browsing),
 
         # jobs: downloads, uploads, traffic
+        Transfers(peer),
 
         # people, trust, settings, health
         People(peer),

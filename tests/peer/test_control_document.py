@@ -133,6 +133,28 @@ class ControlDocumentTests(RegistryTestCase):
         self.assertEqual(told, {"event": "shares", **share, "removed": False})
         await events.aclose()
 
+    async def test_jobs(self) -> None:
+        """A job has the fields of the document, and followers are told of it."""
+        (self.shared / "cat.jpg").write_bytes(b"miaow")
+        await self.started("alice")
+        await self.started("bob")
+        client, follower = await self.client(), await self.client()
+        events = await follower.follow()
+        folder = str(self.saved)
+        job = await client.ask("get", name="bob", paths=["stuff/cat.jpg"], folder=folder)
+        wanted = fields(part("### A job"))
+        self.assertEqual(sorted(job), sorted(wanted))
+        while (event := await anext(events))["event"] != "job" or event["state"] != "done":
+            pass
+        self.assertEqual(sorted(event), sorted([*wanted, "event"]))
+        details = await client.ask("job", id=job["id"])
+        self.assertEqual(sorted(details), sorted([*wanted, *fields(part("### job"))]))
+        self.assertEqual(list(await client.ask("jobs")), ["jobs", "more"])
+        self.assertEqual((await client.ask("job_remove", id=job["id"]))["state"], "done")
+        self.assertEqual(await client.ask("jobs_clear"), {"count": 0})
+        self.assertEqual(list(await client.ask("traffic")), ["step_s", "down", "up"])
+        await events.aclose()
+
     async def test_entries(self) -> None:
         """An entry of a folder of another peer has the fields of the document."""
         (self.shared / "cat.jpg").write_bytes(b"")

@@ -1,12 +1,10 @@
-"""Fetches accepted offers: a few at once, again and again until each is here or cannot be.
+"""Fetches accepted offers: a series of tries for each, in the queue of everything that the peer downloads.
 
 Theory of operation
 ===================
 
-*Tries.* A download is a series of tries. Each is a `FetchJob` on the folder that the sender shows for the offer, with
-a `RemotePeer` of its own, into the folder that was chosen. What has been verified stays, so a try after a restart, a
-lost session or a full disk goes on where the last one ended. A try that failed is repeated after a back-off, and at
-once when the sender comes online.
+*Tries.* Each is a `FetchJob` on the folder that the sender shows for the offer, with a `RemotePeer` of its own, into
+the folder that was chosen. `peer.downloads.queue` decides when it is tried again, and how many tries run at once.
 
 *Ends.* Only three things end the series: all files of the offer are here; they cannot be (`_fault_of`), after
 `TRIES_MAX` tries if the sender may still repair that; or the owner of this object cancels it. In particular, a full
@@ -14,43 +12,36 @@ disk does not end it.
 
 *What counts.* The number of files, folders and bytes that are here under their names must be those of the offer, no
 more (`OfferBudget`) and no fewer. What the sender leaves out of a folder was left out when the offer was counted, too.
-
-*Slots.* At most `RUNNING_MAX` tries run at once, and one that has got nothing for `STALL` gives its slot to the next.
-One sender has no more than `RUNNING_OF_SENDER_MAX` of them, however slow.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from p2pshare.core.back_off import BackOff
 from p2pshare.core.offers.budget import OfferBudget
 from p2pshare.errors import (
     CannotSave,
     KeyChanged,
     OfferChanged,
     P2pshareError,
-    Refused,
     RemoteBusy,
     RemoteTooMany,
-    SessionLost,
 )
 from p2pshare.names import ON_NETWORK
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.fetch.job import FetchJob, JobItem, SavedFile
-from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer
+from p2pshare.peer.fetch.link_change import LinkChange
+from p2pshare.peer.fetch.remote import RemotePeer
+from p2pshare.peer.fetch.tally import JobProgress
 from p2pshare.peer.find.target import Target
 from p2pshare.peer.offers.parts import OfferParts
 from p2pshare.storage.incoming import saved_files
@@ -62,15 +53,8 @@ from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import ITEMS_MAX, OfferFault, mount_of
 from p2pshare.wire.offers.receipts import OfferFiles
 
-RUNNING_MAX = 4  # offers that are fetched at once
-RUNNING_OF_SENDER_MAX = 2  # of them of one sender, who may be slow
 TRIES_MAX = 3  # tries of an offer whose sender does not have all of it any more
-RETRY_FIRST, RETRY_MAX = 5.0, 600.0  # seconds until the next try
-PATIENCE = 30.0  # seconds in which a try has to get a session again
-STALL = 600.0  # seconds without a byte after which a try gives its slot to another offer
 LINGER = 2.0  # seconds for which the session of a complete offer stays open, since the sender is told over it
-TICK = 0.5  # seconds between two looks at the progress
-RATE_TICKS = 8  # looks over which a rate is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,27 +88,6 @@ class _Files:
             self.error = error
 
 
-@dataclass(slots=True)
-class _Download:
-    """An offer that is being fetched, or waits for that."""
-
-    offer: IncomingOffer
-    back_off: BackOff
-    tries: int = 0
-    """Those that ended with files missing."""
-    job: FetchJob | None = None
-    running: Deferred[None] | None = None
-    waiting: IDelayedCall | None = None
-    unwatch: Callable[[], object] = lambda: None
-    trouble: P2pshareError | None = None
-    """Why the last try failed."""
-    seen: deque[int] = field(default_factory=lambda: deque(maxlen=RATE_TICKS))
-    """Bytes at the latest looks."""
-    bytes_done: int = 0
-    moved: float = 0.0
-    """When bytes arrived last."""
-
-
 class Downloads:
     """The accepted offers."""
 
@@ -136,32 +99,21 @@ class Downloads:
         on_arrived: Callable[[str, Arrived], object],
         on_failed: Callable[[str, OfferFault], object],
         on_change: Callable[[str], object],
-        *,
-        running_max: int = RUNNING_MAX,
-        running_of_sender_max: int = RUNNING_OF_SENDER_MAX,
     ) -> None:
         """Args:
         parts: of the peer.
         on_arrived: called with the local ID of an offer that is complete.
         on_failed: called with the local ID of one that cannot be completed.
         on_change: called with the local ID when the progress or the trouble has changed.
-        running_max: offers that are fetched at once.
-        running_of_sender_max: those of them of one sender.
         """
-        self._parts = parts
-        self._on_arrived = on_arrived
-        self._on_failed = on_failed
-        self._on_change = on_change
-        self._running_max = running_max
-        self._running_of_sender_max = running_of_sender_max
-        self._downloads: dict[str, _Download] = {}
-        self._queue: deque[str] = deque()
-        self._ending: set[Deferred[None]] = set()
+        self.parts = parts
+        self.on_arrived = on_arrived
+        self.on_failed = on_failed
+        self.on_change = on_change
+        self.saved = SavedFiles(parts.folder / saved_files.FILE_NAME)
+        self._downloads: dict[str, _OfferSeries] = {}
         self._lingering: set[Deferred[None]] = set()  # until connections are closed
         self._closings: set[Deferred[None]] = set()
-        self._saved = SavedFiles(parts.folder / saved_files.FILE_NAME)
-        self._ticks = LoopingCall(self._tick)
-        self._ticks.clock = parts.reactor
         self._has_stopped = False
 
     def start(self, offer: IncomingOffer) -> None:
@@ -170,43 +122,24 @@ class Downloads:
         if self._has_stopped or (known is not None and known.offer.folder == offer.folder):
             return
         self.cancel(offer.id)
-        back_off = BackOff(RETRY_FIRST, RETRY_MAX, self._parts.rng)
-        download = self._downloads[offer.id] = _Download(offer, back_off)
-        try:
-            download.unwatch = self._parts.presence.watch(
-                offer.sender.removesuffix(ON_NETWORK), partial(self._presence, offer.id)
-            )
-        except Refused as error:
-            self._log.warn(
-                "presence not watched: peer={peer} why={why}", peer=offer.sender, why=error
-            )
-        self._enqueue(offer.id)
+        series = self._downloads[offer.id] = _OfferSeries(self, offer)
+        self.parts.queue.add(series)
 
     def cancel(self, local_id: str) -> None:
         """Fetch an offer no more; what has arrived is kept."""
-        download = self._downloads.pop(local_id, None)
-        if local_id in self._queue:
-            self._queue.remove(local_id)
-        if download is not None:
-            self._dismiss(download)
+        if self._downloads.pop(local_id, None) is not None:
+            self.parts.queue.remove(local_id)
 
     def discard(self, offer: IncomingOffer) -> None:
         """Fetch an offer no more, and remove what is there of its incomplete files."""
-        download = self._downloads.get(offer.id)
-        ended: Deferred[None] = Deferred()
-        if download is None or download.running is None:
-            ended.callback(None)
-        else:
-            download.running.addBoth(lambda _: ended.callback(None))
-        self.cancel(offer.id)
-        self._in_background(self._remove_parts(offer, ended))
+        self._downloads.pop(offer.id, None)
+        self._in_background(self._remove_parts(offer, self.parts.queue.remove(offer.id)))
 
     async def _remove_parts(self, offer: IncomingOffer, ended: Deferred[None]) -> None:
         await ended
         if offer.folder is not None:
-            names = [each.name for each in offer.items]
-            mount = mount_of(offer.offer_id)
-            await run_in_thread(self._parts.reactor, remove_parts, offer.folder, names, mount)
+            names, mount = [each.name for each in offer.items], (mount_of(offer.offer_id),)
+            await run_in_thread(self.parts.reactor, remove_parts, offer.folder, names, [mount])
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that `stop` waits for."""
@@ -217,159 +150,42 @@ class Downloads:
     async def stop(self) -> None:
         """End all, and keep what has arrived for the next start."""
         self._has_stopped = True
-        for download in self._downloads.values():
-            self._dismiss(download)
+        ending = [self.parts.queue.remove(each) for each in self._downloads]
         self._downloads.clear()
         for closing in tuple(self._lingering):
             closing.cancel()
-        await gatherResults([*self._ending, *self._closings])
-        await run_in_thread(self._parts.reactor, self._saved.close)
+        await gatherResults([*ending, *self._closings])
+        await run_in_thread(self.parts.reactor, self.saved.close)
 
     def is_running(self, local_id: str) -> bool:
         """Whether an offer is being fetched now."""
-        download = self._downloads.get(local_id)
-        return download is not None and download.running is not None
+        return self.parts.queue.is_running(local_id)
 
     def progress(self, local_id: str) -> tuple[int, int]:
         """Return the bytes of an offer that are here, and the rate in bytes per second."""
-        download = self._downloads.get(local_id)
-        if download is None:
-            return 0, 0
-        seen = download.seen
-        rate = (seen[-1] - seen[0]) / (TICK * (len(seen) - 1)) if len(seen) > 1 else 0.0
-        return download.bytes_done, max(0, int(rate))
+        return self.parts.queue.progress(local_id)
 
     def trouble(self, local_id: str) -> P2pshareError | None:
         """Return why an offer is not being fetched at the moment, although it was accepted."""
-        download = self._downloads.get(local_id)
-        return None if download is None else download.trouble
+        return self.parts.queue.trouble(local_id)
 
-    def _dismiss(self, download: _Download) -> None:
-        download.unwatch()
-        if download.waiting is not None and download.waiting.active():
-            download.waiting.cancel()
-        if download.running is not None:
-            download.running.cancel()
+    def link(self, local_id: str) -> LinkChange | None:
+        """Return the state of the connection of the try that runs; None if there is none."""
+        found = self._downloads.get(local_id)
+        return None if found is None else found.link
 
-    def _presence(self, local_id: str, is_online: bool) -> None:
-        download = self._downloads.get(local_id)
-        if download is not None and is_online and download.waiting is not None:
-            download.back_off.reset()
-            self._enqueue(local_id)
+    def files(self, local_id: str) -> int:
+        """Return how many files of an offer are here, as far as the last try has found them."""
+        found = self._downloads.get(local_id)
+        return 0 if found is None else found.files_done
 
-    def _enqueue(self, local_id: str) -> None:
-        download = self._downloads.get(local_id)
-        if download is None:
-            return
-        if download.waiting is not None and download.waiting.active():
-            download.waiting.cancel()
-        download.waiting = None
-        if download.running is None and local_id not in self._queue:
-            self._queue.append(local_id)
-        self._go_on()
+    def forget(self, local_id: str) -> None:
+        """Drop a download that is over."""
+        self._downloads.pop(local_id, None)
 
-    def _go_on(self) -> None:
-        """Begin tries, as many as there are slots."""
-        while len(self._ending) < self._running_max and not self._has_stopped:
-            download = self._take_next()
-            if download is None:
-                break
-            running = Deferred.fromCoroutine(self._try(download))
-            download.running = running
-            self._ending.add(running)
-            running.addBoth(self._tried, download, running)
-        if self._ending and not self._ticks.running and not self._has_stopped:
-            self._ticks.start(TICK, now=False).addErrback(self._tick_failed)
-
-    def _take_next(self) -> _Download | None:
-        """Take the first offer in the queue whose sender has a slot left; None if there is none."""
-        waiting = [self._downloads[each] for each in self._queue if each in self._downloads]
-        running = Counter(
-            each.offer.key for each in self._downloads.values() if each.running is not None
-        )
-        for download in waiting:
-            if running[download.offer.key] < self._running_of_sender_max:
-                self._queue.remove(download.offer.id)
-                return download
-        return None
-
-    def _tick_failed(self, failure: Failure) -> None:
-        self._log.failure("progress not looked at", failure)
-
-    def _tried(self, result: object, download: _Download, running: Deferred[None]) -> None:
-        self._ending.discard(running)
-        download.running, download.job = None, None
-        download.seen.clear()
-        if isinstance(result, Failure):
-            if not result.check(CancelledError):
-                self._log.failure("download failed: id={id}", result, id=download.offer.id)
-            self._again(download, None)
-        if not self._ending and self._ticks.running:
-            self._ticks.stop()
-        self._go_on()
-
-    def _again(self, download: _Download, error: P2pshareError | None) -> None:
-        """Try again later, unless the download was cancelled."""
-        local_id = download.offer.id
-        if self._downloads.get(local_id) is not download or self._has_stopped:
-            return
-        if error is not None:
-            if str(error) != str(download.trouble):
-                self._log.info(
-                    "download waits: id={id} peer={peer} why={why}",
-                    id=local_id,
-                    peer=download.offer.sender,
-                    why=error,
-                )
-            download.trouble = error
-        wait = None if error is None else error.fields.get("retry_after")
-        delay = download.back_off.next_delay(min(wait, RETRY_MAX) if isinstance(wait, int) else 0.0)
-        download.waiting = self._parts.reactor.callLater(delay, self._enqueue, local_id)
-        self._on_change(local_id)
-
-    async def _try(self, download: _Download) -> None:
-        """Fetch what is missing, and report the end, or try again later."""
-        offer, parts = download.offer, self._parts
-        folder = offer.folder
-        assert folder is not None, "it was accepted"
-        files, budget = _Files(), budget_of(offer)
-        remote = RemotePeer(
-            parts.reactor,
-            parts.rng,
-            offer.sender,
-            partial(self._find, offer),
-            parts.dialler,
-            LinkLimits(
-                silence=parts.settings.timeout, patience=PATIENCE, rate=parts.settings.limit
-            ),
-            offers=parts.correspondence.attach,
-        )
-        try:
-            await run_in_thread(parts.reactor, make_folder, folder)
-            download.moved = parts.reactor.seconds()
-            job = download.job = FetchJob(
-                remote,
-                [JobItem((mount_of(offer.offer_id),), folder, contents=True, budget=budget)],
-                on_saved=lambda file: files.add(file, folder),
-                on_failed=lambda _, error: files.failed(error),
-                open_folder=partial(
-                    IncomingFolder.open,
-                    saved=self._saved,
-                    portable_names=parts.settings.portable_names,
-                ),
-            )
-            await job.run()
-            await self._ended(download, files, remote.key, budget.folders_left)
-            self._close_later(remote)
-        except BaseException as error:
-            await remote.close()
-            if not isinstance(error, P2pshareError):
-                raise
-            self._failed(download, error)
-
-    def _close_later(self, remote: RemotePeer) -> None:
+    def close_later(self, remote: RemotePeer) -> None:
         """Close a connection that is still used for a moment."""
-        closing: Deferred[None] = deferLater(self._parts.reactor, LINGER)
+        closing: Deferred[None] = deferLater(self.parts.reactor, LINGER)
         self._lingering.add(closing)
 
         async def close() -> None:
@@ -380,8 +196,75 @@ class Downloads:
 
         self._in_background(close())
 
-    async def _find(self, offer: IncomingOffer) -> Target:
+
+class _OfferSeries:
+    """The tries of one offer; a `Series`."""
+
+    _log = Logger()
+
+    def __init__(self, downloads: Downloads, offer: IncomingOffer) -> None:
+        self.offer = offer
+        self.id = offer.id
+        self.peer = offer.sender
+        self.person: Hashable = offer.key
+        self.link: LinkChange | None = None
+        self.files_done = 0
+        self._downloads = downloads
+        self._parts = downloads.parts
+        self._tries = 0  # those that ended with files missing
+        self._job: FetchJob | None = None
+
+    def progress(self) -> JobProgress | None:
+        """Return the progress of the try; a sender that sends too much makes it no more than complete."""
+        if self._job is None:
+            return None
+        progress = self._job.progress
+        self.files_done = progress.files_done + progress.files_already_there
+        return replace(progress, bytes_done=min(progress.bytes_done, self.offer.bytes))
+
+    def changed(self) -> None:
+        """Tell the owner of the downloads."""
+        self._downloads.on_change(self.id)
+
+    async def attempt(self) -> Callable[[], object]:
+        """Fetch what is missing, and return how to report the end."""
+        offer, parts, downloads = self.offer, self._parts, self._downloads
+        folder = offer.folder
+        assert folder is not None, "it was accepted"
+        files, budget = _Files(), budget_of(offer)
+        remote = parts.remote_peer(offer.sender, self._find, self._link_changed)
+        try:
+            await run_in_thread(parts.reactor, make_folder, folder)
+            self._job = FetchJob(
+                remote,
+                [JobItem((mount_of(offer.offer_id),), folder, contents=True, budget=budget)],
+                on_saved=lambda file: files.add(file, folder),
+                on_failed=lambda _, error: files.failed(error),
+                open_folder=partial(
+                    IncomingFolder.open,
+                    saved=downloads.saved,
+                    portable_names=parts.settings.portable_names,
+                ),
+            )
+            await self._job.run()
+            over = await self._ended(files, remote.key, budget.folders_left)
+            downloads.close_later(remote)
+            return over
+        except BaseException as error:
+            await remote.close()
+            if not isinstance(error, P2pshareError):
+                raise
+            return self._failed(error)
+        finally:
+            self._job = self.link = None
+
+    def _link_changed(self, change: LinkChange) -> None:
+        self.link = change
+        self.changed()
+
+    async def _find(self) -> Target:
         """Return how to reach the sender; without a proven name, only the key that has made the offer."""
+        offer = self.offer
         target = (await self._parts.finder.find(offer.sender.removesuffix(ON_NETWORK))).target
         if offer.sender.endswith(ON_NETWORK) and target.key != offer.key:
             now = target.key.grouped
@@ -389,73 +272,52 @@ class Downloads:
         return target
 
     async def _ended(
-        self, download: _Download, files: _Files, key: PublicKey, folders_left: int
-    ) -> None:
-        """Report a job that has ended by itself."""
-        offer = download.offer
+        self, files: _Files, key: PublicKey, folders_left: int
+    ) -> Callable[[], object]:
+        """Return how to report a job that has ended by itself."""
+        offer = self.offer
         is_local = isinstance(files.error, CannotSave)
         here = len(files.files), files.files.size, offer.folders - folders_left
         if here != (offer.files, offer.bytes, offer.folders) or is_local:
             missing = OfferChanged(name=offer.sender, reason="some of it is missing")
-            self._failed(download, files.error or missing, is_final=False)
-            return
+            return self._failed(files.error or missing, is_final=False)
         root = await run_in_thread(self._parts.reactor, files.files.root)
-        if self._downloads.get(offer.id) is download:
-            self._forget(download)
-            self._on_arrived(offer.id, Arrived(root, key, tuple(files.tops.values())))
+        arrived = Arrived(root, key, tuple(files.tops.values()))
+
+        def over() -> None:
+            self._downloads.forget(offer.id)
+            self._downloads.on_arrived(offer.id, arrived)
+
+        return over
 
     def _failed(
-        self, download: _Download, error: P2pshareError, *, is_final: bool | None = None
-    ) -> None:
-        """Give an offer up, or try again later.
+        self, error: P2pshareError, *, is_final: bool | None = None
+    ) -> Callable[[], object]:
+        """Return how to report that an offer is given up, or raise the error, so that it is tried again.
 
         Args:
-            download: of the offer.
             error: why the try failed.
             is_final: whether no other try can succeed; None if the error tells that.
         """
-        if self._downloads.get(download.offer.id) is not download:
-            return
         fault = _fault_of(error)
         if is_final is None:  # the sender has broken its word
             is_final = isinstance(error, OfferChanged | RemoteTooMany)
-        download.tries += fault is not None
-        if fault is None or not (is_final or download.tries >= TRIES_MAX):
-            self._again(download, error)
-            return
-        self._log.info(
-            "download failed: id={id} peer={peer} why={why}",
-            id=download.offer.id,
-            peer=download.offer.sender,
-            why=error,
-        )
-        self._forget(download)
-        self._on_failed(download.offer.id, fault)
+        self._tries += fault is not None
+        if fault is None or not (is_final or self._tries >= TRIES_MAX):
+            raise error
+        given_up = fault
 
-    def _forget(self, download: _Download) -> None:
-        """Drop a download that is over."""
-        self._downloads.pop(download.offer.id, None)
-        download.unwatch()
+        def over() -> None:
+            self._log.info(
+                "download failed: id={id} peer={peer} why={why}",
+                id=self.id,
+                peer=self.peer,
+                why=error,
+            )
+            self._downloads.forget(self.id)
+            self._downloads.on_failed(self.id, given_up)
 
-    def _tick(self) -> None:
-        """Look at the progress of all tries."""
-        now = self._parts.reactor.seconds()
-        for local_id, download in list(self._downloads.items()):
-            if download.job is None:
-                continue
-            done = min(download.job.progress.bytes_done, download.offer.bytes)
-            if done != download.bytes_done:
-                download.moved, download.trouble = now, None
-                download.back_off.reset()
-            has_changed = done != download.bytes_done or len(set(download.seen)) > 1
-            download.bytes_done = done
-            download.seen.append(done)
-            if has_changed:
-                self._on_change(local_id)
-            if now - download.moved > STALL and self._queue and download.running is not None:
-                stalled = f"nothing has arrived for {STALL:g} s"
-                download.trouble = SessionLost(name=download.offer.sender, reason=stalled)
-                download.running.cancel()
+        return over
 
 
 def budget_of(offer: IncomingOffer) -> OfferBudget:

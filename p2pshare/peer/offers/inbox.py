@@ -96,7 +96,8 @@ class Inbox:
             DeferredLock()
         )  # of decisions about room, each of which counts what the one before took
         self._telling: Telling[InboxState] = Telling(parts, self._tell)
-        self._downloads = Downloads(parts, self._arrived, self._failed, self._publish)
+        self.downloads = Downloads(parts, self._arrived, self._failed, self._publish)
+        """Fetches what was accepted."""
         self._looking: IDelayedCall | None = None
         self._is_looking = False
         self._has_stopped = False
@@ -125,7 +126,7 @@ class Inbox:
             self._looking.cancel()
             self._looking = None
         self._telling.stop()
-        await self._downloads.stop()
+        await self.downloads.stop()
         await self._lock.run(lambda: None)
 
     async def offer_received(self, viewer: Viewer, offer: Offer) -> OfferState:
@@ -281,7 +282,7 @@ class Inbox:
         if quota is not None:
             used = await run_in_thread(self._parts.reactor, folder_size, self.folder)
             coming = sum(
-                max(0, each.bytes - self._downloads.progress(each.id)[0])
+                max(0, each.bytes - self.downloads.progress(each.id)[0])
                 for each in self._rows.values()
                 if each.state is InboxState.ACCEPTED and each.id != row.id
             )
@@ -339,7 +340,7 @@ class Inbox:
                 peer=after.sender,
             )
         if is_over and after.state is not InboxState.DONE and not self._has_stopped:
-            self._downloads.discard(after)
+            self.downloads.discard(after)
         self._apply(after)
         self._publish(local_id)
         if is_over:
@@ -384,9 +385,9 @@ class Inbox:
         if self._has_stopped:
             return
         if row.state is InboxState.ACCEPTED:
-            self._downloads.start(row)
+            self.downloads.start(row)
         else:
-            self._downloads.cancel(row.id)
+            self.downloads.cancel(row.id)
         is_wanted = self._parts.now() < row.expires + TELL_FOR
         # That an offer waits is the answer to it; if that is lost, the offer comes again.
         if row.is_told or row.state is InboxState.WAITING or not is_wanted:
@@ -468,7 +469,7 @@ class Inbox:
                 is_full = row.state is InboxState.WAITING and row.why is OfferFault.FULL
                 if row.state.is_final:
                     continue
-                if row.expires <= now and not self._downloads.is_running(row.id):
+                if row.expires <= now and not self.downloads.is_running(row.id):
                     await self._move(row.id, InboxState.FAILED, why=OfferFault.EXPIRED)
                 elif is_full and may_have_room:
                     may_have_room = await self._accept_if_room(row)  # the oldest first
@@ -494,8 +495,8 @@ class Inbox:
 
     def _shown(self, row: IncomingOffer) -> Fields:
         """Return an offer as verbs see it."""
-        done, rate = self._downloads.progress(row.id)
-        trouble = self._downloads.trouble(row.id)
+        done, rate = self.downloads.progress(row.id)
+        trouble = self.downloads.trouble(row.id)
         why = OfferFault.DISK if isinstance(trouble, CannotSave) else row.why
         return {
             "id": row.id,

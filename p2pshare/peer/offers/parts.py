@@ -11,7 +11,10 @@ from p2pshare.core.offers.states import DeliveryState
 from p2pshare.errors import NoSuchOffer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.control import Fields
+from p2pshare.peer.downloads.queue import DownloadQueue
 from p2pshare.peer.events import EventHub
+from p2pshare.peer.fetch.link_change import LinkChange
+from p2pshare.peer.fetch.remote import Find, LinkLimits, RemotePeer
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.find.presence import PresenceWatch
 from p2pshare.peer.offers.correspondence import Correspondence
@@ -24,6 +27,7 @@ from p2pshare.storage.settings import Settings
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.offers.messages import ID_BYTES, OfferItem, id_from
 
+PATIENCE = 30.0  # seconds in which a try of a download has to get a session again
 PREFIX_MIN = 4  # characters of an id that name an offer
 NAMED_MAX = 5  # offers that an error names
 
@@ -52,9 +56,35 @@ class OfferParts:
     """Finds people, and pins their keys at first contact."""
     dialler: Dialler
     presence: PresenceWatch
+    queue: DownloadQueue
+    """Of everything that the peer downloads."""
     events: EventHub
     is_lan: bool
     """Whether there is no registry."""
+
+    def remote_peer(
+        self, name: str, find: Find, on_link: Callable[[LinkChange], object]
+    ) -> RemotePeer:
+        """Return a person from whom something is downloaded; the caller closes the connection.
+
+        Args:
+            name: the person.
+            find: returns how to reach them.
+            on_link: called when the connection changes.
+        """
+        limits = LinkLimits(
+            silence=self.settings.timeout, patience=PATIENCE, rate=self.settings.limit
+        )
+        return RemotePeer(
+            self.reactor,
+            self.rng,
+            name,
+            find,
+            self.dialler,
+            limits,
+            on_link=on_link,
+            offers=self.correspondence.attach,
+        )
 
     def draw_id(self) -> str:
         """Return a new id of an offer."""

@@ -15,6 +15,7 @@ from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, Fields
+from p2pshare.peer.downloads.queue import DownloadQueue
 from p2pshare.peer.events import EventHub
 from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import PeerFinder
@@ -93,8 +94,9 @@ class OffersService:
         looker, meeter = finder(pins=False), finder(pins=True)
         self.presence = PresenceWatch(reactor, rng, directory)
         """Who comes and goes, for everything in this peer that wants to know."""
+        self._queue = DownloadQueue(reactor, rng, self.presence)
         self._correspondence = Correspondence(reactor, find, meet, dialler)
-        self._parts = OfferParts(
+        self.parts = OfferParts(
             reactor,
             rng,
             owner.wall,
@@ -109,13 +111,14 @@ class OffersService:
             meeter,
             dialler,
             self.presence,
+            self._queue,
             events,
             place.is_lan,
         )
-        self.outbox = Outbox(self._parts, lambda: sessions.tree, self._recipients_changed)
-        self.inbox = Inbox(self._parts, self.outbox.has_offered_to)
-        self._fetches = Fetches(reactor, FetchedRows(self._ledger), self._parts.now, events)
-        self._past = Past(reactor, self._parts.history, self._parts.now)
+        self.outbox = Outbox(self.parts, lambda: sessions.tree, self._recipients_changed)
+        self.inbox = Inbox(self.parts, self.outbox.has_offered_to)
+        self._fetches = Fetches(reactor, FetchedRows(self._ledger), self.parts.now, events)
+        self._past = Past(reactor, self.parts.history, self.parts.now)
         self._starting: Deferred[None] = Deferred()
         self._started = SharedAnswer(self._starting)
         self._policy = OffersPolicy(owner.settings.offers)
@@ -159,6 +162,7 @@ class OffersService:
         await self._correspondence.stop()
         await self.outbox.stop()
         await self.inbox.stop()
+        await self._queue.stop()
         await self._fetches.stop()
         self.presence.stop()
         await run_in_thread(self._reactor, self._ledger.close)

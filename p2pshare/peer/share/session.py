@@ -86,6 +86,8 @@ class ServedSession:
         self._files: dict[Transfer, OutgoingFile] = {}
         self._uploads = uploads
         self._upload_log = uploads.begin(session.name, session.path)
+        self._upload_log.refuse = self.refuse
+        self._is_refusing = False  # whether the owner has ended what the opener fetches
         self._listing = listing
         self._pace = _Pace(reactor, limit, self._step)
         self._downloads = SessionDownloads(uploads.counter, self._viewer)
@@ -100,10 +102,18 @@ class ServedSession:
     def message_received(self, message: Message) -> None:
         """Take a request."""
         self._core.receive_message(message)
+        if self._is_refusing:
+            self._core.withdraw(lambda _: False)
         self._step()
 
     def room_again(self) -> None:
         """Continue to send."""
+        self._step()
+
+    def refuse(self) -> None:
+        """Stop all transfers, and those that the opener still wants for its job; another job may begin later."""
+        self._is_refusing = True
+        self._core.withdraw(lambda _: False)
         self._step()
 
     def shares_changed(self) -> None:
@@ -164,6 +174,7 @@ class ServedSession:
                         each.transfer_ended(self._viewer, event.transfer)
                     self._distrust(event.transfer)
                 case JobTold():
+                    self._is_refusing &= bool(event.job.files or event.job.bytes)
                     self._upload_log.job_told(event.job)
                     self._downloads.job_told(event.job)
 

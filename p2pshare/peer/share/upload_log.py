@@ -10,6 +10,7 @@ fetched is not logged.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from p2pshare.peer.share.session_downloads import CountsNothing, DownloadCounter
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.blocks import FILE_SIZE_MAX
 from p2pshare.wire.display import display
+from p2pshare.wire.offers.messages import MOUNT
 from p2pshare.wire.paths import format_path
 from p2pshare.wire.transfer_messages import Fault, Job
 
@@ -67,6 +69,8 @@ class Uploads:
         """Sessions in which something is being fetched."""
         self.watchers: list[TransferWatcher] = []
         """Are told of all transfers."""
+        self.on_activity: Callable[[SessionUploads], object] = lambda _: None
+        """Is called when something else is fetched in a session than before, and at its end."""
         self.counter: DownloadCounter = CountsNothing()
         """Counts downloads of shares, and refuses those that are too many."""
 
@@ -123,7 +127,6 @@ class SessionUploads:
     def __init__(
         self, uploads: Uploads, clock: IReactorTime, log: _NameLog, path: SessionPath
     ) -> None:
-        self._path = path
         self._uploads = uploads
         self._clock = clock
         self._name_log = log
@@ -134,7 +137,19 @@ class SessionUploads:
         self._job = _Sent()  # in the current job, or else the last one
         self._announced: Job | None = None  # what the other end still wants
         self._since = _Sent()  # since it was announced
-        self._has_begun = self._is_logged = self._is_over = False
+        self._has_begun = self._is_logged = False
+        self.name = log.name
+        """The other end's."""
+        self.path = path
+        """The way of the session as it began."""
+        self.title = ""
+        """What the other end calls its job; empty if it has told none."""
+        self.is_offer = False
+        """Whether the file that was begun last is one of an offer."""
+        self.is_over = False
+        """Whether the session has ended."""
+        self.refuse: Callable[[], object] = lambda: None
+        """Ends what is being fetched, and what else the other end wants for the same job."""
         log.sessions += 1
         _log.debug(
             "session began: peer={peer} via={via} address={address}",
@@ -147,16 +162,22 @@ class SessionUploads:
         """Take the announcement of the files that the other end still wants: none at the end of a job."""
         if job.files or job.bytes:
             self._continue_job()
+            self.title = job.title
         self._announced, self._since = job, _Sent()
+        self._uploads.on_activity(self)
 
     def started(self, transfer: Transfer) -> None:
         """Add a transfer whose file was announced."""
-        if self._is_over:
+        if self.is_over:
             return
         self._log_beginning()
         self._continue_job()
         self._uploads.busy += not self._current
         self._current[transfer] = self._clock.seconds()
+        self.is_offer = transfer.request.path[:1] != () and transfer.request.path[0].startswith(
+            MOUNT
+        )
+        self._uploads.on_activity(self)
 
     def sent(self, size: int) -> None:
         """Count bytes of files."""
@@ -169,7 +190,7 @@ class SessionUploads:
 
         A `get` of a folder is no upload: an opener that does not know what a path is asks for a file first.
         """
-        if self._is_over or transfer.why is Fault.IS_FOLDER:
+        if self.is_over or transfer.why is Fault.IS_FOLDER:
             return
         self._log_beginning()
         now = self._clock.seconds()
@@ -181,12 +202,13 @@ class SessionUploads:
             each.files += transfer.outcome is Outcome.CONFIRMED
             each.unconfirmed += transfer.outcome is Outcome.UNCONFIRMED
         self._name_log.add(transfer, now - began)
+        self._uploads.on_activity(self)
 
     def over(self, reason: P2pshareError | None) -> None:
         """End the session; `ended` was called for all of its transfers, unless something broke."""
-        if self._is_over:
+        if self.is_over:
             return
-        self._is_over = True
+        self.is_over = True
         self._uploads.busy -= bool(self._current)
         self._current.clear()
         self._uploads.remove(self)
@@ -202,6 +224,13 @@ class SessionUploads:
             s=self._clock.seconds() - self._began,
             why="" if reason is None else f" why={display(str(reason))!r}",
         )
+        self._uploads.on_activity(self)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the other end has said that it wants more for its job."""
+        job = self._announced
+        return job is not None and bool(job.files or job.bytes)
 
     @property
     def is_busy(self) -> bool:
@@ -217,8 +246,8 @@ class SessionUploads:
             left = round(min(LEFT_MAX, size / rate), 1)
         return {
             "name": self._name_log.name,
-            "via": self._path.carrier,
-            "address": str(self._path.address),
+            "via": self.path.carrier,
+            "address": str(self.path.address),
             "files": self._job.files,
             "bytes": self._job.bytes,
             "rate": round(rate),
@@ -236,7 +265,7 @@ class SessionUploads:
                 _log.info(
                     "uploads began: peer={peer} via={via}",
                     peer=self._name_log.name,
-                    via=self._path.carrier,
+                    via=self.path.carrier,
                 )
 
     def _continue_job(self) -> None:

@@ -13,6 +13,7 @@ from p2pshare.storage.durability import sync_path
 from p2pshare.storage.incoming.destination import shown_name
 from p2pshare.storage.incoming.leftovers import leftovers, remove
 from p2pshare.storage.os_errors import plain_reason
+from p2pshare.wire.paths import RemotePath
 
 ENTRIES_MAX = 1_000_000  # files and folders that are counted; a folder with more is taken for full
 _BLOCK = 512  # bytes; the unit of `st_blocks`
@@ -55,22 +56,23 @@ def folder_size(path: Path, entries_max: int = ENTRIES_MAX) -> int | None:
     return total
 
 
-def remove_parts(folder: Path, items: Iterable[str], mount: str) -> int:
-    """Remove the partial files of an offer that is over, and return their number. Complete files stay.
+def remove_parts(folder: Path, items: Iterable[str], paths: Iterable[RemotePath]) -> int:
+    """Remove the partial files of a download that is over, and return their number. Complete files stay.
 
     Args:
-        folder: where the offer was saved.
+        folder: where it was saved.
         items: the names at its top; only folders of these names are looked into.
-        mount: the sender's folder of the offer, with which the remote paths of its files begin.
+        paths: what was downloaded: with one of them the remote paths of its files begin.
     """
     below = [folder / name for name in dict.fromkeys(map(shown_name, items))]
     found = chain(
         leftovers(folder, lambda _: None, recursive=False),
         *(leftovers(each, lambda _: None) for each in below if not each.is_symlink()),
     )
-    removed = 0
+    wanted, removed = tuple(paths), 0
     for each in found:
-        if each.origin is not None and each.origin.path[:1] == (mount,):
+        origin = () if each.origin is None else each.origin.path
+        if any(path and origin[: len(path)] == path for path in wanted):
             with suppress(CannotSave):
                 remove(each)
                 removed += 1

@@ -1,4 +1,4 @@
-"""The ledger: what a peer knows of offers, durably. A SQLite database, `offers.sqlite` in the data folder.
+"""The ledger: what a peer knows of offers and downloads, durably: `offers.sqlite`, a SQLite database in its folder.
 
 **Nothing is told before it is here.** A change is committed and synced, and only then is the other side, or the user,
 told. So after a crash a peer never knows less than others heard from it.
@@ -71,6 +71,11 @@ CREATE TABLE IF NOT EXISTS fetched (
 );
 CREATE INDEX IF NOT EXISTS fetched_shares ON fetched (place, share);
 CREATE INDEX IF NOT EXISTS fetched_keys ON fetched (place, key, share);
+CREATE TABLE IF NOT EXISTS downloads (
+    id TEXT, peer TEXT, paths TEXT, folder TEXT, is_update INTEGER, is_forced INTEGER, created INTEGER, state TEXT,
+    why TEXT, why_text TEXT, updated INTEGER, files INTEGER, files_done INTEGER, files_failed INTEGER, bytes INTEGER,
+    bytes_done INTEGER, fetched INTEGER, failures TEXT, place TEXT, PRIMARY KEY (place, id)
+);
 """
 """Tables that older versions do not know, and do not miss."""
 _REASONS = {

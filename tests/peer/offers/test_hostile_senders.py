@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2pshare.peer.offers.downloads import RUNNING_MAX, RUNNING_OF_SENDER_MAX, STALL
+from p2pshare.peer.downloads.queue import RUNNING_MAX, RUNNING_OF_PERSON_MAX, STALL
 from tests.peer.offers.case import EVERY, SOON, OffersTestCase
 from tests.peer.offers.hostile import Fields, Hostile, RawSession
 
@@ -303,7 +303,7 @@ class FileTests(HostileSenderTestCase):
                 None if said["m"] == "get" else self.serve(session, said)
             )
             session = hostile.open(self.bob)
-            for number in range(RUNNING_OF_SENDER_MAX):
+            for number in range(RUNNING_OF_PERSON_MAX):
                 self.answered(session, **offer(number))
         self.assertEqual(len(self.items(self.bob)), RUNNING_MAX)
         for item in self.items(self.bob):

@@ -20,6 +20,7 @@ from p2pshare.errors import (
     RemoteNotFound,
     WrongUsage,
 )
+from p2pshare.peer.downloads.queue import RUNNING_MAX
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.offers import downloads, inbox
 from p2pshare.peer.offers.inbox import LOOK
@@ -139,7 +140,7 @@ class DecisionTests(InboxTestCase):
         self.world.wait(10)
         self.assertTrue(self.row().is_told)
         ledger: Any = self.bob.peer
-        (entry,) = ledger._offers._parts.history.page(9)
+        (entry,) = ledger._offers.parts.history.page(9)
         self.assertEqual(
             (entry.title, entry.outcome, entry.root), ("cat.jpg", "done", self.row().root)
         )
@@ -638,10 +639,10 @@ class TroubleTests(InboxTestCase):
     def test_slots(self) -> None:
         """Only some offers are fetched at once; the others follow."""
         self.begin(accept_from=("alice",))
-        for number in range(downloads.RUNNING_MAX + 3):
+        for number in range(RUNNING_MAX + 3):
             self.send(self.alice.write(f"f{number}", bytes([number])))
         self.world.until(self.all_done, 300)
-        self.assertEqual(len(self.bob.received("alice")), downloads.RUNNING_MAX + 3)
+        self.assertEqual(len(self.bob.received("alice")), RUNNING_MAX + 3)
 
 
 class RotationTests(InboxTestCase):

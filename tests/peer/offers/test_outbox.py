@@ -216,7 +216,7 @@ class SendTests(OutboxTestCase):
 
     def test_spooled(self) -> None:
         """A file that another process has spooled is sent once, under its name or another one."""
-        spool = Spool(self.alice.peer._offers._parts.folder)  # type: ignore[union-attr]
+        spool = Spool(self.alice.peer._offers.parts.folder)  # type: ignore[union-attr]
         spooled = spool.add("a.tar", b"x" * 1000)
         fields = {"spooled": spooled, "to": ["bob"], "as_name": "b.tar"}
         offer_id = self.alice.ask("send", **fields)["id"]
@@ -436,7 +436,7 @@ class TellingTests(OutboxTestCase):
             shown = self.row(offer_id)["to"][0]
             self.assertEqual(shown["state"], "done")
             self.assertEqual(shown["receipt"], receipt.sign(key) if is_valid else None)
-            (entry, *_) = alice._offers._parts.history.page(1)
+            (entry, *_) = alice._offers.parts.history.page(1)
             self.assertEqual(
                 (entry.offer, entry.outcome, bool(entry.receipt)), (offer_id, "done", is_valid)
             )
@@ -446,7 +446,7 @@ class TellingTests(OutboxTestCase):
         self.bob.stop()
         offer_id = self.send()
         alice: Any = self.alice.peer
-        known: KnownPeers = alice._offers._parts.known
+        known: KnownPeers = alice._offers.parts.known
         known.pin("bob", SigningKey(b"e" * 32).public, known.key("bob"))  # as if it had been eve's
         self.bob.start()
         self.desk.sit_down()

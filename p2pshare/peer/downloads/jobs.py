@@ -1,0 +1,509 @@
+"""The downloads that the user wants from the peer: kept in the ledger, and fetched one after the other.
+
+Theory of operation
+===================
+
+*Durable first.* `_rows` is what the ledger has, beside the numbers of progress. Each change of a state goes through
+`_change`: one at a time, it is committed, and only then acted on. So downloads go on after a kill at any step. Progress
+is written every `CHECKPOINT` seconds, and is only shown: the next try finds on the disk what is there.
+
+*The end.* A download that is over is written together with its line in the history. If the ledger cannot be written,
+the end counts in memory, and the download is tried again after the next start, which finds all files in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults
+from twisted.logger import Logger
+
+from p2pshare.errors import JobNotSo, NoSuchJob, P2pshareError, WrongUsage
+from p2pshare.names import NAME_MAX, read_name
+from p2pshare.net.shared_answer import SharedAnswer
+from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields
+from p2pshare.peer.downloads.fetches import Fetch
+from p2pshare.peer.downloads.reasons import (
+    CONNECTING,
+    OFFLINE,
+    QUEUE,
+    RECONNECTING,
+    reason_of,
+)
+from p2pshare.peer.downloads.rows import RowOwner, row_fields, seconds_left
+from p2pshare.peer.fetch.link_change import LinkState
+from p2pshare.peer.offers.history import FAILED
+from p2pshare.peer.offers.history import TITLE_MAX as HISTORY_TITLE_MAX
+from p2pshare.peer.offers.parts import OfferParts
+from p2pshare.storage.identity.data_folder import data_place, inbox_folder
+from p2pshare.storage.incoming import saved_files
+from p2pshare.storage.incoming.saved_files import SavedFiles
+from p2pshare.storage.offers.downloads import DownloadState, KeptDownload, KeptDownloads
+from p2pshare.storage.offers.history import DONE, Direction, HistoryEntry
+from p2pshare.storage.offers.inbox_folder import make_folder, remove_parts
+from p2pshare.wire.paths import PATH_MAX, RemotePath, format_path, parse_path
+from p2pshare.wire.strict_json import boolean, text, texts
+
+PATHS_MAX = 1000  # files and folders of one download
+CHECKPOINT = 10.0  # seconds after which the progress of a running download is written
+
+
+@dataclass(slots=True)
+class _Row:
+    """A download in memory."""
+
+    kept: KeptDownload
+    """As in the ledger, with the numbers of the last checkpoint."""
+    fetch: Fetch | None = None
+    """While it is not over, and not paused."""
+    written: float = 0.0
+    """When the numbers were written."""
+
+
+class Jobs:
+    """The downloads of the user."""
+
+    _log = Logger()
+
+    def __init__(self, parts: OfferParts, owner: RowOwner) -> None:
+        """Go on with downloads after `load` and `start`; `owner` hears of changes."""
+        self._parts = parts
+        self._owner = owner
+        self._store = KeptDownloads(parts.ledger)
+        place = parts.settings.data or data_place()  # where the verb `get` has it, too
+        self._saved = SavedFiles(place / saved_files.FILE_NAME)
+        self._rows: dict[str, _Row] = {}
+        self._lock = DeferredLock()  # of changes
+        self._closings: set[Deferred[None]] = set()
+        self._has_stopped = False
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        """What programs may ask for."""
+        return {"get": self.get, "jobs_pause": self.pause_all, "jobs_go_on": self.go_on_all}
+
+    @property
+    def ids(self) -> Iterable[str]:
+        """The IDs of all downloads."""
+        return self._rows
+
+    async def load(self) -> None:
+        """Read the ledger."""
+        kept = await run_in_thread(self._parts.reactor, self._store.all)
+        self._rows = {each.id: _Row(each) for each in kept}
+
+    def start(self) -> None:
+        """Go on with what is not over."""
+        for row in self._rows.values():
+            self._apply(row)
+
+    async def stop(self) -> None:
+        """Fetch nothing more, and keep the progress."""
+        if self._has_stopped:
+            return
+        self._has_stopped = True
+        live = [row for row in self._rows.values() if row.fetch is not None]
+        await gatherResults([self._parts.queue.remove(row.kept.id) for row in live])
+        moved = [now for row in live if (now := self._current(row)) != row.kept]
+        if moved:
+            with suppress(P2pshareError):
+                await run_in_thread(self._parts.reactor, self._store.put, moved)
+        await gatherResults(list(self._closings))
+        await self._lock.run(lambda: None)
+        await run_in_thread(self._parts.reactor, self._saved.close)
+
+    # Actions
+
+    async def get(self, request: Fields) -> Fields:
+        """Perform the action `get`: download files and folders of a person."""
+        fields = {"folder": "", "update": False, "force": False, **request}
+        name, chosen = text(fields, "name", NAME_MAX), text(fields, "folder", PATH_MAX)
+        words = texts(fields, "paths", PATHS_MAX, PATH_MAX)
+        is_update, is_forced = boolean(fields, "update"), boolean(fields, "force")
+        name, paths = read_name(name), _paths(words)
+        if name == self._parts.name:
+            raise WrongUsage(reason="You cannot get files from yourself.")
+        folder, now = await self._folder(chosen, name), self._parts.now()
+        kept = KeptDownload(
+            self._parts.draw_id(), name, paths, folder, now, is_update, is_forced, updated=now
+        )
+        await self._put([kept])
+        return self._shown(self._rows[kept.id])
+
+    async def pause_all(self, _request: Fields) -> Fields:
+        """Perform the action `jobs_pause`: pause all downloads of the user."""
+        return await self._move_all(DownloadState.WAITING, DownloadState.PAUSED)
+
+    async def go_on_all(self, _request: Fields) -> Fields:
+        """Perform the action `jobs_go_on`: go on with all downloads that are paused."""
+        return await self._move_all(DownloadState.PAUSED, DownloadState.WAITING)
+
+    async def _move_all(self, before: DownloadState, after: DownloadState) -> Fields:
+        moved = [
+            replace(self._current(row), state=after, updated=self._parts.now())
+            for row in self._rows.values()
+            if row.kept.state is before
+        ]
+        await self._put(moved, before)
+        return {"count": len(moved)}
+
+    async def pause(self, job_id: str) -> Fields:
+        """Pause a download: its incomplete files stay."""
+        return await self._change(job_id, "paused", DownloadState.PAUSED, DownloadState.WAITING)
+
+    async def go_on(self, job_id: str) -> Fields:
+        """Go on with a download that is paused."""
+        return await self._change(job_id, "resumed", DownloadState.WAITING, DownloadState.PAUSED)
+
+    async def cancel(self, job_id: str) -> Fields:
+        """End a download: its incomplete files are removed."""
+        shown = await self._change(
+            job_id,
+            "cancelled",
+            DownloadState.CANCELLED,
+            DownloadState.WAITING,
+            DownloadState.PAUSED,
+        )
+        kept = self._row(job_id).kept
+        ended = self._parts.queue.remove(job_id)
+        self._in_background(self._remove_parts(kept, ended))
+        return shown
+
+    async def retry(self, job_id: str) -> Fields:
+        """Try again: at once if a download waits for its next try, from the beginning if it is over."""
+        row = self._row(job_id)
+        if row.kept.state is DownloadState.WAITING:
+            self._parts.queue.try_now(job_id)
+            return self._shown(row)
+        over = (DownloadState.FAILED, DownloadState.CANCELLED)
+        return await self._change(job_id, "retried", DownloadState.WAITING, *over)
+
+    async def remove(self, job_id: str) -> Fields:
+        """Remove a download that is over from the list."""
+        row = self._row(job_id)
+        if row.kept.state.is_live:
+            raise self._not_so(row, "removed")
+        shown = self._shown(row)
+        await self._forget([job_id])
+        return shown
+
+    async def clear(self) -> int:
+        """Remove all downloads that are over from the list; return their number."""
+        over = [each for each, row in self._rows.items() if not row.kept.state.is_live]
+        await self._forget(over)
+        return len(over)
+
+    def details(self, job_id: str) -> Fields:
+        """Return the files of a download that failed."""
+        kept = self._current(self._row(job_id))
+        failures = [
+            {"path": each.path, "why": each.why, "why_text": each.text} for each in kept.failures
+        ]
+        return {"failures": failures, "more_failures": kept.files_failed - len(failures)}
+
+    def shown(self, job_id: str) -> Fields | None:
+        """Return a download as programs see it; None if there is none of that ID."""
+        row = self._rows.get(job_id)
+        return None if row is None else self._shown(row)
+
+    # As an owner of fetches
+
+    def fetch_changed(self, download_id: str) -> None:
+        """Tell of a change, and write the progress now and then."""
+        row = self._rows.get(download_id)
+        if row is None or self._has_stopped:
+            return
+        self._owner.row_changed(download_id)
+        now = self._parts.reactor.seconds()
+        if now - row.written >= CHECKPOINT:
+            row.written = now
+            self._in_background(self._checkpoint(download_id))
+
+    def fetch_over(
+        self, download_id: str, state: DownloadState, why: str | None, text: str | None
+    ) -> None:
+        """Keep the end of a download, and add it to the history."""
+        row = self._rows.get(download_id)
+        if row is None:
+            return
+        kept = replace(
+            self._current(row), state=state, why=why, why_text=text, updated=self._parts.now()
+        )
+        self._log.info(
+            "download {state}: id={id} peer={peer} files={files} failed={failed} bytes={bytes}",
+            state=state.value,
+            id=kept.id,
+            peer=kept.peer,
+            files=kept.files_done,
+            failed=kept.files_failed,
+            bytes=kept.bytes_done,
+        )
+        self._in_background(self._keep_end(row, kept))
+
+    async def _keep_end(self, row: _Row, kept: KeptDownload) -> None:
+        await self._lock.acquire()
+        try:
+            entry = self._entry(kept, row)
+            await run_in_thread(self._parts.reactor, self._write, [kept], entry)
+        except P2pshareError as error:
+            self._log.error("end of a download not kept: id={id} why={why}", id=kept.id, why=error)
+        finally:
+            self._lock.release()
+        if self._rows.get(kept.id) is row and row.kept.state is DownloadState.WAITING:
+            row.kept, row.fetch = kept, None
+            self._owner.row_changed(kept.id)
+
+    async def _checkpoint(self, download_id: str) -> None:
+        await self._lock.acquire()
+        try:
+            row = self._rows.get(download_id)
+            if row is None or row.fetch is None or self._has_stopped:
+                return
+            kept = self._current(row)
+            if kept != row.kept:
+                await run_in_thread(self._parts.reactor, self._store.put, [kept])
+                if self._rows.get(download_id) is row and row.kept.state is kept.state:
+                    row.kept = kept
+        except P2pshareError as error:
+            self._log.warn("progress not kept: id={id} why={why}", id=download_id, why=error)
+        finally:
+            self._lock.release()
+
+    # Changes
+
+    async def _change(
+        self, job_id: str, action: str, wanted: DownloadState, *allowed: DownloadState
+    ) -> Fields:
+        """Bring a download into a state, durably, and do what follows from it.
+
+        Raises:
+            NoSuchJob: there is none of that ID.
+            JobNotSo: its state does not allow it.
+            LedgerUnusable: it cannot be written.
+        """
+        row = self._row(job_id)
+        if row.kept.state not in allowed:
+            raise self._not_so(row, action)
+        changed = replace(
+            self._current(row), state=wanted, why=None, why_text=None, updated=self._parts.now()
+        )
+        if not row.kept.state.is_live and wanted.is_live:
+            changed = replace(changed, files_failed=0, failures=(), fetched=0)
+        await self._put([changed], *allowed)
+        row = self._row(job_id)
+        if row.kept.state is not wanted:
+            raise self._not_so(row, action)
+        return self._shown(row)
+
+    async def _put(self, changed: Iterable[KeptDownload], *before: DownloadState) -> None:
+        """Write downloads, and do what follows, even if the caller is cancelled.
+
+        Args:
+            changed: the downloads.
+            before: their states; those whose states are other ones by now are left as they are. None if they are new.
+        """
+        writing = Deferred.fromCoroutine(self._written(list(changed), before))
+        await SharedAnswer(writing).wait()
+
+    async def _written(
+        self, changed: list[KeptDownload], before: tuple[DownloadState, ...]
+    ) -> None:
+        await self._lock.acquire()
+        try:
+            wanted = [each for each in changed if not before or self._is_in(each.id, before)]
+            entry = None
+            if len(wanted) == 1 and wanted[0].state is DownloadState.CANCELLED:
+                entry = self._entry(wanted[0], self._rows[wanted[0].id])
+            dropped = await run_in_thread(self._parts.reactor, self._write, wanted, entry)
+            for each in wanted:
+                row = self._rows.setdefault(each.id, _Row(each))
+                row.kept = each
+        finally:
+            self._lock.release()
+        for each in wanted:
+            self._apply(self._rows[each.id])
+            self._owner.row_changed(each.id)
+        for download_id in dropped:
+            self._rows.pop(download_id, None)
+            self._owner.row_changed(download_id)
+
+    def _is_in(self, download_id: str, states: tuple[DownloadState, ...]) -> bool:
+        row = self._rows.get(download_id)
+        return row is not None and row.kept.state in states
+
+    def _write(
+        self, downloads: Iterable[KeptDownload], entry: HistoryEntry | None
+    ) -> tuple[str, ...]:
+        """Write downloads, and a line in the history; blocks."""
+        with self._parts.ledger.changing():
+            dropped = self._store.put(downloads)
+            if entry is not None:
+                self._parts.history.add(entry)
+        return dropped
+
+    async def _forget(self, ids: Iterable[str]) -> None:
+        ids = list(ids)
+        await self._lock.acquire()
+        try:
+            await run_in_thread(self._parts.reactor, self._store.remove, ids)
+        finally:
+            self._lock.release()
+        for each in ids:
+            self._rows.pop(each, None)
+            self._owner.row_changed(each)
+
+    def _apply(self, row: _Row) -> None:
+        """Fetch a download or not, as its state wants it."""
+        if self._has_stopped:
+            return
+        if row.kept.state is not DownloadState.WAITING:
+            row.fetch = None
+            self._parts.queue.remove(row.kept.id)
+        elif row.fetch is None:
+            row.fetch = Fetch(row.kept, self._parts, self._saved, self)
+            row.written = self._parts.reactor.seconds()
+            self._parts.queue.add(row.fetch)
+
+    async def _remove_parts(self, kept: KeptDownload, ended: Deferred[None]) -> None:
+        await ended
+        names = [each[-1] for each in kept.paths]
+        await run_in_thread(self._parts.reactor, remove_parts, kept.folder, names, list(kept.paths))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that `stop` waits for."""
+        self._closings.add(over := Deferred.fromCoroutine(work))
+        over.addErrback(lambda failure: self._log.failure("download not cleaned up", failure))
+        over.addBoth(lambda _: self._closings.discard(over))
+
+    async def _folder(self, chosen: str, name: str) -> Path:
+        """Return the folder of a download, which is made if it is missing.
+
+        Raises:
+            WrongUsage: it cannot be one.
+            CannotSave: it cannot be made.
+        """
+        folder = Path(chosen) if chosen else inbox_folder(self._parts.settings) / name
+        if not folder.is_absolute() or "\0" in chosen:
+            raise WrongUsage(reason="The folder for a download has to be an absolute path.")
+        if await run_in_thread(self._parts.reactor, folder.is_file):
+            raise WrongUsage(reason=f"{chosen!r} is a file. Name a folder to save in.")
+        await run_in_thread(self._parts.reactor, make_folder, folder)
+        return folder
+
+    def _row(self, job_id: str) -> _Row:
+        row = self._rows.get(job_id)
+        if row is None:
+            raise NoSuchJob(id=job_id[:ID_TEXT_MAX])
+        return row
+
+    def _not_so(self, row: _Row, action: str) -> JobNotSo:
+        return JobNotSo(id=row.kept.id, state=row.kept.state.value, action=action)
+
+    def _entry(self, kept: KeptDownload, row: _Row) -> HistoryEntry | None:
+        """Return the line of the history for a download that is over, if anything has arrived."""
+        if not kept.fetched:
+            return None
+        outcome = DONE if kept.state is DownloadState.DONE else FAILED
+        more = f" and {len(kept.paths) - 1} more" if len(kept.paths) > 1 else ""
+        title = format_path(kept.paths[0])[: HISTORY_TITLE_MAX - len(more)] + more
+        key = None if row.fetch is None else row.fetch.key
+        return HistoryEntry(
+            self._parts.now(),
+            Direction.RECEIVED,
+            kept.peer,
+            key,
+            title,
+            kept.files_done,
+            kept.fetched,
+            outcome,
+        )
+
+    def _current(self, row: _Row) -> KeptDownload:
+        """Return a download with its present numbers."""
+        return row.kept if row.fetch is None else row.fetch.snapshot(row.kept)
+
+    # Rows
+
+    def _shown(self, row: _Row) -> Fields:
+        kept, fetch = self._current(row), row.fetch
+        standing = self._parts.queue.standing(kept.id)
+        state, why, why_text = self._state(kept, fetch)
+        rate = 0 if standing is None or state != "running" else standing.rate
+        left = None
+        if fetch is not None and fetch.is_listed:
+            left = seconds_left(kept.bytes - kept.bytes_done, rate)
+        retry_at = None
+        if standing is not None and standing.retry_in is not None:
+            retry_at = self._parts.now() + round(standing.retry_in)
+        link = None if fetch is None else fetch.link
+        return row_fields(
+            id=kept.id,
+            direction="down",
+            kind="get",
+            name=kept.peer,
+            paths=[format_path(each) for each in kept.paths],
+            folder=str(kept.folder),
+            state=state,
+            why=why,
+            why_text=why_text,
+            files=kept.files,
+            files_done=kept.files_done,
+            files_failed=kept.files_failed,
+            bytes=kept.bytes,
+            bytes_done=kept.bytes_done,
+            rate=rate,
+            left_s=left,
+            created=kept.created,
+            updated=kept.updated,
+            path=None if link is None else self._owner.shown_path(link.path),
+            turn=None if standing is None or why != QUEUE else standing.turn,
+            retry_at=retry_at,
+            can=_can(kept.state, why, is_running=state == "running"),
+        )
+
+    def _state(self, kept: KeptDownload, fetch: Fetch | None) -> tuple[str, str | None, str | None]:
+        """Return the state that users see, and the code and the sentence that say why."""
+        if kept.state is not DownloadState.WAITING:
+            return kept.state.value, kept.why, kept.why_text
+        standing = self._parts.queue.standing(kept.id)
+        if standing is None or fetch is None:  # it has just ended
+            return "running", None, None
+        if standing.is_trying and fetch.was_up:
+            link = fetch.link
+            if link is None or link.state is LinkState.UP:
+                return "running", None, None
+            return "running", RECONNECTING, f"{link}."
+        if standing.trouble is not None:
+            code = reason_of(standing.trouble).code
+            if code == "unreachable" and self._parts.presence.is_online(kept.peer) is False:
+                code = OFFLINE
+            return "waiting", code, str(standing.trouble)
+        if standing.is_trying:
+            return "waiting", CONNECTING, f"The peer is connecting to {kept.peer}."
+        return "waiting", QUEUE, "Other downloads run first."
+
+
+def _paths(words: Iterable[str]) -> tuple[RemotePath, ...]:
+    paths = tuple(dict.fromkeys(parse_path(each.strip("/")) for each in words))
+    if not paths or () in paths:
+        raise WrongUsage(reason="Name the files and folders to get: paths within the shares.")
+    return paths
+
+
+def _can(state: DownloadState, why: str | None, *, is_running: bool) -> list[str]:
+    """Return what a user may do with a download."""
+    match state:
+        case DownloadState.WAITING:
+            waits = not is_running and why not in (QUEUE, CONNECTING)
+            return ["pause", "cancel", *(["retry"] if waits else [])]
+        case DownloadState.PAUSED:
+            return ["go_on", "cancel"]
+        case DownloadState.DONE:
+            return ["remove"]
+        case _:
+            return ["retry", "remove"]

@@ -1,0 +1,1 @@
+"""Tests of what a peer downloads and shows of it."""

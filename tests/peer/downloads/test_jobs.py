@@ -1,0 +1,251 @@
+"""Downloads of the user: they go on after a kill, wait for who is away, and can be paused, ended and repeated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p2pshare.errors import JobNotSo, NoSuchJob, RemoteProtocolError, WrongUsage
+from tests.peer.downloads.case import MIB, DownloadsTestCase
+
+HOUR = 3600.0
+
+
+class GetTests(DownloadsTestCase):
+    def test_done(self) -> None:
+        """A file and a folder arrive; the row counts them, and the history has a line."""
+        self.begin()
+        self.alice.write("cat.jpg", b"miaow")
+        self.alice.write("trip/one", b"1")
+        self.alice.write("trip/two", b"22")
+        job = self.get("files/cat.jpg", "files/trip")
+        done = self.until_job(job, state="done")
+        self.assertEqual(self.saved(), {"cat.jpg": b"miaow", "trip/one": b"1", "trip/two": b"22"})
+        counts = {
+            key: done[key] for key in ("files", "files_done", "files_failed", "bytes", "bytes_done")
+        }
+        self.assertEqual(
+            counts, {"files": 3, "files_done": 3, "files_failed": 0, "bytes": 8, "bytes_done": 8}
+        )
+        self.assertEqual((done["title"], done["can"]), ("files/cat.jpg and 1 more", ["remove"]))
+        (entry,) = self.bob.ask("history")["entries"]
+        self.assertEqual(
+            (entry["title"], entry["files"], entry["bytes"], entry["outcome"]),
+            ("files/cat.jpg and 1 more", 3, 8, "done"),
+        )
+
+    def test_folder(self) -> None:
+        """The files go to the folder that was named, which is made."""
+        self.begin()
+        self.alice.write("cat.jpg", b"miaow")
+        folder = self.bob.home / "new" / "one"
+        self.until_job(self.get("files/cat.jpg", folder=str(folder)), state="done")
+        self.assertEqual((folder / "cat.jpg").read_bytes(), b"miaow")
+
+    def test_wrong(self) -> None:
+        """A request that makes no sense is refused at once."""
+        self.begin()
+        file = self.bob.write("file")
+        wrong: tuple[dict[str, Any], ...] = (
+            {"name": "bob"},
+            {"paths": []},
+            {"paths": [""]},
+            {"folder": "relative"},
+            {"folder": str(file)},
+        )
+        for fields in wrong:
+            with self.assertRaises(WrongUsage, msg=fields):
+                self.get(**{"paths": ["files"], **fields})
+        for fields in ({"paths": ["../x"]}, {"paths": ["x"] * 1001}, {"update": 1}):
+            with self.assertRaises(RemoteProtocolError, msg=fields):
+                self.get(**{"paths": ["files"], **fields})
+        self.assertEqual(self.jobs(), [])
+
+    def test_some_fail(self) -> None:
+        """What does not exist is listed with the reason; the rest arrives, and a retry fetches what is there then."""
+        self.begin()
+        self.alice.write("cat.jpg", b"miaow")
+        job = self.get("files/cat.jpg", "files/dog.jpg")
+        failed = self.until_job(job, state="failed")
+        self.assertEqual((failed["why"], failed["files_failed"]), ("some_failed", 1))
+        ((path, why),) = ((each["path"], each["why"]) for each in failed["failures"])
+        self.assertEqual((path, why), ("files/dog.jpg", "not_found"))
+        self.alice.write("dog.jpg", b"woof")
+        self.bob.ask("job_retry", id=job["id"])
+        done = self.until_job(job, state="done")
+        self.assertEqual((done["files_failed"], done["failures"]), (0, []))
+        self.assertEqual(self.saved(), {"cat.jpg": b"miaow", "dog.jpg": b"woof"})
+
+    def test_update_and_force(self) -> None:
+        """A repeated download keeps both versions, `update` replaces what was fetched, `force` anything."""
+        self.begin()
+        self.alice.write("a", b"1")
+        self.until_job(self.get("files/a"), state="done")
+        self.alice.write("a", b"22")
+        self.until_job(self.get("files/a", update=True), state="done")
+        self.assertEqual(self.saved(), {"a": b"22"})
+        (self.bob.inbox / "alice" / "a").write_bytes(b"mine")
+        failed = self.until_job(self.get("files/a", update=True), state="failed")
+        self.assertEqual(failed["why"], "folder")
+        self.until_job(self.get("files/a", force=True), state="done")
+        self.assertEqual(self.saved(), {"a": b"22"})
+
+    def test_nobody(self) -> None:
+        """A name that nobody has ends the download."""
+        self.begin()
+        failed = self.until_job(self.get("files", name="zoe"), state="failed")
+        self.assertEqual((failed["why"], failed["can"]), ("unknown_name", ["retry", "remove"]))
+
+
+class WaitingTests(DownloadsTestCase):
+    def test_offline(self) -> None:
+        """A sharer that is away is waited for; the row says so, and the download goes on when it is back."""
+        self.begin()
+        self.alice.write("cat.jpg", b"miaow")
+        self.alice.stop()
+        job = self.get("files/cat.jpg")
+        waits = self.until_job(job, why="offline", within=120)
+        self.assertEqual((waits["state"], waits["can"]), ("waiting", ["pause", "cancel", "retry"]))
+        self.assertIn("alice", waits["why_text"])
+        self.assertGreater(waits["retry_at"], self.world.wall())
+        self.world.wait(HOUR)
+        self.alice.start()
+        self.until_job(job, state="done")
+
+    def test_many_offline(self) -> None:
+        """A hundred downloads from somebody who is away cost a try now and then, and not one for each of them."""
+        self.begin()
+        self.alice.write("cat.jpg", b"miaow")
+        self.alice.stop()
+        jobs = [self.get("files/cat.jpg", folder=str(self.bob.home / str(n))) for n in range(100)]
+        self.until_job(jobs[0], why="offline", within=120)
+        self.world.wait(3600)
+        before = self.bob.steps
+        self.world.wait(3600)
+        self.assertLess(self.bob.steps - before, 5000)
+        self.assertEqual({each["why"] for each in self.jobs()}, {"offline"})
+        self.alice.start()
+        self.until_job(jobs[-1], state="done", within=120)
+
+    def test_killed(self) -> None:
+        """A peer that is killed in the middle goes on after its restart, without fetching verified data again."""
+        self.begin(limit=float(MIB))
+        self.alice.write("film", bytes(range(256)) * 4096 * 20)
+        job = self.get("files/film")
+        self.world.until(lambda: self.job(job)["bytes_done"] > 12 * MIB, 60, 0.25)
+        self.assertEqual(self.job(job)["state"], "running")
+        self.bob.crash()
+        self.bob.start()
+        before = self.world.clock.seconds()
+        self.assertIn(self.job(job)["state"], ("waiting", "running"))
+        self.assertGreater(self.job(job)["bytes_done"], 5 * MIB, "as it was written last")
+        done = self.until_job(job, state="done", within=60)
+        self.assertLess(self.world.clock.seconds() - before, 12)
+        self.assertEqual(done["bytes_done"], 20 * MIB)
+        self.assertEqual(self.saved()["film"], bytes(range(256)) * 4096 * 20)
+        (entry,) = self.bob.ask("history")["entries"]
+        self.assertEqual(entry["outcome"], "done")
+
+    def test_sharer_killed(self) -> None:
+        """A sharer that is killed in the middle is waited for."""
+        self.begin(limit=float(MIB))
+        self.alice.write("film", bytes(20 * MIB))
+        job = self.get("files/film")
+        self.world.until(lambda: self.job(job)["bytes_done"] > 5 * MIB, 60, 0.25)
+        self.alice.crash()
+        self.until_job(job, why="reconnecting")
+        self.until_job(job, state="waiting", within=120)
+        self.assertGreater(self.job(job)["bytes_done"], 4 * MIB)
+        self.alice.start()
+        self.until_job(job, state="done", within=60)
+
+    def test_slots(self) -> None:
+        """Only two downloads from one person run at once; the others wait for their turn, in order."""
+        self.begin(limit=float(MIB))
+        jobs = []
+        for number in range(4):
+            self.alice.write(f"film{number}", bytes([number]) * (3 * MIB))
+            jobs.append(self.get(f"files/film{number}"))
+        self.until_job(jobs[1], state="running")
+        states = [(each["state"], each["why"]) for each in map(self.job, jobs)]
+        self.assertEqual(states, [("running", None)] * 2 + [("waiting", "queue")] * 2)
+        self.assertLess(self.job(jobs[2])["turn"], self.job(jobs[3])["turn"])
+        for job in jobs:
+            self.until_job(job, state="done", within=60)
+
+
+class DecisionTests(DownloadsTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.begin(limit=float(MIB))
+        self.alice.write("film", bytes(20 * MIB))
+        self.film = self.get("files/film")
+        self.world.until(lambda: self.job(self.film)["bytes_done"] > 5 * MIB, 60, 0.25)
+
+    def do(self, action: str) -> str:
+        """Perform an action on the download, and return its state in the reply."""
+        return str(self.bob.ask(f"job_{action}", id=self.film["id"])["state"])
+
+    def test_pause(self) -> None:
+        """A paused download keeps what it has, also over a restart, and frees its slot."""
+        self.assertEqual(self.do("pause"), "paused")
+        self.world.wait(5)
+        self.assertFalse(self.bob.peer._offers.parts.queue.is_running(self.film["id"]))  # type: ignore[union-attr]
+        (part,) = (name for name in self.saved() if name.endswith(".part"))
+        done = self.job(self.film)["bytes_done"]
+        self.assertEqual(self.job(self.film)["can"], ["go_on", "cancel"])
+        self.bob.stop()
+        self.bob.start()
+        self.world.wait(HOUR)
+        self.assertIn(part, self.saved())
+        self.assertEqual(self.job(self.film)["state"], "paused")
+        self.assertEqual(self.job(self.film)["bytes_done"], done)
+        self.do("go_on")
+        before = self.world.clock.seconds()
+        self.until_job(self.film, state="done", within=60)
+        self.assertLess(self.world.clock.seconds() - before, 17)
+
+    def test_pause_and_go_on_at_once(self) -> None:
+        """A download that goes on before its try has wound up waits for that."""
+        for _ in range(5):
+            self.do("pause")
+            self.do("go_on")
+        self.until_job(self.film, state="done", within=60)
+        self.assertEqual(list(self.saved()), ["film"])
+
+    def test_cancel(self) -> None:
+        """A cancelled download leaves no incomplete file; it can be repeated or removed."""
+        self.assertEqual(self.do("cancel"), "cancelled")
+        self.world.wait(5)
+        self.assertEqual(self.saved(), {})
+        (entry,) = self.bob.ask("history")["entries"]
+        self.assertEqual(entry["outcome"], "failed")
+        self.do("retry")
+        self.until_job(self.film, state="done", within=60)
+        self.do("remove")
+        self.assertEqual(self.jobs(), [])
+        with self.assertRaises(NoSuchJob):
+            self.do("retry")
+
+    def test_not_so(self) -> None:
+        """An action that does not fit the state is refused, and changes nothing."""
+        for action in ("go_on", "remove"):
+            with self.assertRaises(JobNotSo):
+                self.do(action)
+        self.do("pause")
+        with self.assertRaises(JobNotSo):
+            self.do("pause")
+        self.assertEqual(self.job(self.film)["state"], "paused")
+
+    def test_all(self) -> None:
+        """All are paused and go on together; all that are over are cleared."""
+        other = self.get("files/film", folder=str(self.bob.home / "other"))
+        self.assertEqual(self.bob.ask("jobs_pause")["count"], 2)
+        self.assertEqual({each["state"] for each in self.jobs()}, {"paused"})
+        self.assertEqual(self.bob.ask("jobs_go_on")["count"], 2)
+        for each in (self.film, other):
+            self.until_job(each, state="done", within=120)
+        self.assertEqual(self.bob.ask("jobs_clear")["count"], 2)
+        self.assertEqual(self.jobs(), [])
+        self.bob.stop()
+        self.bob.start()
+        self.assertEqual(self.jobs(), [])
