@@ -91,7 +91,7 @@ class IncomingBodyTests(SiteTestCase):
         )
 
     def test_slow_reader(self) -> None:
-        """The client has to wait while the route does not read: no more than a bounded part is in memory."""
+        """Threat 108: the client has to wait while the route does not read; only a bounded part is in memory."""
         self.routes.reads_all = False
         client = Client(self.site)
         client.send(PUT + b"Content-Length: %d\r\n\r\n" % (4 * BUFFER_MAX))
@@ -111,7 +111,7 @@ class IncomingBodyTests(SiteTestCase):
         self.assertEqual(self.successResultOf(reading), b"y")
 
     def test_stalled(self) -> None:
-        """Threat: a client that sends a body slowly is broken off when it sends nothing for a while, not before."""
+        """Threat 108: a client that sends a body slowly is broken off after a while without a byte, not before."""
         client = Client(self.site)
         client.send(PUT + b"Content-Length: 1000\r\n\r\n")
         for _ in range(5):

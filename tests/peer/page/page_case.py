@@ -8,8 +8,10 @@ from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import SSL4ClientEndpoint, TCP4ClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import CertificateOptions
 from twisted.python.failure import Failure
 
 from p2pshare.peer.service import PeerService
@@ -80,10 +82,14 @@ class Browser:
     csrf: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     """Of every request, besides those that a browser sends."""
+    is_secure: bool = False
+    """Whether it speaks TLS, to any certificate."""
 
     async def connect(self) -> Connection:
         """Return an open connection."""
-        endpoint = TCP4ClientEndpoint(self.reactor, HOST, self.port)
+        endpoint: IStreamClientEndpoint = TCP4ClientEndpoint(self.reactor, HOST, self.port)
+        if self.is_secure:
+            endpoint = SSL4ClientEndpoint(self.reactor, HOST, self.port, CertificateOptions())
         connection = await endpoint.connect(Factory.forProtocol(Connection))
         return cast(Connection, connection)
 
@@ -93,7 +99,7 @@ class Browser:
         headers: dict[str, str | None] = {"Host": own, "Connection": "close"}
         headers["Sec-Fetch-Site"] = "same-origin"
         if method not in ("GET", "HEAD"):
-            headers["Origin"] = f"http://{own}"
+            headers["Origin"] = f"{'https' if self.is_secure else 'http'}://{own}"
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(size)
             headers["X-CSRF-Token"] = self.csrf
