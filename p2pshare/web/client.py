@@ -363,30 +363,39 @@ class _HeadTooLong(Exception):  # noqa: N818 - it is the reason of an error
     """The head of a reply has more than `HEAD_MAX` bytes."""
 
 
+@dataclass(eq=False, slots=True)
+class _Head:
+    """The head of a reply that is awaited."""
+
+    size: int = 0
+    """Bytes that have arrived of it."""
+
+
 class _BoundedConnection(HTTP11ClientProtocol):
     """A connection that is aborted if the head of a reply is too long: Twisted bounds its lines, not their number."""
 
     transport: Any
-    _head_size: int | None = None
-    """Bytes since the request; None after the head of the reply."""
+    _head: _Head | None = None
+    """The head that is awaited; None between the head of a reply and the next request."""
 
     def request(self, request: Any) -> Deferred[IResponse]:
         """Send a request, and return its response as soon as the head is complete."""
-        self._head_size = 0
+        head = self._head = _Head()
 
         def ended(result: IResponse | Failure) -> IResponse | Failure:
-            size, self._head_size = self._head_size, None
-            is_too_long = size is not None and size > HEAD_MAX and isinstance(result, Failure)
+            self._head = None
+            is_too_long = head.size > HEAD_MAX and isinstance(result, Failure)
             return Failure(ResponseFailed([Failure(_HeadTooLong())])) if is_too_long else result
 
         return super().request(request).addBoth(ended)
 
     def dataReceived(self, data: bytes) -> None:
-        """Parse bytes."""
+        """Parse bytes. They may end a reply, after which the next request begins at once: they are not of its head."""
+        head = self._head
         super().dataReceived(data)
-        if self._head_size is not None:
-            self._head_size += len(data)
-            if self._head_size > HEAD_MAX:
+        if head is not None and head is self._head:
+            head.size += len(data)
+            if head.size > HEAD_MAX:
                 self.transport.abortConnection()
 
 

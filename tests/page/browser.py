@@ -94,6 +94,14 @@ class Browser:
         self._command("Network.clearBrowserCookies")
         self._command("Storage.clearDataForOrigin", origin="*", storageTypes="all")
 
+    def forget_cache(self) -> None:
+        """Forget the files that pages have loaded."""
+        self._command("Network.clearBrowserCache")
+
+    def run_async(self, script: str, *arguments: object) -> Any:
+        """Run statements whose last argument is a function, and return what they call it with."""
+        return self._chrome.execute_async_script(script, *arguments)
+
     def violations(self, axe: str) -> list[str]:
         """Return a line for each element that breaks a rule of axe-core, whose source is `axe`."""
         if not self.run("Boolean(window.axe)"):
@@ -103,7 +111,7 @@ class Browser:
                 found => done(found.violations.flatMap(rule => rule.nodes.map(
                     node => `${rule.id}: ${node.target} ${node.failureSummary}`))),
                 error => done([String(error)]));"""
-        found: list[str] = self._chrome.execute_async_script(script)
+        found: list[str] = self.run_async(script)
         return found
 
     def _command(self, name: str, **parameters: Any) -> None:
@@ -122,6 +130,10 @@ class Browser:
         words = {"source": script}
         found = self._chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", words)
         self._hastening = found["identifier"]
+
+    def begin_with(self, script: str) -> None:
+        """Run statements at the beginning of all later pages."""
+        self._command("Page.addScriptToEvaluateOnNewDocument", source=script)
 
     def open(self, url: str) -> None:
         """Open a page, and clear the console messages of the page before."""

@@ -9,7 +9,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +35,14 @@ def until(ask: Callable[[], T], patience: float = PATIENCE) -> T:
 class Person:
     """A peer in a process. It shares the folder `shared`, and saves into the folder `saved`."""
 
-    def __init__(self, folder: Path, name: str, registry_url: str, *options: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        registry_url: str,
+        *options: str,
+        twistd: Sequence[str] = TWISTD[1:],
+    ) -> None:
         self.name = name
         self.folder = folder / name
         self.shared = self.folder / "shared"
@@ -44,7 +51,7 @@ class Person:
         for each in (self.shared, self.saved):
             each.mkdir(parents=True, exist_ok=True)
         self._words = [
-            *(*TWISTD[1:], "p2ppeer", "--name", name, "--registry", registry_url),
+            *(*twistd, "p2ppeer", "--name", name, "--registry", registry_url),
             *("--data", str(self.data), "--share", f"shared={self.shared}"),
             *("--inbox-folder", str(self.saved), *options),
         ]
@@ -120,9 +127,17 @@ class World:
     def registry_url(self) -> str:
         return f"http://{HOST}:{self.registry.port}"
 
-    def add(self, name: str, files: dict[str, bytes], *options: str) -> Person:
-        """Start one more peer."""
-        person = self.people[name] = Person(self.folder, name, self.registry_url, *options)
+    def add(
+        self,
+        name: str,
+        files: dict[str, bytes],
+        *options: str,
+        twistd: Sequence[str] = TWISTD[1:],
+    ) -> Person:
+        """Start one more peer; `twistd` are the words of Python by which it runs."""
+        person = self.people[name] = Person(
+            self.folder, name, self.registry_url, *options, twistd=twistd
+        )
         write(person.shared, files)
         person.start()
         return person

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from typing import Any, cast
 
 from hypothesis import given
@@ -38,7 +39,7 @@ from p2pshare.registry.client import NOT_A_REGISTRY, RegistryClient, pooled_agen
 from p2pshare.web.client import BROKEN_OFF, LATE, NO_HTTP, TOO_LONG, TRY_HTTP, UNTRUSTED
 from p2pshare.web.upgrade import HEAD_MAX
 from p2pshare.wire.addresses import PeerAddress
-from p2pshare.wire.registry_answers import Problem
+from p2pshare.wire.registry_answers import PAGE_MAX, Problem
 
 URL = "http://registry.example:8000"
 HERE, TOKEN = PeerAddress("10.0.0.5", 50000), "s" * 16
@@ -307,8 +308,8 @@ class ConnectionTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
-        agent, self.pool = pooled_agent(self.reactor)
-        client = RegistryClient(agent, "http://127.0.0.1:8000", self.reactor, timeout=2)
+        self.pool_agent, self.pool = pooled_agent(self.reactor)
+        client = RegistryClient(self.pool_agent, "http://127.0.0.1:8000", self.reactor, timeout=2)
         self.looking = Deferred.fromCoroutine(client.look_up("bob"))
 
     def test_quiet(self) -> None:
@@ -382,6 +383,34 @@ class ConnectionTests(SynchronousTestCase):
             self.assertLess(sent, HEAD_MAX + len(said))
             protocol.connectionLost(Failure(CONNECTION_LOST))
             self.assertEqual(self.reason(), TOO_LONG)
+
+    def test_pages(self) -> None:
+        """A list of many pages comes over one connection, also if each page arrives in one piece."""
+        client = RegistryClient(self.pool_agent, "http://127.0.0.1:8000", self.reactor, timeout=2)
+        self.looking.cancel()
+        self.failureResultOf(self.looking, CancelledError)
+        self.reactor.tcpClients.clear()
+        names: list[str] = []
+
+        async def read() -> None:
+            names.extend([each.name async for each in client.peers()])
+
+        reading = Deferred.fromCoroutine(read())
+        protocol = self.connected()
+        pages = [[f"peer-{page}-{number:03}" for number in range(PAGE_MAX)] for page in range(3)]
+        for page in pages:
+            self.assertNoResult(reading)
+            rows = [
+                {"name": name, "kind": "owned", "presence": "online", "last_seen": 1}
+                for name in page
+            ]
+            body = json.dumps({"peers": rows, "next": page[-1] if page is not pages[-1] else None})
+            self.assertGreater(len(body), HEAD_MAX)
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+            protocol.dataReceived((head + body).encode())
+        self.successResultOf(reading)
+        self.assertEqual(names, [name for page in pages for name in page])
+        self.assertEqual(len(self.reactor.tcpClients), 1)
 
     def test_no_http(self) -> None:
         """A server of another protocol is recognized."""
