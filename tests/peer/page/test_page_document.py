@@ -18,6 +18,7 @@ SHARED = {
     "An item of the inbox": "InboxItem",
     "A share": "Share",
     "A person": "Person",
+    "A job": "Job",
     "A visit": "Visit",
     "A local folder": "LocalFolder",
     "An entry of the history": "HistoryEntry",
