@@ -225,10 +225,11 @@ function offsetIn(element, view) {
   return element.getBoundingClientRect().top - inside + view.scrollTop;
 }
 
-// Scroll as little as needed; a head with `data-sticky` covers the top.
+// Scroll as little as needed; a head with `data-sticky` covers the top, a bar with `data-sticky-end` the bottom.
 function reveal(list, view, top, height) {
   const from = offsetIn(list, view) + top;
   const covered = view.querySelector("[data-sticky]")?.offsetHeight ?? 0;
+  const below = view.querySelector("[data-sticky-end]")?.offsetHeight ?? 0;
   if (from - covered < view.scrollTop) view.scrollTop = from - covered;
-  else if (from + height > view.scrollTop + view.clientHeight) view.scrollTop = from + height - view.clientHeight;
+  else if (from + height + below > view.scrollTop + view.clientHeight) view.scrollTop = from + height + below - view.clientHeight;
 }

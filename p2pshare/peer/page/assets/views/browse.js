@@ -47,6 +47,7 @@ function FolderView({ person, path, shown }) {
   const { selection, select, reveal } = selecting;
   const search = useRef(null);
   const openedFrom = useRef(null);
+  const isOffline = useOffline(person);
   useFocus(path);
   useKey((event) => {
     if (event.key !== "/") return;
@@ -96,13 +97,14 @@ function FolderView({ person, path, shown }) {
       <${Menu} label=${t("browse.download_folder")} text=${t("browse.download_all")} items=${whole} />`}>
     <${Breadcrumbs} person=${person} path=${path} />
     <${Troubles} person=${person} folder=${folder} onUp=${path ? goUp : null} />
+    ${isOffline && listing.entries.length > 0 && !listing.error && html`<${Notice} kind="warning">${t("browse.went_offline", { name: person })}<//>`}
     <${LeftOut} listing=${listing} />
-    <div class="browse-top" data-sticky>
+    ${(listing.entries.length > 0 || !listing.error) && html`<div class="browse-top" data-sticky>
       <${Toolbar} search=${search} filter=${filter} onFilter=${setFilter} preferences=${preferences} onPreferences=${change} isBusy=${folder.isRefreshing}
         onRefresh=${() => folder.refresh()} onDown=${() => document.querySelector(".browse [data-virtual]")?.focus()}
         isMarking=${isMarking || count > 0} onMark=${() => (isMarking || count > 0 ? stopMarking() : setMarking(true))} />
       ${preferences.layout === "list" && sight.order.length > 0 && html`<${ColumnHeads} preferences=${preferences} onSort=${(by) => change(sortedBy(by, preferences))} />`}
-    </div>
+    </div>`}
     ${sight.order.length > 0 && html`<${Entries} key=${preferences.layout} person=${person} path=${path} sight=${sight} folder=${folder} preferences=${preferences} selecting=${selecting}
       isMarking=${isMarking} autoFocus=${focusList} onOpen=${open} onUp=${goUp} menuItems=${menuItems} />`}
     <${Nothing} folder=${folder} filter=${filter} path=${path} onClear=${() => setFilter("")} />
@@ -139,6 +141,18 @@ function useFolder(person, path, arrangement) {
     };
   }, [folder]);
   return folder;
+}
+
+/** Whether the person has gone offline. */
+function useOffline(person) {
+  const [isOffline, setOffline] = useState(false);
+  useEffect(() => {
+    let isWanted = true;
+    ask("person", { name: person }).then((found) => isWanted && setOffline(found.online === false), () => {});
+    return () => (isWanted = false);
+  }, [person]);
+  useLive("person", (found) => found.name === person && setOffline(found.online === false));
+  return isOffline;
 }
 
 /** What is selected: `select` changes it, `reveal` also scrolls to its active entry; `turn` changes with each reveal. */

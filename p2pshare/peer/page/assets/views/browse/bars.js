@@ -29,6 +29,7 @@ export function Breadcrumbs({ person, path }) {
 
 /** Filter, order and layout. */
 export function Toolbar({ search, filter, onFilter, preferences, onPreferences, isBusy, onRefresh, onDown, isMarking, onMark }) {
+  const isPhone = useMedia(PHONE);
   const { by, isDescending } = preferences;
   const mark = (isChosen) => (isChosen ? "check" : undefined);
   const items = [
@@ -36,7 +37,9 @@ export function Toolbar({ search, filter, onFilter, preferences, onPreferences, 
     null,
     { label: t("browse.ascending"), icon: mark(!isDescending), onClick: () => onPreferences({ isDescending: false }) },
     { label: t("browse.descending"), icon: mark(isDescending), onClick: () => onPreferences({ isDescending: true }) },
+    ...(isPhone ? [null, { label: t("browse.refresh"), icon: "retry", onClick: onRefresh }] : []),
   ];
+  const other = preferences.layout === "list" ? "grid" : "list";
   const keys = (event) => {
     if (event.key === "Escape" && filter) onFilter("");
     else if (event.key === "ArrowDown" || event.key === "Enter") onDown();
@@ -46,11 +49,13 @@ export function Toolbar({ search, filter, onFilter, preferences, onPreferences, 
   return html`<div class="browse-toolbar">
     <${Search} label=${t("browse.filter")} value=${filter} onInput=${onFilter} inputRef=${search} onKeyDown=${keys} />
     <div class="browse-tools">
-      <span class="on-phone"><${IconButton} icon="check" label=${t("browse.mark")} pressed=${isMarking} onClick=${onMark} /></span>
+      ${isPhone && html`<${IconButton} icon="check" label=${t("browse.mark")} pressed=${isMarking} onClick=${onMark} />`}
       <${Menu} label=${t("browse.sort")} icon="sort" items=${items} />
-      <${IconButton} icon="retry" label=${t("browse.refresh")} aria-busy=${isBusy ? "true" : undefined} className=${isBusy ? "is-busy" : ""} onClick=${onRefresh} />
+      ${isPhone
+        ? html`<${IconButton} icon=${other} label=${t(`browse.as_${other}`)} onClick=${() => onPreferences({ layout: other })} />`
+        : html`<${IconButton} icon="retry" label=${t("browse.refresh")} aria-busy=${isBusy ? "true" : undefined} className=${isBusy ? "is-busy" : ""} onClick=${onRefresh} />
       <${Segments} label=${t("browse.layout")} value=${preferences.layout} onChange=${(layout) => onPreferences({ layout })}
-        options=${[{ value: "list", label: t("browse.as_list"), icon: "list" }, { value: "grid", label: t("browse.as_grid"), icon: "grid" }]} />
+        options=${[{ value: "list", label: t("browse.as_list"), icon: "list" }, { value: "grid", label: t("browse.as_grid"), icon: "grid" }]} />`}
     </div>
   </div>`;
 }
@@ -76,7 +81,7 @@ export function Status({ folder, filter }) {
   const parts = [];
   if (filter.trim()) parts.push(t("browse.matching", { n: sight.order.length, all: count }));
   else parts.push(isReading ? t("browse.read_so_far", { n: count }) : t("browse.entries", { n: count }));
-  if (!isReading && total > 0) parts.push(bytes(total));
+  if (!isReading && total > 0 && !filter.trim()) parts.push(bytes(total));
   if (listing.isFull) parts.push(t("browse.full", { n: count }));
   return html`<p class="browse-status" role="status">${parts.join(" · ")}</p>`;
 }
@@ -86,7 +91,7 @@ export function SelectionBar({ entries, items, total, onAll, onNone }) {
   const isPhone = useMedia(PHONE);
   const size = entries.reduce((sum, entry) => sum + (entry.bytes ?? 0), 0);
   const [first, ...others] = items;
-  return html`<div class="browse-selection" role="region" aria-label=${t("browse.selection")}>
+  return html`<div class="browse-selection" data-sticky-end role="region" aria-label=${t("browse.selection")}>
     <${IconButton} icon="close" label=${t("browse.select_none")} onClick=${onNone} />
     <p>${t("browse.selected", { n: entries.length })}${size > 0 && html` <span class="browse-size-of">${bytes(size)}</span>`}</p>
     ${entries.length < total && html`<${Button} kind="quiet" className="browse-select-all" onClick=${onAll}>${t("browse.select_all")}<//>`}

@@ -94,7 +94,7 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
   };
   const isGrid = preferences.layout === "grid";
   const show = (Part) => (entry) => html`<${Part} person=${person} path=${join(path, entry.name)} entry=${entry} />`;
-  return html`<div class=${classes("browse-entries", (isMarking || selection.chosen.size > 0) && "is-selecting")} ...${longPress} onContextMenu=${rightClicked}>
+  return html`<div class=${classes("browse-entries", `as-${preferences.layout}`, (isMarking || selection.chosen.size > 0) && "is-selecting")} ...${longPress} onContextMenu=${rightClicked}>
     ${isGrid
       ? html`<${VirtualGrid} ...${shared} ...${isPhone ? PHONE_CELL : CELL} className="browse-grid" renderRow=${show(Cell)} />`
       : html`<${VirtualList} ...${shared} rowHeight=${isPhone ? PHONE_ROW_PX : ROW_PX} className="browse-list" renderRow=${show(Row)} />`}

@@ -14,7 +14,7 @@ export function folded(name) {
   return name.normalize("NFKD").replace(MARKS, "").toLowerCase().replace(/\u064a|\u0649/g, "\u06cc").replace(/\u0643/g, "\u06a9");
 }
 
-/** Return a function that tells whether a folded name has each word of a filter; a word with `*` or `?` describes the whole name. */
+/** Return a function that tells whether a folded name has each word of a filter; `*` and `?` in a word stand for any letters. */
 export function matcher(filter) {
   const words = folded(filter).split(/\s+/).filter(Boolean).map(wordMatcher);
   return (name) => words.every((word) => word(name));
@@ -23,7 +23,7 @@ export function matcher(filter) {
 function wordMatcher(word) {
   if (!GLOB.test(word)) return (name) => name.includes(word);
   const source = word.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\*+/g, ".*").replace(/\?/g, ".");
-  const glob = new RegExp(`^${source}$`, "su");
+  const glob = new RegExp(source, "su");
   return (name) => glob.test(name);
 }
 

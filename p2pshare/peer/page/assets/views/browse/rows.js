@@ -2,7 +2,7 @@
 
 import { ago, bytes, date, t } from "../../lib/texts.js";
 import { html } from "../../lib/ui.js";
-import { Icon, visible } from "../../parts/index.js";
+import { visible } from "../../parts/index.js";
 import { splitName } from "./kinds.js";
 import { Thumbnail } from "./thumbnail.js";
 
@@ -12,7 +12,7 @@ export function FileName({ name }) {
   return html`<bdi class="browse-name" title=${visible(name)}><span class="stem">${visible(stem)}</span>${end && html`<span class="end">${visible(end)}</span>`}</bdi>`;
 }
 
-const Check = () => html`<span class="browse-check" aria-hidden="true"><${Icon} name="check" size=${16} /></span>`;
+const Check = () => html`<span class="browse-check" aria-hidden="true"></span>`;
 const typeOf = (entry) => (entry.kind === "folder" ? "folder" : entry.type);
 const TypeText = ({ type }) => html`<span class="unseen">, ${t(`browse.types.${type}`)}</span>`;
 
@@ -38,7 +38,7 @@ export function Cell({ person, path, entry }) {
 
 function Time({ time }) {
   if (time === null || time === undefined) return html`<span class="browse-time"></span>`;
-  return html`<span class="browse-time"><time dateTime=${isoTime(time)} title=${date(time)}>${date(time, { dateStyle: "medium" })}</time></span>`;
+  return html`<span class="browse-time"><time dateTime=${isoTime(time)}>${date(time, { dateStyle: "medium" })}</time></span>`;
 }
 
 function isoTime(time) {

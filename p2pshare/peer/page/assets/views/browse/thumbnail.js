@@ -24,10 +24,10 @@ export function Thumbnail({ person, path, entry, size }) {
 }
 
 function Picture({ address }) {
-  const [state, setState] = useState(queue.isKnown(address) ? "running" : "resting");
+  const [state, setState] = useState(() => (queue.isKnown(address) ? "running" : queue.hasFailed(address, performance.now()) ? "failed" : "resting"));
   const turn = useRef(null);
   useEffect(() => {
-    if (queue.isKnown(address)) return undefined;
+    if (state !== "resting") return undefined;
     const timer = setTimeout(() => (turn.current = queue.request(address, () => setState("running"))), REST_MS);
     return () => {
       clearTimeout(timer);
@@ -37,6 +37,7 @@ function Picture({ address }) {
   const image = useRef(null);
   useEffect(() => () => image.current?.removeAttribute("src"), [state]); // stops a fetch that nobody waits for
   const ended = (isGood) => {
+    if (!isGood) queue.fail(address, performance.now());
     setState(isGood ? "shown" : "failed");
     turn.current?.done(isGood);
   };

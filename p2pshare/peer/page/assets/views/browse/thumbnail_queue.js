@@ -6,6 +6,7 @@
  */
 
 export const FETCHED_AT_ONCE = 4;
+const REST_AFTER_FAILURE_MS = 60000; // a picture without a preview is not asked for with each scroll
 const KNOWN_MAX = 4000; // addresses of pictures that the browser has already
 
 export class ThumbnailQueue {
@@ -14,6 +15,18 @@ export class ThumbnailQueue {
     this.waiting = []; // the newest at the end
     this.running = new Set();
     this.known = new Set();
+    this.failed = new Map(); // from an address to the time in ms until which it is not asked for again
+  }
+
+  /** Whether an address has failed a short time ago. */
+  hasFailed(address, nowMs) {
+    return (this.failed.get(address) ?? 0) > nowMs;
+  }
+
+  /** Remember that an address has failed. */
+  fail(address, nowMs) {
+    if (this.failed.size >= KNOWN_MAX) this.failed.delete(this.failed.keys().next().value);
+    this.failed.set(address, nowMs + REST_AFTER_FAILURE_MS);
   }
 
   /** Whether the browser got this address before, so that it needs no turn. */
