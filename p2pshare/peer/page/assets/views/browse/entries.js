@@ -8,7 +8,7 @@
  */
 
 import { isRightToLeft, t } from "../../lib/texts.js";
-import { PHONE, classes, html, useMedia, useRef, useState } from "../../lib/ui.js";
+import { PHONE, classes, html, useCallback, useMedia, useRef, useState } from "../../lib/ui.js";
 import { VirtualGrid, VirtualList } from "../../lib/virtual.js";
 import { ContextMenu } from "./context_menu.js";
 import { useLongPress } from "./long_press.js";
@@ -87,17 +87,19 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
     if (event.pointerType !== "touch") openMenu(order[Number(row.dataset.index)], { x: event.clientX, y: event.clientY });
   };
 
+  const isGrid = preferences.layout === "grid";
+  const Part = isGrid ? Cell : Row;
+  const keyOf = useCallback((entry, index) => order[index], [order]);
+  const renderRow = useCallback((entry) => html`<${Part} person=${person} path=${join(path, entry.name)} entry=${entry} />`, [Part, person, path]);
   const shared = {
-    count: order.length, itemAt: (index) => entries[order[index]], keyOf: (entry, index) => order[index], label: t("browse.list_label"), multiselectable: true,
+    count: order.length, itemAt: (index) => entries[order[index]], keyOf, renderRow, label: t("browse.list_label"), multiselectable: true,
     active: Math.max(0, place), onActive: moved, onOpen: (entry, index) => onOpen(order[index]), onRowClick: clicked, onKeyDown: pressed,
     isSelected: (entry, index) => selection.chosen.has(order[index]), autoFocus, reveal: turn || undefined,
   };
-  const isGrid = preferences.layout === "grid";
-  const show = (Part) => (entry) => html`<${Part} person=${person} path=${join(path, entry.name)} entry=${entry} />`;
   return html`<div class=${classes("browse-entries", `as-${preferences.layout}`, (isMarking || selection.chosen.size > 0) && "is-selecting")} ...${longPress} onContextMenu=${rightClicked}>
     ${isGrid
-      ? html`<${VirtualGrid} ...${shared} ...${isPhone ? PHONE_CELL : CELL} className="browse-grid" renderRow=${show(Cell)} />`
-      : html`<${VirtualList} ...${shared} rowHeight=${isPhone ? PHONE_ROW_PX : ROW_PX} className="browse-list" renderRow=${show(Row)} />`}
+      ? html`<${VirtualGrid} ...${shared} ...${isPhone ? PHONE_CELL : CELL} className="browse-grid" />`
+      : html`<${VirtualList} ...${shared} rowHeight=${isPhone ? PHONE_ROW_PX : ROW_PX} className="browse-list" />`}
     ${menuAt && html`<${ContextMenu} at=${menuAt} label=${t("browse.menu")} onClose=${() => setMenuAt(null)}
       items=${[{ label: t("browse.open"), icon: "eye", onClick: () => onOpen(selection.active) }, null, ...menuItems()]} />`}
   </div>`;

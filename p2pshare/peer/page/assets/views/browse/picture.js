@@ -16,7 +16,7 @@ import { HEADER_BYTES, PIXELS_MAX, pictureSize } from "./picture_size.js";
 import { EDGE, previewUrl } from "./thumbnail.js";
 import { useZoom } from "./zoom.js";
 
-const LARGE_EDGE = 1024; // pixels of the second preview
+const LARGE_EDGE = 512; // pixels of the second preview, the largest that the peer gives
 const SMALL_FILE = 400000; // bytes; a picture that is no larger needs no second preview
 
 export function Picture({ person, folder, path, entry }) {
