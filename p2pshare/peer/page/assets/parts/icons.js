@@ -58,6 +58,8 @@ const PATHS = {
   home: "M4 11l8-7 8 7M6 9.5V20h12V9.5",
   computer: "M3.5 5h17v11h-17V5ZM9 20h6M12 16v4",
   offline: "M3 3l18 18M5 10.5a12 12 0 0 1 3.5-2.2M19 10.5A11 11 0 0 0 12 7.5M8 14.5a6 6 0 0 1 6-1.2M12 18.5h.01",
+  archive: "M4 4h16v5H4V4ZM5.5 9v11h13V9M10 13h4",
+  document: "M6 3.5h8l4 4v13H6v-17ZM14 3.5v4h4M9 12h6M9 15.5h6M9 8.5h2",
 };
 const TURNS = new Set(["next", "back", "send", "list", "sort", "text", "external", "offline"]);
 

@@ -47,9 +47,9 @@ function Layers({ person, folder, path, entry, onRetry }) {
   const hasSome = Object.values(layers).some(({ state }) => state === "shown" || state === "arriving");
   const isOver = Object.values(layers).every(({ state }) => ["failed", "none", "shown"].includes(state));
   if (!hasSome && isOver) {
-    return html`<${Card} person=${person} folder=${folder} entry=${entry} reason=${whole.reason ?? t("viewer.no_preview")} onRetry=${onRetry} />`;
+    return html`<${Card} person=${person} folder=${folder} entry=${entry} reason=${whole.reason ?? t("viewer.no_preview")} onRetry=${whole.isFinal ? null : onRetry} />`;
   }
-  const image = (name, source, set, layer, extra = {}) => html`<img key=${name} class=${`viewer-layer ${name} ${layer.state}`} src=${source} alt=${name === "whole" ? "" : ""} draggable=${false}
+  const image = (name, source, set, layer, extra = {}) => html`<img key=${name} class=${`viewer-layer ${name} ${layer.state}`} src=${source} alt="" draggable=${false}
     decoding="async" onLoad=${(event) => set({ ...layer, state: "shown", ...natural(event.currentTarget) })} onError=${() => set({ ...layer, state: "failed", ...extra })} />`;
   return html`<div class="viewer-picture" ...${zoom.handlers} data-zoomed=${zoom.isZoomed ? "" : undefined}>
     ${!hasSome && html`<${Loading} />`}
@@ -67,14 +67,14 @@ function Layers({ person, folder, path, entry, onRetry }) {
 function Note({ whole, entry, onRetry }) {
   if (whole.state === "asking" || whole.state === "arriving") return html`<p class="viewer-note" role="status">${t("viewer.sharpening", { size: bytes(entry.bytes) })}</p>`;
   if (whole.state === "none") return html`<p class="viewer-note">${t("viewer.only_preview")}</p>`;
-  if (whole.state === "failed") return html`<p class="viewer-note" role="alert">${t("viewer.only_preview")} ${whole.reason} <${Button} kind="quiet" onClick=${onRetry}>${t("common.try_again")}<//></p>`;
+  if (whole.state === "failed") return html`<p class="viewer-note" role="alert">${t("viewer.only_preview")} ${whole.reason}${!whole.isFinal && html` <${Button} kind="quiet" onClick=${onRetry}>${t("common.try_again")}<//>`}</p>`;
   return null;
 }
 
 function judged(size) {
-  if (size === null) return { state: "failed", reason: t("viewer.no_picture") };
+  if (size === null) return { state: "failed", reason: t("viewer.no_picture"), isFinal: true };
   const { width, height } = size;
-  if (width * height > PIXELS_MAX) return { state: "failed", reason: t("viewer.too_many_pixels", { width, height }) };
+  if (width * height > PIXELS_MAX) return { state: "failed", reason: t("viewer.too_many_pixels", { width, height }), isFinal: true };
   return { state: "arriving", head: size };
 }
 

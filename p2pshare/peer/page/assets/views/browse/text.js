@@ -2,7 +2,7 @@
 
 import { url } from "../../lib/api.js";
 import { bytes as sizeText, currentLanguage, errorText, t } from "../../lib/texts.js";
-import { html, useEffect, useReducer, useState } from "../../lib/ui.js";
+import { html, useEffect, useReducer, useRef, useState } from "../../lib/ui.js";
 import { Button, Loading } from "../../parts/index.js";
 import { readRange } from "./byte_range.js";
 import { Card } from "./card.js";
@@ -24,13 +24,19 @@ export function Text({ person, folder, path, entry }) {
     return () => ending.abort();
   }, [wanted, attempt]);
 
+  const base = useRef(null);
+  const hasText = typeof state.text === "string";
+  useEffect(() => { // so that the keys scroll it
+    if (hasText && !document.activeElement?.matches("button")) base.current.focus({ preventScroll: true });
+  }, [hasText]);
+
   const card = (reason, onRetry = null) => html`<${Card} person=${person} folder=${folder} entry=${entry} reason=${reason} onRetry=${onRetry} />`;
   if (state.error) return card(errorText(state.error), again);
   if (!state.bytes) return html`<${Loading} />`;
   if (state.text === null) return card(t("viewer.no_text"));
   const read_ = state.bytes.length;
   const canGrow = read_ < entry.bytes && read_ < TEXT_BYTES_MAX;
-  return html`<div class="viewer-text" tabindex="0" role="document" aria-label=${t("viewer.text")}>
+  return html`<div ref=${base} class="viewer-text" tabindex="0" role="document" aria-label=${t("viewer.text")}>
     <pre dir="auto">${state.text}</pre>
     ${entry.bytes === 0 && html`<p class="viewer-note">${t("viewer.empty")}</p>`}
     ${read_ < entry.bytes && html`<p class="viewer-note">${t("viewer.part", { part: sizeText(read_), all: sizeText(entry.bytes) })}

@@ -1,7 +1,7 @@
 /** The small picture of a file in a row or a cell: its icon until the picture is there, and if there is none. */
 
 import { url } from "../../lib/api.js";
-import { classes, html, useEffect, useRef, useState } from "../../lib/ui.js";
+import { classes, html, useEffect, useLayoutEffect, useRef, useState } from "../../lib/ui.js";
 import { Icon } from "../../parts/index.js";
 import { hasPreview, iconOf } from "./kinds.js";
 import { ThumbnailQueue } from "./thumbnail_queue.js";
@@ -35,7 +35,7 @@ function Picture({ address }) {
     };
   }, [address]);
   const image = useRef(null);
-  useEffect(() => () => image.current?.removeAttribute("src"), [state]); // stops a fetch that nobody waits for
+  useLayoutEffect(() => () => image.current?.removeAttribute("src"), []); // stops a fetch that nobody waits for
   const ended = (isGood) => {
     if (!isGood) queue.fail(address, performance.now());
     setState(isGood ? "shown" : "failed");

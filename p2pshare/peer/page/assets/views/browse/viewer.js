@@ -3,19 +3,18 @@
  * the last; so does a swipe. Escape closes.
  */
 
-import { isRightToLeft, number, t } from "../../lib/texts.js";
+import { isRightToLeft, t } from "../../lib/texts.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef } from "../../lib/ui.js";
 import { IconButton, Loading, Menu, Name, visible } from "../../parts/index.js";
 import { Card } from "./card.js";
 import { downloadItems } from "./downloads.js";
-import { viewerOf } from "./kinds.js";
+import { hasPreview, viewerOf } from "./kinds.js";
 import { Audio, Video } from "./media.js";
 import { join } from "./paths.js";
 import { Picture } from "./picture.js";
 import { useSwipe } from "./swipe.js";
 import { Text } from "./text.js";
 import { EDGE, previewUrl } from "./thumbnail.js";
-import { hasPreview } from "./kinds.js";
 
 const SHOWN_BY = { picture: Picture, text: Text, audio: Audio, video: Video, card: Card };
 
@@ -24,12 +23,14 @@ export function Viewer({ person, path, sight, name, isReading, onShow, onClose }
   const place = useMemo(() => files.findIndex((entry) => entry.name === name), [files, name]);
   const entry = useMemo(() => files[place] ?? sight.entries.find((each) => each.name === name) ?? null, [files, place, name]);
   const dialog = useRef(null);
+  const stage = useRef(null);
   const opened = useRef(name); // what the user has opened begins to play; what is come upon does not
   const close = () => onClose(name);
 
   useLayoutEffect(() => {
     const before = document.activeElement;
     dialog.current.showModal();
+    stage.current.focus({ preventScroll: true }); // not a button: the keys of the viewer are what is wanted first
     return () => before?.isConnected && before.focus({ preventScroll: true });
   }, []);
   const step = (count) => {
@@ -73,7 +74,7 @@ export function Viewer({ person, path, sight, name, isReading, onShow, onClose }
       ${entry && html`<${Menu} label=${t("viewer.download")} icon="download" items=${downloadItems(person, path, [entry])} />`}
       <${IconButton} icon="close" label=${t("viewer.close")} onClick=${close} />
     </header>
-    <div class="viewer-stage" ...${swipe}>
+    <div ref=${stage} class="viewer-stage" tabindex="-1" ...${swipe}>
       ${entry ? html`<${Shown} key=${`${name} ${entry.version}`} person=${person} folder=${path} path=${join(path, name)} entry=${entry} plays=${plays} onEnded=${ended} />`
         : isReading ? html`<${Loading} />` : html`<p class="viewer-message">${t("viewer.gone")}</p>`}
     </div>
