@@ -94,11 +94,11 @@ export function SelectionBar({ entries, items, total, onAll, onNone }) {
   return html`<div class="browse-selection" data-sticky-end role="region" aria-label=${t("browse.selection")}>
     <${IconButton} icon="close" label=${t("browse.select_none")} onClick=${onNone} />
     <p>${t("browse.selected", { n: entries.length })}${size > 0 && html` <span class="browse-size-of">${bytes(size)}</span>`}</p>
-    ${entries.length < total && html`<${Button} kind="quiet" className="browse-select-all" onClick=${onAll}>${t("browse.select_all")}<//>`}
+    ${!isPhone && entries.length < total && html`<${Button} kind="quiet" className="browse-select-all" onClick=${onAll}>${t("browse.select_all")}<//>`}
     <span class="browse-actions">
       <${Button} kind="primary" icon="download" onClick=${first.onClick}>${first.label}<//>
       ${!isPhone && others.map((item) => html`<${Button} key=${item.icon} icon=${item.icon} onClick=${item.onClick}>${item.label}<//>`)}
-      ${isPhone && html`<${Menu} label=${t("browse.menu")} items=${others} />`}
+      ${isPhone && html`<${Menu} label=${t("browse.menu")} items=${entries.length < total ? [...others, null, { label: t("browse.select_all"), icon: "check", onClick: onAll }] : others} />`}
     </span>
   </div>`;
 }
