@@ -1,16 +1,115 @@
-/** Asks for a folder on this machine. */
+/** Asks for a folder, or for files and folders, on the machine of the peer. */
 
-import { html, useState } from "../lib/ui.js";
-import { t } from "../lib/texts.js";
-import { Button, Field } from "./controls.js";
+import { ask } from "../lib/api.js";
+import { bytes, collator, errorText, t } from "../lib/texts.js";
+import { classes, html, useEffect, useRef, useState } from "../lib/ui.js";
+import { Button, Field, IconButton, Loading, Name, Notice, Switch } from "./controls.js";
 import { Dialog } from "./dialogs.js";
+import { Icon } from "./icons.js";
 
-/** A dialog that calls `onChoose(path)` with an absolute path, or `onClose()`. */
-export function FolderChooser({ title, start = "", onChoose, onClose }) {
-  const [path, setPath] = useState(start);
-  const choose = () => onChoose(path.trim());
-  return html`<${Dialog} title=${title ?? t("common.choose_folder")} onClose=${onClose} actions=${html`
-    <${Button} onClick=${onClose}>${t("common.cancel")}<//><${Button} kind="primary" disabled=${!path.trim().startsWith("/")} onClick=${choose}>${t("common.choose")}<//>`}>
-    <${Field} label=${t("common.folder_path")} value=${path} onInput=${setPath} spellcheck=${false} dir="ltr" />
+const HIDDEN = "p2pshare.hidden"; // whether hidden names are listed, in localStorage
+
+/**
+ * A dialog that calls `onChoose(path)` with the absolute path of a folder, or `onClose()`.
+ *
+ * With `files`, files can be chosen too, several at a time: `onChoose` gets a list of {path, kind, bytes}; without a choice, the folder that is open.
+ * `start` is the folder that is shown first; the home folder if it is empty. `writable` if something is to be saved in the folder.
+ */
+export function FolderChooser({ title, start = "", files = false, writable = !files, confirm, onChoose, onClose }) {
+  const [folder, setFolder] = useState(null);
+  const [text, setText] = useState(start);
+  const [error, setError] = useState(null);
+  const [hidden, setHidden] = useState(localStorage.getItem(HIDDEN) === "yes");
+  const [chosen, setChosen] = useState([]);
+  const [making, setMaking] = useState(null); // the name of a new folder
+  const list = useRef(null);
+  const run = useRef(0);
+
+  const open = async (path, after = null) => {
+    const own = (run.current += 1);
+    setError(null);
+    try {
+      const found = await ask("local_folders", { path: path || null, after, hidden, files });
+      if (own !== run.current) return;
+      const before = after === null ? [] : folder.entries;
+      setFolder({ ...found, entries: [...before, ...found.entries] });
+      setText(found.path);
+      if (after === null && list.current) list.current.scrollTop = 0;
+    } catch (problem) {
+      if (own !== run.current) return;
+      setError(problem);
+      if (folder === null && path) open("");
+    }
+  };
+  useEffect(() => void open(folder?.path ?? start), [hidden]);
+
+  const inside = (name) => (folder.path === "/" ? `/${name}` : `${folder.path}/${name}`);
+  const toggle = (entry) => {
+    const path = inside(entry.name);
+    setChosen(chosen.some((one) => one.path === path) ? chosen.filter((one) => one.path !== path) : [...chosen, { path, kind: entry.kind, bytes: entry.bytes }]);
+  };
+  const make = async () => {
+    try {
+      const made = await ask("local_folder_make", { path: inside(making.trim()) });
+      setMaking(null);
+      open(made.path);
+    } catch (problem) {
+      setError(problem);
+    }
+  };
+  const choose = () => {
+    if (!files) onChoose(folder.path);
+    else onChoose(chosen.length > 0 ? chosen : [{ path: folder.path, kind: "folder", bytes: 0 }]);
+  };
+  const label = confirm ?? (files && chosen.length > 0 ? t("send.chooser.choose_some", { n: chosen.length }) : t("send.chooser.choose_this"));
+  const typed = (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    open(text.trim());
+  };
+  return html`<${Dialog} wide=${true} className="folder-chooser" title=${title ?? t("common.choose_folder")} onClose=${onClose} actions=${html`
+    <${Button} onClick=${onClose}>${t("common.cancel")}<//><${Button} kind="primary" disabled=${folder === null} onClick=${choose}>${label}<//>`}>
+    <div class="chooser-bar">
+      <${IconButton} icon="up" label=${t("send.chooser.up")} disabled=${!folder?.parent} onClick=${() => open(folder.parent)} />
+      <${Field} hiddenLabel=${true} label=${t("common.folder_path")} value=${text} onInput=${setText} onKeyDown=${typed} spellcheck=${false} autocapitalize="none" dir="ltr" maxlength="4096" />
+      <${Button} disabled=${text.trim() === folder?.path} onClick=${() => open(text.trim())}>${t("send.chooser.open")}<//>
+    </div>
+    <div class="chooser-places">
+      <${Button} kind="quiet" icon="home" onClick=${() => open("")}>${t("send.chooser.home")}<//>
+      ${folder?.inbox && html`<${Button} kind="quiet" icon="inbox" onClick=${() => open(folder.inbox)}>${t("send.chooser.inbox")}<//>`}
+      <${Button} kind="quiet" icon="plus" disabled=${!folder?.writable} onClick=${() => setMaking("")}>${t("send.chooser.new_folder")}<//>
+      <${Switch} label=${t("send.chooser.hidden")} checked=${hidden} onChange=${(on) => {
+        localStorage.setItem(HIDDEN, on ? "yes" : "no");
+        setHidden(on);
+      }} />
+    </div>
+    ${making !== null && html`<div class="chooser-bar">
+      <${Field} label=${t("send.chooser.new_name")} value=${making} onInput=${setMaking} onKeyDown=${(event) => event.key === "Enter" && making.trim() && make()} autofocus maxlength="255" />
+      <${Button} kind="primary" disabled=${!making.trim()} onClick=${make}>${t("send.chooser.make")}<//><${Button} onClick=${() => setMaking(null)}>${t("common.cancel")}<//></div>`}
+    ${error && html`<${Notice} kind="bad">${errorText(error)}<//>`}
+    ${folder && writable && !folder.writable && html`<${Notice} kind="warning">${t("send.chooser.not_writable")}<//>`}
+    ${folder === null ? !error && html`<${Loading} />` : html`<ul class="chooser-list" ref=${list} aria-label=${t("send.chooser.content")}>
+      ${sorted(folder.entries).map((entry) => html`<${Entry} key=${entry.name} entry=${entry} files=${files} isChosen=${chosen.some((one) => one.path === inside(entry.name))}
+        onOpen=${() => open(inside(entry.name))} onToggle=${() => toggle(entry)} />`)}
+      ${folder.entries.length === 0 && html`<li class="chooser-none">${files ? t("send.chooser.empty") : t("send.chooser.no_folders")}</li>`}
+      ${folder.more && html`<li class="chooser-none"><${Button} onClick=${() => open(folder.path, folder.entries.at(-1).name)}>${t("send.chooser.more")}<//></li>`}
+    </ul>
+    ${(folder.left_out > 0 || folder.cut) && html`<p class="hint">${folder.left_out > 0 && t("send.chooser.left_out", { n: folder.left_out })} ${folder.cut && t("send.chooser.cut")}</p>`}`}
   <//>`;
+}
+
+function Entry({ entry, files, isChosen, onOpen, onToggle }) {
+  const isFolder = entry.kind === "folder";
+  return html`<li class=${classes("chooser-entry", isChosen && "chosen")}>
+    ${files && html`<input type="checkbox" checked=${isChosen} aria-label=${t("send.chooser.choose_entry", { name: entry.name })} onChange=${onToggle} />`}
+    <button type="button" class="chooser-name" aria-pressed=${!isFolder ? String(isChosen) : undefined} onClick=${isFolder ? onOpen : onToggle}>
+      <${Icon} name=${isFolder ? "folder" : "file"} /><${Name}>${entry.name}<//>${entry.link && html`<span class="hint">${t("send.chooser.link")}</span>`}
+      ${!isFolder && html`<span class="hint chooser-size">${bytes(entry.bytes)}</span>`}</button>
+  </li>`;
+}
+
+function sorted(entries) {
+  const { compare } = collator();
+  const rank = (entry) => (entry.kind === "folder" ? 0 : 2) + (entry.name.startsWith(".") ? 1 : 0);
+  return entries.toSorted((one, other) => rank(one) - rank(other) || compare(one.name, other.name));
 }

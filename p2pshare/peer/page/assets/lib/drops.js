@@ -1,0 +1,86 @@
+/**
+ * Files, folders and texts that are dropped or pasted anywhere on the page.
+ *
+ * A drop on an element with `data-drop-person="NAME"`, or within one, is for that person; any other drop waits in the Send view until the user has
+ * chosen people. Nothing is sent by a drop. What is dropped has to be taken out of the event at once, because the browser empties it afterwards.
+ */
+
+import { currentRoute, go, href } from "./route.js";
+import { isTyping } from "./ui.js";
+
+const TARGET = "[data-drop-person]";
+
+let depth = 0; // of elements that the pointer has entered with something
+let marked = null;
+
+/** Take drops and pastes from now on. */
+export function takeDrops() {
+  addEventListener("dragenter", (event) => {
+    if (!carriesSomething(event)) return;
+    event.preventDefault();
+    depth += 1;
+    document.documentElement.dataset.dragging = "";
+  });
+  addEventListener("dragover", (event) => {
+    if (!carriesSomething(event)) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "copy";
+    mark(event.target.closest?.(TARGET) ?? null);
+  });
+  addEventListener("dragleave", (event) => {
+    if (!carriesSomething(event)) return;
+    depth -= 1;
+    if (depth <= 0) over();
+  });
+  addEventListener("drop", (event) => {
+    const isTaken = event.defaultPrevented || !carriesSomething(event);
+    const person = event.target.closest?.(TARGET)?.dataset.dropPerson ?? null;
+    over();
+    if (isTaken) return;
+    event.preventDefault();
+    take(event.dataTransfer, person);
+  });
+  addEventListener("paste", (event) => {
+    if (event.defaultPrevented || document.querySelector("dialog[open]") || currentRoute().view !== "send") return;
+    const hasFiles = [...event.clipboardData.items].some((item) => item.kind === "file");
+    if (isTyping(event.target) && !hasFiles) return; // the field takes the text
+    event.preventDefault();
+    take(event.clipboardData, null);
+  });
+}
+
+async function take(transfer, person) {
+  const roots = rootsOf(transfer);
+  const text = roots.length === 0 ? transfer.getData("text/plain") : "";
+  if (roots.length === 0 && !text) return;
+  const { compose } = await import("../views/send/compose.js");
+  if (person !== null) compose.choose(person);
+  if (currentRoute().view !== "send") go(person === null ? "/send" : href("send", { to: person }));
+  if (text) compose.addText(text);
+  else await compose.addRoots(roots);
+}
+
+/** Return the files and folders in a transfer, as entries of a file system or as files. */
+export function rootsOf(transfer) {
+  return [...transfer.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile()).filter(Boolean);
+}
+
+// Text is taken from a drag too, but not text of this page that is only moved about in it.
+function carriesSomething(event) {
+  const types = event.dataTransfer?.types ?? [];
+  if (document.querySelector("dialog[open]")) return false;
+  return types.includes("Files") || (types.includes("text/plain") && !isTyping(event.target));
+}
+
+function mark(element) {
+  if (element === marked) return;
+  marked?.classList.remove("drop-here");
+  marked = element;
+  marked?.classList.add("drop-here");
+}
+
+function over() {
+  depth = 0;
+  mark(null);
+  delete document.documentElement.dataset.dragging;
+}

@@ -1,0 +1,266 @@
+/**
+ * What the user is about to send: to whom, and which files, folders or text. It outlives the view, so that a drop on a person, a look at another view
+ * and a long upload lose nothing.
+ *
+ * Files of the browser are uploaded into a draft of the peer first, `UPLOADS` at a time. Files that are named by their path on the peer's machine are
+ * not copied. Then the peer counts (`check`). If something is left out, the user is asked before anything goes out.
+ *
+ *     idle ──send()──► uploading ──► checking ──► offering ──► idle (offered)
+ *                          └─cancel / error──► idle     └─► asking ──go on──► offering
+ */
+
+import { ApiError, ask, put as upload } from "../../lib/api.js";
+import { put as keep } from "../../lib/store.js";
+import { useEffect, useReducer } from "../../lib/ui.js";
+import { leftOutCount } from "../../parts/left_out.js";
+
+const UPLOADS = 4; // files at a time; browsers have six connections
+const ENTRIES_MAX = 100000; // as of a draft
+const PROBLEMS_MAX = 100; // files that could not be read whose names are kept
+const SEND_MS = 600000; // the peer counts up to a million files
+const TELL_MS = 100; // between two looks at the progress
+
+const listeners = new Set();
+const blank = { to: [], entries: [], paths: [], text: null, note: "", expires: 7 * 86400, exclude: "", hidden: false };
+const idle = { phase: "idle", progress: null, checked: null, problems: [], error: null, reading: 0, isCut: false };
+
+let state = { ...blank, ...idle };
+let abort = null; // of the upload
+let draft = null; // that was uploaded and not sent
+let tellTimer = 0;
+
+/** Return the state, and render again when it changes. */
+export function useCompose() {
+  const [, render] = useReducer((count) => count + 1, 0);
+  useEffect(() => {
+    listeners.add(render);
+    render();
+    return () => listeners.delete(render);
+  }, []);
+  return state;
+}
+
+/** Changes the state. */
+export const compose = {
+  set: (fields) => change(fields),
+  choose: (name) => change({ to: [...new Set([...state.to, name])] }),
+  toggle: (name) => change({ to: state.to.includes(name) ? state.to.filter((one) => one !== name) : [...state.to, name] }),
+  clear() {
+    forgetDraft();
+    change({ ...blank, to: state.to, ...idle });
+  },
+
+  /** Add files of the browser, as an input element has them. */
+  addFiles(files) {
+    add([...files].map((file) => ({ path: file.webkitRelativePath || file.name, file })), false);
+  },
+
+  /** Add dropped files and folders; folders are read to their ends. */
+  async addRoots(roots) {
+    const found = [];
+    change({ reading: state.reading + 1, error: null });
+    try {
+      for (const root of roots) {
+        if (root instanceof File) found.push({ path: root.name || "file", file: root });
+        else await walk(root, "", found);
+      }
+    } catch (error) {
+      change({ error: new ApiError({ error: "CannotRead", message: String(error?.message ?? error) }) });
+    } finally {
+      change({ reading: state.reading - 1 });
+    }
+    add(found, found.length >= ENTRIES_MAX);
+  },
+
+  /** Add files and folders of the peer's machine: {path, kind, bytes}. */
+  addPaths(paths) {
+    forgetDraft();
+    const known = new Set(state.paths.map((one) => one.path));
+    change({ paths: [...state.paths, ...paths.filter((one) => !known.has(one.path))], text: null });
+  },
+
+  /** Use a text in place of files, behind what was typed already. */
+  addText(text) {
+    if (state.entries.length + state.paths.length > 0) change({ note: [state.note, text].filter(Boolean).join("\n").slice(0, 1000) });
+    else change({ text: (state.text ?? "") + text });
+  },
+
+  /** Remove what has this name at the top. */
+  remove(name) {
+    forgetDraft();
+    change({ entries: state.entries.filter((one) => topOf(one.path) !== name), isCut: false });
+  },
+  removePath: (path) => change({ paths: state.paths.filter((one) => one.path !== path) }),
+
+  /** Upload, count and offer. `isSure` if the user has seen what is left out. */
+  async send(isSure = false) {
+    if (state.phase !== "idle" && state.phase !== "asking") return null;
+    abort = new AbortController();
+    change({ error: null });
+    try {
+      await prepare();
+      if (!isSure) {
+        change({ phase: "checking" });
+        const checked = await ask("send", { ...request(), check: true }, { timeoutMs: SEND_MS });
+        if (leftOutCount(checked.left_out) > 0 || state.problems.length > 0) {
+          change({ phase: "asking", checked });
+          return null;
+        }
+      }
+      change({ phase: "offering" });
+      const offer = await ask("send", request(), { timeoutMs: SEND_MS });
+      draft = null;
+      keep("offers", offer);
+      change({ ...blank, ...idle });
+      return offer;
+    } catch (error) {
+      if (error.error === "WrongUsage") forgetDraft(); // the peer may not know it any more
+      change({ phase: "idle", progress: null, checked: null, error: error.name === "AbortError" ? null : error });
+      return null;
+    }
+  },
+
+  /** Break the upload off, or go back to the form. */
+  cancel() {
+    abort?.abort();
+    if (state.phase === "asking") change({ phase: "idle", checked: null });
+  },
+};
+
+/** Return the files and folders at the top of what is to be uploaded: {name, kind, file, files, bytes}. */
+export function tops(entries) {
+  const found = new Map();
+  for (const { path, file } of entries) {
+    const name = topOf(path);
+    const top = found.get(name) ?? { name, kind: file && !path.includes("/") ? "file" : "folder", file: path.includes("/") ? null : file, files: 0, bytes: 0 };
+    top.files += file ? 1 : 0;
+    top.bytes += file?.size ?? 0;
+    found.set(name, top);
+  }
+  return [...found.values()];
+}
+
+const topOf = (path) => path.split("/", 1)[0];
+
+function change(fields) {
+  state = { ...state, ...fields };
+  for (const tell of listeners) tell();
+}
+
+function add(found, isCut) {
+  forgetDraft();
+  const taken = new Set(state.entries.map((one) => topOf(one.path)));
+  const names = new Map(); // from the name of a top to one that is free
+  const added = found.map(({ path, file }) => {
+    const top = topOf(path);
+    if (!names.has(top)) names.set(top, free(top, taken));
+    return { path: names.get(top) + path.slice(top.length), file };
+  });
+  const all = [...state.entries, ...added];
+  change({ entries: all.slice(0, ENTRIES_MAX), isCut: state.isCut || isCut || all.length > ENTRIES_MAX, text: null, error: null });
+}
+
+function free(name, taken) {
+  const dot = name.lastIndexOf(".");
+  const [stem, ending] = dot > 0 ? [name.slice(0, dot), name.slice(dot)] : [name, ""];
+  for (let number = 1; ; number += 1) {
+    const one = number === 1 ? name : `${stem} (${number})${ending}`;
+    if (!taken.has(one)) return one;
+  }
+}
+
+async function walk(entry, above, found) {
+  if (found.length >= ENTRIES_MAX) return;
+  const path = above + entry.name;
+  if (entry.isFile) {
+    found.push({ path, file: await new Promise((resolve, reject) => entry.file(resolve, reject)) });
+    return;
+  }
+  const reader = entry.createReader();
+  let count = 0;
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // up to 100 at a time
+    if (some.length === 0) break;
+    count += some.length;
+    for (const one of some) await walk(one, `${path}/`, found);
+  }
+  if (count === 0) found.push({ path, file: null });
+}
+
+function request() {
+  const { to, text, note, expires, paths, exclude, hidden } = state;
+  const patterns = exclude.split("\n").map((line) => line.trim()).filter(Boolean);
+  const common = { to, note, expires_s: expires };
+  if (text !== null) return { ...common, text };
+  return { ...common, draft: draft ?? undefined, paths: paths.map((one) => one.path), exclude: patterns, hidden };
+}
+
+// Upload what is not uploaded yet.
+async function prepare() {
+  const { entries } = state;
+  if (entries.length === 0 || draft !== null) return;
+  const total = entries.reduce((sum, { file }) => sum + (file?.size ?? 0), 0);
+  const progress = { bytes: 0, total, files: 0, all: entries.length, began: performance.now() };
+  change({ phase: "uploading", progress, problems: [] });
+  const begun = (await ask("draft_begin", { files: entries.length, bytes: total })).draft;
+  try {
+    await uploadAll(begun, entries, progress);
+  } catch (error) {
+    abort.abort();
+    ask("draft_discard", { draft: begun }).catch(() => {});
+    throw error;
+  }
+  draft = begun;
+}
+
+async function uploadAll(id, entries, progress) {
+  let next = 0;
+  const running = new Map(); // from an entry to the bytes that have gone
+  const tell = () => {
+    tellTimer ||= setTimeout(() => {
+      tellTimer = 0;
+      if (state.phase === "uploading") change({ progress: { ...progress, bytes: progress.bytes + [...running.values()].reduce((sum, size) => sum + size, 0) } });
+    }, TELL_MS);
+  };
+  const work = async () => {
+    while (next < entries.length) {
+      const entry = entries[next++];
+      await uploadOne(id, entry, (size) => {
+        running.set(entry, size);
+        tell();
+      });
+      running.delete(entry);
+      progress.bytes += entry.file?.size ?? 0;
+      progress.files += 1;
+      tell();
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(UPLOADS, entries.length) }, work));
+  if (state.problems.length === entries.length) throw state.problems[0].reason ?? new ApiError({ error: "CannotRead", message: state.problems[0].path });
+}
+
+// One file that cannot be read or named is left out and said; a peer that cannot take more ends the upload.
+async function uploadOne(id, { path, file }, onProgress) {
+  abort.signal.throwIfAborted();
+  let problem = null;
+  try {
+    const encoded = path.split("/").map(encodeURIComponent).join("/");
+    if (file) await file.slice(0, 1).arrayBuffer(); // a file that is gone or may not be read fails here, with a reason
+    await upload(`draft/${id}/${encoded}${file ? "" : "/"}`, file ?? new Blob([]), onProgress, abort.signal);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    if (error instanceof ApiError && error.exitCode !== 2 && error.status !== 400) throw error;
+    problem = { path, reason: error instanceof ApiError ? error : null };
+  }
+  if (problem && state.problems.length < PROBLEMS_MAX) change({ problems: [...state.problems, problem] });
+}
+
+function forgetDraft() {
+  if (draft !== null) ask("draft_discard", { draft }).catch(() => {});
+  draft = null;
+  if (state.phase === "asking") change({ phase: "idle", checked: null, problems: [] });
+}
+
+addEventListener("beforeunload", (event) => {
+  if (state.phase === "uploading") event.preventDefault();
+});
