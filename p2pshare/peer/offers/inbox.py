@@ -36,7 +36,7 @@ from twisted.logger import Logger
 
 from p2pshare.core.offers.incoming import IncomingGate, Kept, OffersPolicy, Sender
 from p2pshare.core.offers.states import expect_move, next_inbox
-from p2pshare.errors import CannotSave, P2pshareError, WrongUsage
+from p2pshare.errors import CannotRead, CannotSave, ControlRefused, P2pshareError, WrongUsage
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
@@ -47,8 +47,11 @@ from p2pshare.storage.identity.data_folder import inbox_folder
 from p2pshare.storage.offers.history import Direction, HistoryEntry
 from p2pshare.storage.offers.inbox_folder import folder_size
 from p2pshare.storage.offers.incoming import IncomingOffer, IncomingOffers
+from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.shares.arguments import Viewer
+from p2pshare.storage.text_files import read_text_file
 from p2pshare.wire.offers.messages import (
+    SNIPPET_MAX,
     InboxState,
     Offer,
     OfferFault,
@@ -105,7 +108,12 @@ class Inbox:
     @property
     def actions(self) -> Mapping[str, Action]:
         """What verbs may ask for."""
-        return {"inbox": self.list, "accept_offer": self.accept, "decline_offer": self.decline}
+        return {
+            "inbox": self.list,
+            "accept_offer": self.accept,
+            "decline_offer": self.decline,
+            "offer_text": self.text,
+        }
 
     async def load(self) -> None:
         """Read the ledger."""
@@ -199,6 +207,14 @@ class Inbox:
         expect_move(row.id, row.state, InboxState.DECLINED)
         await self._move(row.id, InboxState.DECLINED, why=None)
         return self._shown(self._rows[row.id])
+
+    async def text(self, request: Fields) -> Fields:
+        """Perform the action `offer_text`: return a text that has arrived, as it is on the disk now."""
+        row = self._wanted_row(request)
+        if not row.is_text or row.state is not InboxState.DONE or not row.saved:
+            raise ControlRefused(reason="the offer is no text that has arrived")
+        content = await run_in_thread(self._parts.reactor, _read_text, Path(row.saved[0]))
+        return {"id": row.id, "text": content}
 
     def _wanted_row(self, request: Fields) -> IncomingOffer:
         return self._rows[id_of(text({**request}, "id", ID_TEXT_MAX), self._rows)]
@@ -521,6 +537,18 @@ class Inbox:
             "saved": list(row.saved),
             "told": row.is_told,
         }
+
+
+def _read_text(path: Path) -> str:
+    """Return the text in a file.
+
+    Raises:
+        CannotRead: it is gone, or cannot be read.
+    """
+    try:
+        return read_text_file(path, SNIPPET_MAX).decode(errors="replace")
+    except OSError as error:
+        raise CannotRead(path=path, reason=plain_reason(error)) from error
 
 
 def _sentence(trouble: P2pshareError, offer_id: str) -> str:

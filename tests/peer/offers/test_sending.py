@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 from p2pshare.errors import P2pshareError
@@ -76,15 +77,23 @@ class SendTests(OffersTestCase):
         self.assertEqual(bob.received(), {})
 
     def test_text(self) -> None:
-        """A text arrives as a file, however it was sent."""
+        """A text arrives as a file, however it was sent, and can be read where it was saved."""
         alice, bob = self.people("alice", "bob")
         offer = self.send(alice, bob, text="see you at \u2615\n")
         item = self.item(bob)
         self.assertTrue(item["text"])
+        with self.assertRaisesRegex(P2pshareError, "no text that has arrived"):
+            bob.ask("offer_text", id=item["id"])
         bob.ask("accept_offer", id=item["id"])
         self.await_states(alice, offer, bob="done")
         (content,) = bob.received().values()
         self.assertEqual(content.decode(), "see you at \u2615\n")
+        text = bob.ask("offer_text", id=item["id"])["text"]
+        self.assertEqual(text, "see you at \u2615\n")
+        (saved,) = self.await_item(bob, item, "done")["saved"]
+        os.unlink(saved)
+        with self.assertRaisesRegex(P2pshareError, "no such file"):
+            bob.ask("offer_text", id=item["id"])
 
     def test_names(self) -> None:
         """Threats 1 and 71: names that hide, reverse text or break lines arrive as harmless ones, and all files do."""

@@ -30,7 +30,9 @@
  */
 
 import { ApiError, session } from "./lib/api.js";
+import { takeDrops } from "./lib/drops.js";
 import { connect, hasNewAssets, listen, retryNow, useConnection } from "./lib/live.js";
+import { watchOffers } from "./lib/notices.js";
 import { currentRoute, go, href, useRoute } from "./lib/route.js";
 import { need, useStore } from "./lib/store.js";
 import { errorText, loadTexts, number, rate, t } from "./lib/texts.js";
@@ -297,6 +299,8 @@ async function start() {
     return;
   }
   connect(found);
+  takeDrops();
+  watchOffers();
   render(html`<${App} found=${found} />`, root);
 }
 

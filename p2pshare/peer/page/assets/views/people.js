@@ -87,7 +87,7 @@ function sorted(people) {
 
 function Row({ person, now, isPhone }) {
   const state = presence(person);
-  return html`<div class=${classes("person-row", state)}>
+  return html`<div class=${classes("person-row", state)} data-drop-person=${person.name}>
     <${Avatar} name=${person.name} presence=${state} />
     <span class="person-name"><${Name}>${person.name}<//> <${TrustTag} trust=${person.trust} /></span>
     <span class="person-path">${person.path && html`<${PathTag} path=${person.path} />`}</span>
