@@ -106,6 +106,8 @@ PROGRAM_STARTERS = {
     "p2pshare.net.utf8_mode",  # itself, with the same words
     "p2pshare.net.end_with_parent",  # becomes the program that it was told to start
     "p2pshare.net.child_process",  # a Redis that was found at the start, workers, the services of the demonstration
+    "p2pshare.ui.verbs.page.browser",  # the browser, with the address of the user's own page
+    "p2pshare.ui.verbs.page.link_handler",  # xdg-mime and update-desktop-database, with names of ours
 }
 """Modules that start a program."""
 

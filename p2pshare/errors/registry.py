@@ -13,6 +13,10 @@ class JoinLinkUnusable(WrongUsage):
     """The link cannot be used: {reason}."""
 
 
+class PersonLinkUnusable(WrongUsage):
+    """The link cannot be followed: {reason}."""
+
+
 class NameTaken(Refused):
     """The name {name!r} is taken in the registry {registry}. Choose another name."""
 
@@ -41,6 +45,12 @@ class InvitationRefused(Refused):
 
 class JoinLinkExpired(Refused):
     """The link expired {ago}. Ask the person who sent it for a new one."""
+
+
+class ForeignRegistry(Refused):
+    """The link is to {person} in a registry that you do not use. Nobody was contacted. To join that registry, ask
+    somebody who is in it for a link of `p2pshare invite`, and run `p2pshare join LINK`. Its key is {key}.
+    """
 
 
 class NoRegistry(Refused):

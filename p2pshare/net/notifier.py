@@ -84,6 +84,13 @@ class Notifier:
         child.ended.addCallback(ended)
         child.start(Program([str(Path(program).absolute()), *words]))
 
+    async def finish(self) -> None:
+        """Wait until all programs have ended, which takes at most `RUN_MAX`."""
+        running: list[Deferred[str]] = [Deferred() for _ in self._running]
+        for child, gone in zip(self._running, running, strict=True):
+            child.ended.chainDeferred(gone)
+        await gatherResults(running)
+
     async def stop(self) -> None:
         """End the programs that run, and show nothing more."""
         self._is_stopped = True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from p2pshare.ui.commands.command import PRIVATE, Command, Work, flag, positional, read_time
 from p2pshare.ui.commands.offers import INVITATION, OFFER_COMMANDS
+from p2pshare.ui.commands.page import page_commands
 from p2pshare.ui.commands.shares import SHARE_COMMANDS
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ DIALOG = Command(
         ("p2pshare get alice:photos ~/Pictures", "get a folder, into another one"),
         ("p2pshare send cat.jpg alice", "offer a file to alice"),
         ("p2pshare inbox", "list what others offer you"),
+        ("p2pshare open", "all of this in your browser"),
         ("p2pshare whoami", "show your name and your key"),
         ("p2pshare demo", "try all of it on this machine"),
     ),
@@ -238,6 +240,7 @@ COMMANDS = (
         " same command again.",
         "[options] PEER:PATH ... [DEST]",
     ),
+    *page_commands(DIALOG.arguments),
     *OFFER_COMMANDS,
     *SHARE_COMMANDS,
     Command(

@@ -1,9 +1,9 @@
 """The user's own peer, as verbs use it: the one that runs, or one that runs inside the command.
 
 A verb that sends, accepts or shares only asks, over the control socket (`docs/control.md`). If no peer runs on the data
-folder, the command starts one, without the shares of the settings, and asks it over the same socket. So a verb does not
-care which of the two it is, and another command that is started meanwhile uses the same peer. When the peer that a
-command uses ends, `use_own_peers` takes another one.
+folder, the command starts one and asks it over the same socket. It has no shares of the settings, except for the verb
+that is there to run it (`open`). So a verb does not care which of the two it is, and another command that is started
+meanwhile uses the same peer. When the peer that a command uses ends, `use_own_peers` takes another one.
 
 A verb that only reads what is kept starts no peer, so others do not see the user come and go: see `own_records`.
 """
@@ -16,13 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from p2pshare.errors import AlreadyRunning, P2pshareError, PeerNotAnswering, PeerStopped
 from p2pshare.peer.control import OVERRUN, ControlClient, running_peer
 from p2pshare.peer.offers.history import kept_actions
-from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService
+from p2pshare.peer.service import OPEN_FILES, OPEN_FILES_MIN, PeerService, shares_of
 from p2pshare.storage.identity.data_folder import DataFolder, PeerPlace, peer_folder
 from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.ui.invocation import Invocation
@@ -30,6 +31,7 @@ from p2pshare.ui.verbs.key import name_of
 from p2pshare.ui.verbs.whoami import data_folder
 
 LOCK_PATIENCE = 5.0  # seconds that another command may hold the data folder without taking requests
+CONTACT_PATIENCE = 3.0  # seconds for the registry's answer, after which `open` goes on without
 LOOK_EVERY = 0.05  # seconds between two attempts to connect
 PEERS_MAX = 5  # peers that one command uses, one after the other
 LAST_ACTION = "complete"
@@ -55,12 +57,33 @@ class OwnPeer:
         self._invocation = invocation
         self._service = service
         self._ended: P2pshareError | None = None
+        self._waiting: list[Deferred[None]] = []  # for the end of the peer
         self._followers: set[ControlClient] = set()
         self.name = name
         self.is_lasting = is_lasting
         """Whether the peer runs on; otherwise it runs inside this command or another one, and ends with that."""
         if service is not None:
             service.lost.addErrback(self._lost)
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the peer runs inside this command."""
+        return self._service is not None
+
+    async def until_it_ends(self) -> None:
+        """Wait until the peer inside this command has ended.
+
+        Raises:
+            P2pshareError: the reason; `PeerStopped` if its user wanted that.
+        """
+        assert self._service is not None
+        self._service.ready.addErrback(self._lost)
+        if self._ended is None:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            await waiting
+        assert self._ended is not None
+        raise self._ended
 
     async def ask(self, do: str, **fields: Any) -> Row:
         """Return the reply to a request.
@@ -135,19 +158,26 @@ class OwnPeer:
         self._ended = failure.value
         for client in list(self._followers):  # the socket stays open until the command ends
             client.close()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.called:
+                each.callback(None)
 
 
 @asynccontextmanager
-async def own_peer(invocation: Invocation, *, in_contact: bool = True) -> AsyncIterator[OwnPeer]:
+async def own_peer(
+    invocation: Invocation, *, in_contact: bool = True, is_whole: bool = False
+) -> AsyncIterator[OwnPeer]:
     """The user's running peer; if none runs, one that runs as long as the context.
 
     Args:
         invocation: the run of the command line.
         in_contact: whether a peer that is started here must be registered first. Without, it answers as soon as it
             has its data folder, and an unreachable registry is no error.
+        is_whole: whether a peer that is started here is the one of the settings, with all that it shares.
 
     Raises:
-        WrongUsage: the settings have no name.
+        WrongUsage: the settings have no name, or name a share that cannot be shared.
         P2pshareError: no peer can be started.
     """
     name = name_of(invocation.settings)
@@ -159,9 +189,12 @@ async def own_peer(invocation: Invocation, *, in_contact: bool = True) -> AsyncI
             if is_lasting is not None:
                 yield OwnPeer(invocation, name, None, is_lasting=is_lasting)
                 return
-        service = _make_service(invocation)
+        service = _make_service(invocation, is_whole=is_whole)
         try:
-            await _until_it_answers(invocation, service, name, in_contact=in_contact)
+            patience_for_contact = CONTACT_PATIENCE if is_whole else 0.0
+            await _until_it_answers(
+                invocation, service, name, in_contact=in_contact, patience=patience_for_contact
+            )
         except AlreadyRunning:  # a command that has just begun, or is ending
             await service.stopService()
             if invocation.reactor.seconds() > patience:
@@ -293,24 +326,35 @@ async def _is_lasting(client: ControlClient) -> bool | None:
         client.close()
 
 
-def _make_service(invocation: Invocation) -> PeerService:
+def _make_service(invocation: Invocation, *, is_whole: bool) -> PeerService:
     allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
-    settings = replace(invocation.settings, share=(), allow=(), classic=False)
+    settings, shares = invocation.settings, None
+    if is_whole:
+        shares = shares_of(settings, invocation.cwd)
+    else:
+        settings = replace(settings, share=(), allow=(), classic=False)
     return PeerService(
         invocation.reactor,
         invocation.rng,
         settings,
-        None,
+        shares,
         wall=invocation.wall,
-        patient=False,
+        patient=is_whole,
         on_notice=invocation.output.remark,
     )
 
 
 async def _until_it_answers(
-    invocation: Invocation, service: PeerService, name: str, *, in_contact: bool
+    invocation: Invocation,
+    service: PeerService,
+    name: str,
+    *,
+    in_contact: bool,
+    patience: float,
 ) -> None:
     """Start a peer, and return as soon as it can be asked.
+
+    Without contact, a registry that answers within `patience` seconds can still refuse the name.
 
     Raises:
         P2pshareError: it cannot be.
@@ -319,12 +363,27 @@ async def _until_it_answers(
     if in_contact:
         await service.ready
         return
-    ended: list[Failure] = []
-    service.ready.addErrback(ended.append)
+    reactor, outcome = invocation.reactor, list[object]()
+
+    def note(result: object) -> Any:
+        outcome.append(result)
+        return result if patience else None
+
+    service.ready.addBoth(note)
+    until = reactor.seconds() + patience
     while not await _can_be_asked(invocation, name):
-        if ended:
-            ended[0].raiseException()
-        await deferLater(invocation.reactor, LOOK_EVERY)
+        if outcome:
+            break
+        await deferLater(reactor, LOOK_EVERY)
+    while not outcome and reactor.seconds() < until:
+        await deferLater(reactor, LOOK_EVERY)
+    if (
+        outcome
+        and isinstance(outcome[0], Failure)
+        and (patience or not await _can_be_asked(invocation, name))
+    ):
+        service.ready.addErrback(lambda _: None)
+        outcome[0].raiseException()
 
 
 async def _can_be_asked(invocation: Invocation, name: str) -> bool:

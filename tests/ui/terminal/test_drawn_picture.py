@@ -69,7 +69,7 @@ class FitTests(SynchronousTestCase):
         size: tuple[int, int],
         enlarged: bool,
     ) -> None:
-        """Whatever the picture and the cells are, it fits, and has at least one line."""
+        """Whatever the picture and the cells are, it fits, and has at least one line (threat 8)."""
         terminal, _ = terminal_with(form, cell)
         drawn = draw_picture(terminal, np.zeros((*size, 3), np.uint8), enlarged=enlarged)
         self.assertLessEqual(1, drawn.lines)
