@@ -102,6 +102,11 @@ class Browser:
         """Run statements whose last argument is a function, and return what they call it with."""
         return self._chrome.execute_async_script(script, *arguments)
 
+    def refuse(self, *patterns: str) -> None:
+        """Let all later requests for addresses that match a pattern fail; without one, none."""
+        self._command("Network.enable")
+        self._command("Network.setBlockedURLs", urls=list(patterns))
+
     def violations(self, axe: str) -> list[str]:
         """Return a line for each element that breaks a rule of axe-core, whose source is `axe`."""
         if not self.run("Boolean(window.axe)"):

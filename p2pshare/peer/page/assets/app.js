@@ -46,11 +46,15 @@ const SETTLE_MS = 250; // until a position of scrolling is kept
 const RUNNING = new Set(["running"]);
 
 const views = new Map(); // from the name of a view to a promise of its component
+let failures = 0; // a module that failed is asked for under another address, because browsers remember failures
 
 function loadView(name) {
   if (!views.has(name)) {
-    const found = Promise.all([import(`./views/${name}.js`), loadStyle(name)]).then(([module]) => module.default);
-    found.catch(() => views.delete(name)); // the next attempt asks again
+    const found = Promise.all([import(`./views/${name}.js${failures ? `?${failures}` : ""}`), loadStyle(name)]).then(([module]) => module.default);
+    found.catch(() => {
+      failures += 1;
+      views.delete(name);
+    });
     views.set(name, found);
   }
   return views.get(name);
@@ -89,7 +93,7 @@ function Frame({ found, connection }) {
   return html`<div class="frame">
     <a class="skip" href="#main" onClick=${skip}>${t("common.skip")}</a>
     <header class="top">
-      <a class="brand" href="#/people" aria-label=${t("common.home")}><img src=${new URL("./icon.svg", import.meta.url)} width="28" height="28" alt="" />
+      <a class="brand" href="#/people"><img src=${new URL("./icon.svg", import.meta.url)} width="28" height="28" alt="" />
         <span class="brand-text"><span class="product">p2pshare</span><span class="own-name"><${Name}>${found.name}<//></span></span></a>
       <${Rates} /><${Lamp} connection=${connection} />
     </header>
@@ -126,8 +130,8 @@ function Navigation({ view }) {
 function Rates() {
   const traffic = useStore((store) => store.traffic);
   if (!traffic.down && !traffic.up) return html`<span class="rates"></span>`;
-  return html`<a class="rates" href=${href("transfers")} aria-label=${t("common.rates", { down: rate(traffic.down), up: rate(traffic.up) })}>
-    <span><${Icon} name="down" size=${16} />${rate(traffic.down)}</span><span><${Icon} name="up" size=${16} />${rate(traffic.up)}</span></a>`;
+  return html`<a class="rates" href=${href("transfers")}>
+    <span><${Icon} name="down" size=${16} label=${t("common.receiving")} />${rate(traffic.down)}</span><span><${Icon} name="up" size=${16} label=${t("common.sending")} />${rate(traffic.up)}</span></a>`;
 }
 
 function Lamp({ connection }) {
@@ -171,19 +175,24 @@ function ViewOf({ route }) {
 }
 
 function Shown({ view: View, route }) {
+  useFocusOnHeading();
+  return html`<${View} key=${route.view === "browse" ? route.parameters.name : route.view === "person" ? route.path : route.view} parameters=${route.parameters} />`;
+}
+
+// A new view gets the focus, at its heading, unless it has put it somewhere itself.
+function useFocusOnHeading() {
   useLayoutEffect(() => {
+    const main = document.getElementById("main");
     const active = document.activeElement;
-    if (hasMoved && (!active || active === document.body || !document.getElementById("main").contains(active))) {
-      document.querySelector("#main h1")?.focus({ preventScroll: true });
-    }
+    if (hasMoved && (active === main || !main.contains(active))) main.querySelector("h1")?.focus({ preventScroll: true });
     hasMoved = true;
   }, []);
-  return html`<${View} key=${route.view === "browse" ? route.parameters.name : route.view === "person" ? route.path : route.view} parameters=${route.parameters} />`;
 }
 
 let hasMoved = false; // the first view leaves the focus where the browser puts it
 
 function Failed({ problem, onRetry }) {
+  useFocusOnHeading();
   return html`<section class="page"><h1 tabindex="-1">${t("common.view_failed")}</h1>
     <${Notice} kind="bad" actions=${html`<${Button} onClick=${onRetry}>${t("common.try_again")}<//>`}>
       <p>${t("common.view_failed_text")}</p><p><code dir="ltr">${problem instanceof ApiError ? errorText(problem) : String(problem?.message ?? problem)}</code></p><//></section>`;

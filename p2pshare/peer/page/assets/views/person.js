@@ -27,7 +27,9 @@ export default function Person({ parameters: { name } }) {
   useLive("hello", load);
   useLive("person", (one) => one.name === name && load());
 
-  const person = { ...details, ...people.map.get(name) };
+  const row = people.map.get(name);
+  const { online, since, path } = row ?? details ?? {};
+  const person = { ...row, ...details, online, since, path }; // the list does not name the key of everybody
   const back = { href: "#/people", label: t("people.title") };
   if (!details && !people.map.has(name)) {
     return html`<${Page} title=${html`<${Name}>${name}<//>`} back=${back}>${error
