@@ -9,6 +9,7 @@ from tests.page.page_case import PageTestCase
 HEADING = "document.querySelector('main h1').textContent"
 ROWS = "[...document.querySelectorAll('[data-row] .person-name bdi')].map(each => each.textContent)"
 ACTIVE = "document.querySelector('.virtual-row.active bdi').textContent"
+COMPARE = "document.querySelector('#person-key').parentElement.querySelector('button')"
 PUT_PEOPLE = """import(document.querySelector("script[type=module]").src.replace("app.js", "lib/store.js"))
   .then(store => { for (let n = 0; n < 10000; n += 1) store.put("people", {
     name: "n" + String(n).padStart(5, "0"), online: n % 2 === 0, since: 1700000000 + n,
@@ -46,10 +47,8 @@ class PeopleTests(PageTestCase):
         codes = []
         for one, other in (("alice", "bob"), ("bob", "alice")):
             self.open(self.world[one], f"/people/{other}")
-            browser.wait_until("document.querySelector('.person-buttons button .icon')")
-            browser.run(
-                "document.querySelector('#person-key').parentElement.querySelector('button').click()"
-            )
+            browser.wait_until(COMPARE)
+            browser.run(f"{COMPARE}.click()")
             browser.wait_until("document.querySelector('dialog[open] .qr path')")
             codes.append(browser.text(".compare-code").split())
             self.check_accessibility()
