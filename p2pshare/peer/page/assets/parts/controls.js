@@ -29,6 +29,11 @@ export function Name({ children, className }) {
 /** Return a text with a visible mark for each control character and each character that reverses text. */
 export const visible = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 
+/** A text of several lines from outside, such as a note; otherwise like `Name`. */
+export function Lines({ children }) {
+  return html`<bdi class="lines">${String(children ?? "").split("\n").map((line, index) => html`${index > 0 && html`<br />`}${visible(line)}`)}</bdi>`;
+}
+
 /** A labelled control. `children` is the control (with `id`), or give `value`, `onInput(text)` and attributes for an input. */
 export function Field({ label, hint, error, value, onInput, children, type = "text", id: given, inputRef, hiddenLabel = false, ...attributes }) {
   const own = useId();

@@ -7,7 +7,7 @@ import { put, useCollection, useStore } from "../lib/store.js";
 import { ago, date, duration, errorText, hasText, percent, rate, t } from "../lib/texts.js";
 import { classes, html, useEffect, useMemo, useNow, useState } from "../lib/ui.js";
 import {
-  Avatar, Button, CopyButton, Empty, FolderChooser, Icon, IconButton, Loading, Menu, Name, Notice, Page, Progress, Size, Tag, copyText, show, toast,
+  Avatar, Button, CopyButton, Empty, FolderChooser, Icon, IconButton, Lines, Loading, Menu, Name, Notice, Page, Progress, Size, Tag, copyText, show, toast,
 } from "../parts/index.js";
 import { TrustTag, presence } from "./people/marks.js";
 
@@ -30,7 +30,7 @@ export default function Inbox() {
   }, [rows]);
   const item = (one) => html`<${Item} key=${one.id} item=${one} person=${people.map.get(one.from)} now=${now} />`;
   const part = (id, title, list) => list.length > 0 && html`<section aria-labelledby=${id}><h2 id=${id}>${title}</h2><ul class="inbox-list">${list.map(item)}</ul></section>`;
-  return html`<${Page} title=${t("inbox.title")} summary=${state === "ready" ? t("inbox.summary", { n: before.length }) : ""} className="inbox" actions=${html`<${Notifications} />`}>
+  return html`<${Page} title=${t("inbox.title")} summary=${before.length > 0 ? t("inbox.summary", { n: before.length }) : ""} className="inbox" actions=${html`<${Notifications} />`}>
     ${error && html`<${Notice} kind="warning">${errorText(error)}<//>`}
     ${state === "loading" ? html`<${Loading} />` : rows.length === 0 ? html`<div class="card"><${Empty} icon="inbox" title=${t("inbox.empty")}>${t("inbox.empty_text")}<//></div>` : ""}
     ${part("inbox-waiting", t("inbox.waiting"), before)}
@@ -58,7 +58,7 @@ function Item({ item, person, now }) {
           ${isWaiting && html` · ${t("inbox.expires", { time: duration(Math.max(60, item.expires - now / 1000)) })}`}</p></div>
       ${!isWaiting && !isRunning && html`<${Tag} kind=${KINDS[item.state] ?? "plain"} icon=${item.state === "done" ? "check" : undefined}>${hasText(`inbox.states.${item.state}`) ? t(`inbox.states.${item.state}`) : item.state}<//>`}
     </div>
-    ${item.note && html`<p class="note"><${Name}>${item.note}<//></p>`}
+    ${item.note && html`<p class="note"><${Lines}>${item.note}<//></p>`}
     ${item.text ? html`<p class="inbox-text-sign"><${Icon} name="text" size=${18} />${t("inbox.a_text")}</p>` : html`<${Files} item=${item} />`}
     ${item.why && html`<${Notice} kind=${isWaiting || isRunning ? "warning" : "info"}>${hasText(`inbox.why.${item.why}`) ? t(`inbox.why.${item.why}`) : item.why}<//>`}
     ${isRunning && item.trouble && html`<${Notice} kind="warning">${item.trouble}<//>`}

@@ -2,7 +2,7 @@
 
 import { useCollection } from "../lib/store.js";
 import { bytes, duration, enumeration, errorText, number, percent, rate, t } from "../lib/texts.js";
-import { classes, html, useEffect, useRef, useState } from "../lib/ui.js";
+import { classes, html, PHONE, useEffect, useMedia, useRef, useState } from "../lib/ui.js";
 import {
   Button, Confirm, FolderChooser, Icon, IconButton, LeftOut, Name, Notice, Page, PeoplePicker, Progress, Select, Size, Switch, announce, toast,
 } from "../parts/index.js";
@@ -26,7 +26,9 @@ export default function Send({ parameters: { query } }) {
   const send = async (isSure = false) => {
     const names = enumeration(state.to);
     const offer = await compose.send(isSure);
-    if (offer) toast(t("send.offered", { names }), { kind: "good" });
+    if (!offer) return;
+    toast(t("send.offered", { names }), { kind: "good" });
+    document.getElementById("sent-title").focus();
   };
   return html`<${Page} title=${t("send.title")} summary=${t("send.summary")} className="send">
     <form class="card padded send-form" aria-label=${t("send.new")} onSubmit=${(event) => event.preventDefault()}>
@@ -62,6 +64,7 @@ function What({ state, size }) {
   const files = useRef(null);
   const folders = useRef(null);
   const [isChoosing, setChoosing] = useState(false);
+  const isPhone = useMedia(PHONE);
   const found = tops(state.entries);
   const all = found.length + state.paths.length;
   const total = found.reduce((sum, one) => sum + one.bytes, 0);
@@ -77,7 +80,7 @@ function What({ state, size }) {
       <${Button} kind="quiet" icon="file" onClick=${() => compose.set({ text: null })}>${t("send.files_instead")}<//>`;
   }
   return html`<div class=${classes("drop-zone", all === 0 && "bare")}>
-      ${all === 0 && html`<p class="drop-invitation"><${Icon} name="upload" size=${28} /><span>${t("send.drop")}</span></p>`}
+      ${all === 0 && html`<p class="drop-invitation"><${Icon} name="upload" size=${28} /><span>${isPhone ? t("send.pick") : t("send.drop")}</span></p>`}
       ${all > 0 && html`<ul class="send-items" aria-label=${t("send.what")}>
         ${found.slice(0, TOPS_SHOWN).map((one) => html`<${Item} key=${one.name} item=${one} onRemove=${() => compose.remove(one.name)} />`)}
         ${state.paths.map((one) => html`<${Item} key=${one.path} item=${{ ...one, name: one.path, isPath: true }} onRemove=${() => compose.removePath(one.path)} />`)}

@@ -5,7 +5,7 @@ import { put, useCollection } from "../../lib/store.js";
 import { ago, bytes, date, enumeration, errorText, hasText, percent, rate, t } from "../../lib/texts.js";
 import { html, useMemo, useNow, useState } from "../../lib/ui.js";
 import {
-  Avatar, Button, Confirm, Dialog, Empty, Icon, LeftOut, Loading, Menu, Name, PeoplePicker, Progress, Size, Tag, leftOutCount, show, toast,
+  Avatar, Button, Confirm, Dialog, Empty, Icon, LeftOut, Lines, Loading, Menu, Name, PeoplePicker, Progress, Size, Tag, leftOutCount, show, toast,
 } from "../../parts/index.js";
 
 const SHOWN = 20; // offers before "show more"
@@ -17,7 +17,7 @@ export function Sent() {
   const [shown, setShown] = useState(SHOWN);
   const now = useNow();
   const offers = useMemo(() => rows.toSorted((one, other) => other.created - one.created || (one.id < other.id ? -1 : 1)), [rows]);
-  return html`<section class="sent" aria-labelledby="sent-title"><h2 id="sent-title">${t("send.sent")}</h2>
+  return html`<section class="sent" aria-labelledby="sent-title"><h2 id="sent-title" tabindex="-1">${t("send.sent")}</h2>
     ${state === "loading" ? html`<${Loading} />` : offers.length === 0 ? html`<div class="card"><${Empty} icon="send" title=${t("send.nothing_sent")}>${t("send.nothing_sent_text")}<//></div>`
       : html`<ul class="sent-list">${offers.slice(0, shown).map((offer) => html`<${Offer} key=${offer.id} offer=${offer} now=${now} />`)}</ul>`}
     ${offers.length > shown && html`<p><${Button} onClick=${() => setShown(shown + SHOWN)}>${t("send.show_more", { n: offers.length - shown })}<//></p>`}
@@ -39,7 +39,7 @@ function Offer({ offer, now }) {
       <div class="sent-title"><h3><${Items} offer=${offer} /></h3>
         <p class="hint"><span title=${date(offer.created)}>${ago(offer.created, now)}</span>${!offer.text && html` · ${t("send.files", { n: offer.files })}`} · <${Size} count=${offer.bytes} />${isOpen && html` · ${t("send.until", { date: date(offer.expires) })}`}</p></div>
       ${menu.length > 0 && html`<${Menu} label=${t("send.actions")} items=${menu} />`}</div>
-    ${offer.note && html`<p class="note"><${Name}>${offer.note}<//></p>`}
+    ${offer.note && html`<p class="note"><${Lines}>${offer.note}<//></p>`}
     ${missing > 0 && html`<details class="sent-left"><summary>${t("send.left_out", { n: missing })}</summary><${LeftOut} leftOut=${offer.left_out} /></details>`}
     <ul class="sent-to">${offer.to.map((one) => html`<${Recipient} key=${one.name} to=${one} offer=${offer} />`)}</ul>
   </li>`;
