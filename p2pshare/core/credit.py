@@ -47,15 +47,9 @@ class CreditControl:
         """Bytes that may be granted or in memory at once."""
         self._released = 0
         self._limit = limit
+        self._rate: float | None = None  # for which the following two are
         self._step = max(1, window // STEPS)
         self._ahead = window
-        if limit.bytes_per_second is not None:
-            self._step = max(
-                LIMITED_STEP_MIN, min(self._step, int(limit.bytes_per_second * LIMITED_STEP_TIME))
-            )
-            self._ahead = max(
-                2 * self._step, min(window, int(limit.bytes_per_second * LIMITED_AHEAD_TIME))
-            )
         self.granted = 0
         """Bytes that may arrive in all; at first those that `Hello` grants."""
         self.granted = self._grantable(now)
@@ -77,6 +71,7 @@ class CreditControl:
 
     def due(self, now: float) -> int | None:
         """Return the new total to grant now, or None if a grant is not worth a message yet."""
+        self._follow_limit()
         if self._released + self.window - self.granted < self._step:
             return None
         more = self._grantable(now)
@@ -88,6 +83,7 @@ class CreditControl:
 
     def get_timer(self, now: float) -> float | None:
         """Return the time at which the rate limit allows the next grant; None if a grant needs more than time."""
+        self._follow_limit()
         if not self.limited or self._room() < self._step:
             return None
         return self._limit.when(self._step, now)
@@ -98,5 +94,16 @@ class CreditControl:
             self._released + self.window - self.granted, self._ahead - self.granted + self.arrived
         )
 
+    def _follow_limit(self) -> None:
+        """Choose the steps for the rate as it is now; the user may change it during a session."""
+        rate = self._limit.bytes_per_second
+        if rate == self._rate:
+            return
+        self._rate, self._step, self._ahead = rate, max(1, self.window // STEPS), self.window
+        if rate is not None:
+            self._step = max(LIMITED_STEP_MIN, min(self._step, int(rate * LIMITED_STEP_TIME)))
+            self._ahead = max(2 * self._step, min(self.window, int(rate * LIMITED_AHEAD_TIME)))
+
     def _grantable(self, now: float) -> int:
+        self._follow_limit()
         return min(self._room(), self._limit.available(now))

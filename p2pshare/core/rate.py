@@ -35,21 +35,36 @@ class RateLimit:
         """
         assert bytes_per_second is None or bytes_per_second > 0
         self.bytes_per_second = bytes_per_second
-        self.burst = UNLIMITED
+        self._burst_time = burst_time
+        self._burst_min = burst_min
+        self.burst = self._burst_of(bytes_per_second)
         """Bytes that may be sent at once after a pause."""
-        if bytes_per_second is not None:
-            self.burst = max(burst_min, int(bytes_per_second * burst_time))
         self._tokens = float(self.burst)
         self._filled_at = now
 
-    def change(self, bytes_per_second: float, burst: int, now: float) -> None:
-        """Limit to another rate, more than 0, and to `burst` bytes at once after a pause."""
+    def change(
+        self, bytes_per_second: float | None, now: float, *, burst: int | None = None
+    ) -> None:
+        """Limit to another rate, more than 0, or to none.
+
+        Args:
+            bytes_per_second: the rate.
+            now: the clock's time in s.
+            burst: bytes that may be sent at once after a pause; None for those that belong to the rate.
+        """
+        was_limited = self.bytes_per_second is not None
         if self.bytes_per_second is not None:
             self._fill(self.bytes_per_second, now)
         self.bytes_per_second = bytes_per_second
-        self.burst = burst
-        self._tokens = min(self._tokens, float(burst))
+        self.burst = self._burst_of(bytes_per_second) if burst is None else burst
+        if was_limited and bytes_per_second is not None:
+            self._tokens = min(self._tokens, float(self.burst))
+        else:
+            self._tokens = float(self.burst)
         self._filled_at = now
+
+    def _burst_of(self, rate: float | None) -> int:
+        return UNLIMITED if rate is None else max(self._burst_min, int(rate * self._burst_time))
 
     def available(self, now: float) -> int:
         """Return the bytes that may be sent now."""

@@ -34,7 +34,7 @@ class DesktopNotices:
         self._notifier = notifier
         self._remembered_max = remembered_max
         self._states: OrderedDict[tuple[str, ...], str] = OrderedDict()
-        self._unsubscribe = events.subscribe(self._happened)
+        self._unsubscribe = events.subscribe(self._happened, lambda: False)
 
     async def stop(self) -> None:
         """Show nothing more. May be called again."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from p2pshare.peer.downloads.transfers import Transfers
+from p2pshare.peer.health import Health
 from p2pshare.peer.local_folders import LocalFolders
+from p2pshare.peer.own_settings import OwnSettings
 from p2pshare.peer.page.drafts import DraftRoutes
 from p2pshare.peer.page.remote_files import RemoteFiles
 from p2pshare.peer.people.service import People
@@ -24,6 +26,8 @@ def parts_of(peer: RunningPeer) -> Sequence[Part]:
 
         # people, trust, settings, health
         People(peer),
+        OwnSettings(peer),
+        Health(peer),
 
         # sending: drafts, local folders, who fetched what
         DraftRoutes(peer),

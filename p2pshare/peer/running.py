@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from p2pshare.errors import P2pshareError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.browse.service import Browsing
 from p2pshare.peer.control import Action, Fields
@@ -22,6 +23,7 @@ from p2pshare.peer.lan.admission import LanAdmission
 from p2pshare.peer.offers.service import OffersService
 from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.peer.reach.network import OwnNetwork
+from p2pshare.peer.reach.own_ports import OwnPorts
 from p2pshare.peer.share.live_shares import LiveShares
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.storage.identity.data_folder import PeerPlace
@@ -30,7 +32,7 @@ from p2pshare.web.exchange import Route
 from p2pshare.wire.keys import SigningKey
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunningPeer:
     """What parts may use of a peer whose data folder is open."""
 
@@ -40,6 +42,7 @@ class RunningPeer:
     wall: Callable[[], float]
     """The Unix time in s."""
     settings: Settings
+    """Those that are in use now: the user may change some while the peer runs. Read them where they are used."""
     place: PeerPlace
     folder: Path
     """The data folder, which stays locked as long as the peer runs."""
@@ -58,6 +61,7 @@ class RunningPeer:
     live_shares: LiveShares
     offers: OffersService
     network: OwnNetwork
+    ports: OwnPorts
     lan_admission: LanAdmission | None
     """Who is let in where there is no registry."""
     events: EventHub
@@ -65,8 +69,12 @@ class RunningPeer:
     """Returns the reply to the action `status`."""
     standing: Callable[[], Fields]
     """Returns the part of it that is known at once: the name, the registry and the addresses."""
+    trouble: Callable[[], P2pshareError | None]
+    """Returns why the registry, or the local network, does not do what it should."""
     is_lasting: bool
     """Whether the peer runs on, and not for one command."""
+    on_settings: list[Callable[[Settings], object]] = field(default_factory=list)
+    """Called with the settings when the user has changed some."""
 
 
 class Part(Protocol):

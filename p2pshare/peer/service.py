@@ -38,7 +38,6 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.names import NAME_MAX, ON_NETWORK, read_name
-from p2pshare.net.notifier import Notifier
 from p2pshare.net.session.carriers import Carriers
 from p2pshare.net.session.datagrams import DatagramSessions
 from p2pshare.net.sockets import (
@@ -48,7 +47,6 @@ from p2pshare.net.sockets import (
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.browse.service import Browsing
 from p2pshare.peer.control import Action, ControlServer, Fields
-from p2pshare.peer.desktop import DesktopNotices
 from p2pshare.peer.events import EventHub
 from p2pshare.peer.find.directory import greeting_name, open_directory
 from p2pshare.peer.find.lookup import PeerFinder
@@ -160,9 +158,6 @@ class PeerService(Service):
         self._parts: Sequence[Part] = ()
         self.events = EventHub()
         """What others follow over the control socket."""
-        self._desktop: DesktopNotices | None = None
-        if settings.notify:
-            self._desktop = DesktopNotices(self.events, Notifier(reactor))
         self.ready: Deferred[PeerAddress] = Deferred()
         """Fires when the peer is registered and serves; fails with the `P2pshareError` that prevents it."""
         self.lost: Deferred[None] = Deferred()
@@ -216,8 +211,9 @@ class PeerService(Service):
         parts = self._make_parts(
             RunningPeer(
                 reactor, self._rng, self._wall, self._settings, self._place, folder.path,
-                lambda: self.key, client, finders, dialler, browsing, sessions, live, offers, network,
-                self._lan_admission, self.events, partial(self._status, {}), self._standing, self._shares is not None,
+                lambda: self.key, client, finders, dialler, browsing, sessions, live, offers, network, self._ports,
+                self._lan_admission, self.events, partial(self._status, {}), self._standing, self._trouble,
+                self._shares is not None,
             )
         )  # fmt: skip
         self._listen_to_verbs(
@@ -427,7 +423,6 @@ class PeerService(Service):
                 self._browsing,
                 self._classic,
                 self._keeper,
-                self._desktop,
             )
             await gatherResults(
                 [Deferred.fromCoroutine(each.stop()) for each in parts if each is not None]
@@ -463,9 +458,12 @@ class PeerService(Service):
             **({} if self._sessions is None else await self._sessions.status()),
         }
 
+    def _trouble(self) -> P2pshareError | None:
+        return self._retries.trouble or self._client.trouble
+
     def _standing(self) -> Fields:
         """Return what is known of the name and the addresses."""
-        identity, trouble = self._identity, self._retries.trouble or self._client.trouble
+        identity, trouble = self._identity, self._trouble()
         proven = self._client.key if self._client.keeps_names else None
         return {
             "name": self._name,
@@ -537,8 +535,10 @@ class PeerService(Service):
         return Surroundings(self._network.networks, self._network.seen)
 
     def _calls_changed(self, is_up: bool) -> None:
-        """Renew the presence when the registry is back: it may have forgotten it, or the network is new."""
-        if is_up and self._keeper is not None:
+        """Renew the presence when the registry is back: it may have forgotten it, or the network is new. When the
+        stream of calls breaks, the same tells at once whether the registry is away.
+        """
+        if self._keeper is not None:
             self._keeper.nudge()
 
 

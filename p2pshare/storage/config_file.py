@@ -22,8 +22,10 @@ from p2pshare.storage.text_files import read_text_file
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def update_config(path: Path, values: Mapping[str, str]) -> None:
+def update_config(path: Path, values: Mapping[str, str | None]) -> None:
     """Set values at the top level of a file, which is made if need be; nobody else can read it afterwards.
+
+    A value that is None is removed: its line becomes a comment.
 
     The file is replaced in one step. If it is a symbolic link, the file that it leads to is replaced.
 
@@ -46,13 +48,17 @@ def update_config(path: Path, values: Mapping[str, str]) -> None:
         return
     text, first = before, ""
     for key, value in changed.items():
-        line = f"{key} = {_quoted(value)}"
+        line = "" if value is None else f"{key} = {_quoted(value)}\n"
         text, count = _with_line(text, key, line)
-        first += "" if count else f"{line}\n"
+        first += "" if count else line
     text = first + text
-    if not _means(text, {**known, **values}):
-        lines = ", ".join(f"{key} = {_quoted(value)}" for key, value in changed.items())
-        raise CannotSave(path=path, reason=f"its lines cannot be edited. Set {lines} in it")
+    wanted = {key: value for key, value in {**known, **values}.items() if value is not None}
+    if not _means(text, wanted):
+        lines = ", ".join(
+            f"remove {key}" if value is None else f"set {key} = {_quoted(value)}"
+            for key, value in changed.items()
+        )
+        raise CannotSave(path=path, reason=f"its lines cannot be edited. Edit it yourself: {lines}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_private(path, text.encode())
@@ -61,9 +67,9 @@ def update_config(path: Path, values: Mapping[str, str]) -> None:
 
 
 def _with_line(text: str, key: str, line: str) -> tuple[str, int]:
-    """Return the text with each line of a key replaced, and the number of these lines."""
+    """Return the text with each line of a key replaced by `line`, and the number of these lines."""
     old = re.compile(rf"""^(?=[ \t]*(?:{key}|"{key}"|'{key}')[ \t]*=)(.*)$""", re.MULTILINE)
-    return old.subn(lambda match: f"# {match[1].strip()}\n{line}", text)
+    return old.subn(lambda match: f"# {match[1].strip()}\n{line}".removesuffix("\n"), text)
 
 
 def _means(text: str, wanted: Mapping[str, object]) -> bool:

@@ -8,7 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,6 +57,25 @@ class Via(enum.StrEnum):
     TCP = "tcp"
     RELAY = "relay"
     """The registry's relay alone, so that the peer does not learn this machine's address."""
+
+
+class Source(enum.StrEnum):
+    """Where a setting comes from."""
+
+    FLAG = "flag"
+    VARIABLE = "variable"
+    FILE = "file"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where settings were read."""
+
+    path: Path
+    """`config.toml`, which need not exist."""
+    sources: Mapping[str, Source]
+    """The source of each setting that has another one than its default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +136,8 @@ class Settings:
     """The invitation itself, for claiming a new name. The command line names a file with it, since everybody on the
     machine can see a command line.
     """
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+    """Where they were read; None if they were not read but made."""
 
     @classmethod
     def load(
@@ -136,20 +157,26 @@ class Settings:
         """
         written = read_config(config_path)
         values: dict[str, Any] = {}
+        found: dict[str, Source] = {}
         for setting in _READERS:
             variable = VARIABLE_PREFIX + setting.upper()
             sources = (
-                (_COMMAND_LINE, f"--{setting.replace('_', '-')}", flags.get(setting)),
-                ("the environment", variable, environ.get(variable) or None),
-                (str(config_path), setting, written.get(setting)),
+                (
+                    Source.FLAG,
+                    _COMMAND_LINE,
+                    f"--{setting.replace('_', '-')}",
+                    flags.get(setting),
+                ),
+                (Source.VARIABLE, "the environment", variable, environ.get(variable) or None),
+                (Source.FILE, str(config_path), setting, written.get(setting)),
             )
-            for source, key, value in sources:
+            for kind, source, key, value in sources:
                 if value is not None and value != [] and not _is_unset(setting, source, value):
                     if (source, setting) == (_COMMAND_LINE, "invitation"):
                         value = _read_invitation(Path(str(value)))
-                    values[setting] = _parsed(setting, source, key, value)
+                    values[setting], found[setting] = _parsed(setting, source, key, value), kind
                     break
-        return cls(**values)
+        return cls(**values, origin=Origin(config_path, found))
 
 
 def _is_unset(setting: str, source: str, value: object) -> bool:
@@ -191,6 +218,29 @@ def read_config(path: Path) -> dict[str, object]:
         if key not in _READERS:
             raise UnknownSetting(source=path, setting=key, known=", ".join(_READERS))
     return written
+
+
+def read_setting(setting: str, value: object) -> Any:
+    """Return the value of a setting that a program has given as JSON, as `Settings` has it.
+
+    Raises:
+        BadSetting: it is not valid.
+    """
+    return _parsed(setting, "The request", setting, value)
+
+
+def written_setting(value: object) -> str:
+    """Return the text of a value of `Settings`, as `config.toml` may have it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case tuple():
+            return ",".join(map(str, value))
+        case None:
+            return "0"
+        case float():
+            return str(int(value))
+    return str(value)
 
 
 def _read_invitation(path: Path) -> str:

@@ -31,10 +31,19 @@ class RegistryTestCase(LoopbackTestCase):
             hub = EventHub(self.store, self.reactor)
             routes.table.update(hub.table(Origins(()).of))
             self.addCleanup(hub.stop)
-        site = Site(routes, self.real_reactor)
-        listening: Any = self.real_reactor.listenTCP(0, site, interface=HOST)
-        self.addCleanup(listening.stopListening)
-        self.registry = f"http://{HOST}:{listening.getHost().port}"
+        self._site = Site(routes, self.real_reactor)
+        self._listening: Any = self.real_reactor.listenTCP(0, self._site, interface=HOST)
+        self.addCleanup(self.go_away)
+        self._port: int = self._listening.getHost().port
+        self.registry = f"http://{HOST}:{self._port}"
+
+    def go_away(self) -> Any:
+        """Let the registry accept no connections, and end those that there are."""
+        return self._listening.stopListening()
+
+    def come_back(self) -> None:
+        """Let it serve again, at the same port."""
+        self._listening = self.real_reactor.listenTCP(self._port, self._site, interface=HOST)
 
     def settings(self, name: str) -> Settings:
         """Return the settings of a user."""

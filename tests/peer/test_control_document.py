@@ -241,7 +241,7 @@ def _fields_read(source: str) -> set[str]:
         for each in ast.walk(ast.parse(source))
         if isinstance(each, ast.Call)
         and isinstance(each.func, ast.Name)
-        and each.func.id in ("boolean", "integer", "text", "texts")
+        and each.func.id in ("boolean", "integer", "member", "text", "texts")
         and len(each.args) > 1
         and isinstance(each.args[1], ast.Constant)
     }

@@ -42,7 +42,7 @@ class Pacer:
             max(QUANTUM_PACKETS_MIN * segment, min(rate * QUANTUM_TIME, QUANTUM_MAX))
         )
         burst = int(max(self._packets_min * segment, rate * BURST_TIME))
-        self._bucket.change(rate, burst, now)
+        self._bucket.change(rate, now, burst=burst)
 
     def budget(self, now: float) -> int:
         """Return the bytes that may leave now: 0, or at least a quantum."""

@@ -209,6 +209,10 @@ class RemotePeer:
         assert self._target is not None
         return self._target.key
 
+    def limit(self, bytes_per_second: float | None) -> None:
+        """Limit the rate of fetching from now on, also over a session that is open; None is no limit."""
+        self._rate.change(bytes_per_second, self.reactor.seconds())
+
     @property
     def is_up(self) -> bool:
         """Whether there is a session now."""

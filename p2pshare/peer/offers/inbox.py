@@ -1,7 +1,6 @@
 """The inbox: keeps the offers of others, and lets the user decide about them.
 
 Theory of operation
-===================
 
 *Durable first.* `_rows` is what the ledger has. Each change goes through `_change`: one at a time, it is committed,
 and only then told to the sender, shown to the user, or acted on. So a kill at any step leaves an offer in a state from
@@ -48,6 +47,7 @@ from p2pshare.storage.offers.history import Direction, HistoryEntry
 from p2pshare.storage.offers.inbox_folder import folder_size
 from p2pshare.storage.offers.incoming import IncomingOffer, IncomingOffers
 from p2pshare.storage.os_errors import plain_reason
+from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.storage.text_files import read_text_file
 from p2pshare.wire.offers.messages import (
@@ -83,15 +83,9 @@ class Inbox:
             has_offered_to: whether the user has offered something to a person, who then is known.
         """
         self._has_offered_to = has_offered_to
-        settings = parts.settings
         self._parts = parts
         self._store = IncomingOffers(parts.ledger)
-        self._policy = OffersPolicy(settings.offers)
-        self._accepted_names = frozenset(settings.accept_from)
-        allowed = (each.rpartition("=")[2].split(",") for each in settings.allow)
-        self._allowed_names = self._accepted_names.union(*allowed)
-        self.folder = inbox_folder(settings)
-        """Where accepted offers are saved, each in a folder with the name of its sender."""
+        self.use(parts.settings)
         self._gate = IncomingGate(parts.reactor.seconds())
         self._rows: dict[str, IncomingOffer] = {}
         self._lock = DeferredLock()  # of changes
@@ -104,6 +98,15 @@ class Inbox:
         self._looking: IDelayedCall | None = None
         self._is_looking = False
         self._has_stopped = False
+
+    def use(self, settings: Settings) -> None:
+        """Take offers by these settings from now on; those that are here already stay as they are."""
+        self._policy = OffersPolicy(settings.offers)
+        self._accepted_names = frozenset(settings.accept_from)
+        allowed = (each.rpartition("=")[2].split(",") for each in settings.allow)
+        self._allowed_names = self._accepted_names.union(*allowed)
+        self.folder = inbox_folder(settings)
+        """Where accepted offers are saved, each in a folder with the name of its sender."""
 
     @property
     def actions(self) -> Mapping[str, Action]:

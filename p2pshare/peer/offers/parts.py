@@ -32,7 +32,7 @@ PREFIX_MIN = 4  # characters of an id that name an offer
 NAMED_MAX = 5  # offers that an error names
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OfferParts:
     """The parts of a running peer that its offers use."""
 
@@ -41,6 +41,7 @@ class OfferParts:
     wall: Callable[[], float]
     """The Unix time in s."""
     settings: Settings
+    """Those that are in use now: the user may change them."""
     name: str
     """The user's."""
     key: Callable[[], SigningKey]

@@ -138,6 +138,14 @@ class OffersService:
         await self._started.wait()
         return await action(request)
 
+    def use(self, settings: Settings) -> None:
+        """Take offers by these settings from now on."""
+        self.parts.settings = settings
+        self._policy = OffersPolicy(settings.offers)
+        self._allowed = frozenset(settings.accept_from)
+        self.inbox.use(settings)
+        self._recipients_changed()
+
     def welcome(self, admission: LanAdmission) -> None:
         """Let people in where there is no registry: those who offer, as the owner wants it, and those who fetch."""
         admission.takes_offers = self._takes_offers

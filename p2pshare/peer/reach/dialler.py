@@ -107,10 +107,12 @@ class Dialler:
         silence: float = SILENCE,
         timeout: float = GREETING,
         purpose: Purpose | None = None,
+        report: list[Tried] | None = None,
     ) -> Session:
         """Open a session with a peer; the arguments are as in `WantedSession`.
 
-        What the session is for (`purpose`) is told only where there is no registry.
+        What the session is for (`purpose`) is told only where there is no registry. The attempts are added to `report`
+        in the order in which they begin.
 
         Raises:
             PeerNotReachable: there is nothing to try.
@@ -123,18 +125,31 @@ class Dialler:
             *(target.name, target.key, credit, early, silence, timeout, own_name),
             purpose=purpose if own_name else None,
         )
-        return await self._dial(target, wanted, may_relay=self._carriers.has_relay)
+        return await self._dial(target, wanted, report, may_relay=self._carriers.has_relay)
 
     async def open_direct(
-        self, target: Target, *, credit: int, silence: float = SILENCE, timeout: float = GREETING
+        self,
+        target: Target,
+        *,
+        credit: int,
+        silence: float = SILENCE,
+        timeout: float = GREETING,
+        report: list[Tried] | None = None,
     ) -> Session:
         """Open a session that does not go through the relay; otherwise as `open`."""
         wanted = WantedSession(
             target.name, target.key, credit, (), silence, timeout, self._own_name
         )
-        return await self._dial(target, wanted, may_relay=False)
+        return await self._dial(target, wanted, report, may_relay=False)
 
-    async def _dial(self, target: Target, wanted: WantedSession, *, may_relay: bool) -> Session:
+    async def _dial(
+        self,
+        target: Target,
+        wanted: WantedSession,
+        report: list[Tried] | None,
+        *,
+        may_relay: bool,
+    ) -> Session:
         self._log.debug(
             "dialling: peer={peer} key={key} to={to}", peer=target.name, key=target.key, to=target
         )
@@ -145,7 +160,7 @@ class Dialler:
         steps = dial_plan(
             target.candidates, networks=around.networks, seen=around.seen, carriers=kinds
         )
-        self.report = []
+        self.report = [] if report is None else report
         dial = SessionDial(self._reactor, self._key(), wanted, self.report)
         for step in steps:
             if step.carrier == TCP:

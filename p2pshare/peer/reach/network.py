@@ -32,7 +32,7 @@ from p2pshare.core.reach.mapping import classify
 from p2pshare.errors import LanUnusable, OwnAddressUnknown, RegistryNotLookedUp
 from p2pshare.net.datagrams.welcome_port import WelcomePort
 from p2pshare.net.dns import LookUpError, forget_names, look_up
-from p2pshare.net.reach.interfaces import IPNetwork, NetworkWatch
+from p2pshare.net.reach.interfaces import InterfaceAddress, IPNetwork, NetworkWatch
 from p2pshare.net.reach.stun_client import StunAnswer, StunClient
 from p2pshare.net.sockets import IPeerReactor, interfaces_for, local_address_towards
 from p2pshare.peer.find.directory import Directory
@@ -111,6 +111,7 @@ class OwnNetwork:
         self._answers: dict[PeerAddress, PeerAddress] = {}  # server -> mapped address
         self._misses = 0  # rounds in a row without any answer
         self._was_asked = False
+        self._servers: tuple[PeerAddress, ...] = ()
         self._seen: dict[bool, str] = {}  # whether it is IPv6 -> the registry's word
         self._seen_before: dict[bool, str] = {}  # the same, before the last change of the network
         self._forwarded: tuple[PeerAddress, ...] = ()
@@ -152,6 +153,21 @@ class OwnNetwork:
         if not self._answers:
             return Mapping.BLOCKED if self._was_asked and self._misses else Mapping.UNKNOWN
         return classify(self._answers, self._own())
+
+    @property
+    def interface_addresses(self) -> tuple[InterfaceAddress, ...]:
+        """The addresses of this machine for others."""
+        return tuple(self._watch.state.addresses)
+
+    @property
+    def servers(self) -> tuple[PeerAddress, ...]:
+        """The STUN servers that were asked last."""
+        return self._servers
+
+    @property
+    def mapped(self) -> dict[PeerAddress, PeerAddress]:
+        """The addresses from which they were asked, by server; without those that did not answer."""
+        return dict(self._answers)
 
     @property
     def networks(self) -> tuple[IPNetwork, ...]:
@@ -386,7 +402,7 @@ class OwnNetwork:
             for each in asking:
                 each.addErrback(lambda _: None).cancel()
         answers = {each.server: each.mapped for each in found if each is not None}
-        self._was_asked = bool(servers)
+        self._was_asked, self._servers = bool(servers), servers
         self._misses = 0 if answers or not servers else self._misses + 1
         if answers:
             kept = {server: self._answers[server] for server in servers if server in self._answers}

@@ -67,6 +67,18 @@ class OwnPorts:
                 self._mapping = PortMapping(self._reactor, network.forwarded_at, gateways)
             self._mapping.start(port)
 
+    async def use(self, settings: Settings) -> None:
+        """Let the router forward the port, or not any more, as these settings want it."""
+        had, self._settings = self._settings.port_mapping, settings
+        if settings.port_mapping == had:
+            return
+        if settings.port_mapping:
+            self.forward()
+        elif self._mapping is not None:
+            mapping, self._mapping = self._mapping, None
+            await mapping.stop()
+            self._network.forwarded_at(())
+
     async def stop(self) -> None:
         """Remove the mapping. The owners of the ports close them."""
         if self._mapping is not None:

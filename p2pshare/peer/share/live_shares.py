@@ -124,6 +124,19 @@ class LiveShares:
         self.left_out: Callable[[str], Any] = lambda name: None
         """Returns what is left out of a share, as members of a status; None if that is not counted yet."""
 
+    def keep_private(self, folder: Path) -> None:
+        """Never share a folder from now on.
+
+        Raises:
+            WrongUsage: a part of it is shared, or it is a part of what is shared.
+        """
+        for each in self.shares:
+            if folder.is_relative_to(each.path) or each.path.is_relative_to(folder):
+                reason = f"{folder} cannot be the inbox folder: it is shared as {each.name!r}, or contains that share."
+                raise WrongUsage(reason=reason)
+        if folder not in self._private:
+            self._private = (*self._private, folder)
+
     def load(self) -> None:
         """Read what is kept. Shares that have ended meanwhile are left out. This blocks.
 

@@ -100,6 +100,10 @@ class SessionSharer:
         self._has_stopped = False
         self._shown: tuple[SharedPath, ...] = ()  # what the tree shows
 
+    def limit(self, bytes_per_second: float | None) -> None:
+        """Limit the rate of sending over all sessions from now on; None is no limit."""
+        self._limit.change(bytes_per_second, self._reactor.seconds())
+
     @property
     def shares(self) -> tuple[SharedPath, ...]:
         """What is shared now."""

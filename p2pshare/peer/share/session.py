@@ -365,20 +365,18 @@ class _Pace:
         self._on_allowed = on_allowed
         self._reserved = 0  # bytes
         self._timer: IDelayedCall | None = None  # runs until they may go
-        self._piece_max = PIECE_MAX
-        if limit.bytes_per_second is not None:
-            wanted = int(limit.bytes_per_second * LIMITED_TIME)
-            self._piece_max = max(LIMITED_PIECE_MIN, min(PIECE_MAX, wanted))
 
     def allowed(self, size: int) -> int:
         """Return how many bytes of a piece may go now; if none, `on_allowed` is called later."""
-        if self._limit.bytes_per_second is None:
+        rate = self._limit.bytes_per_second
+        if rate is None:
             return size
         if self._timer is not None:
             return 0
         now = self._reactor.seconds()
         if not self._reserved:
-            self._reserved = min(size, self._piece_max)
+            most = max(LIMITED_PIECE_MIN, min(PIECE_MAX, int(rate * LIMITED_TIME)))
+            self._reserved = min(size, most)
             at = self._limit.when(self._reserved, now)
             self._limit.spend(self._reserved, now)
             if at > now:

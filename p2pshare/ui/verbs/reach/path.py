@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from colorama import Fore
-from twisted.internet.defer import CancelledError, Deferred
 
-from p2pshare.core.credit import CREDIT_WINDOW
-from p2pshare.core.session_interface import Session, SessionPath
-from p2pshare.errors import P2pshareError, Unreachable, WrongUsage
+from p2pshare.errors import Unreachable, WrongUsage
 from p2pshare.names import read_name
 from p2pshare.net.session.dialling import Tried
 from p2pshare.peer.find.directory import Directory
-from p2pshare.peer.find.lookup import FoundPeer
 from p2pshare.peer.find.own_identity import OwnIdentity
 from p2pshare.peer.find.target import Target
-from p2pshare.peer.reach.dialler import Dialler
-from p2pshare.storage.settings import Via
+from p2pshare.peer.reach.report.advice import OtherEnd, about_network
+from p2pshare.peer.reach.report.facts import NetworkFacts, examine
+from p2pshare.peer.reach.report.path import (
+    DIRECT_WAIT,
+    RELAY,
+    Outcome,
+    PathReport,
+    report_on,
+    try_paths,
+)
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.verbs.connection import announce, carriers_of, dialler_of, finder_of, introduce
 from p2pshare.ui.verbs.key import name_of
-from p2pshare.ui.verbs.reach.advice import (
-    OtherEnd,
-    about_network,
-    about_path,
-    mapping_text,
-    nat_text,
-)
-from p2pshare.ui.verbs.reach.network_facts import NetworkFacts, examine
-from p2pshare.ui.verbs.whoami import show_facts
+from p2pshare.ui.verbs.whoami import data_folder, running, show_facts
+from p2pshare.wire.reach.candidates import Mapping as NatMapping
 
-RELAY = "relay"
-DIRECT_WAIT = 5.0  # seconds for a direct path after the relay has led to the peer
 LABEL_WIDTH = 12  # columns
 YOURSELF = "That is you: `p2pshare path` without a name examines this machine."
 
@@ -63,7 +57,7 @@ async def path(invocation: Invocation, peer: str | None) -> int:
         found.expect_sessions()
         announce(invocation, found)
         outcome, facts = await _dial(invocation, registry, me, found.target)
-    _show(invocation, facts, found, outcome)
+    _show(invocation, report_on(found, facts, outcome, invocation.settings))
     if outcome.error is not None:
         raise found.explained(outcome.error)
     return 0
@@ -72,137 +66,95 @@ async def path(invocation: Invocation, peer: str | None) -> int:
 async def _examine(invocation: Invocation) -> int:
     output = invocation.output
     async with invocation.registry() as registry:
-        facts = await examine(invocation, registry)
-    advice = list(about_network(facts))
+        facts = await _examined(invocation, registry)
+    advice = list(map(str, about_network(facts)))
     output.event("network", **facts.to_fields(), advice=advice)
     show_facts(output, network_facts(facts), LABEL_WIDTH)
     _show_advice(output, advice)
     return 0 if facts.is_lan or facts.registry_ms is not None else Unreachable.exit_code
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What has come of dialling."""
-
-    tried: tuple[Tried, ...]
-    again: tuple[Tried, ...] = ()
-    """The direct paths that were tried after the relay had led to the peer."""
-    path: SessionPath | None = None
-    """The path in use; None if there is none."""
-    began_at: SessionPath | None = None
-    """The path before, if the session has moved from the relay to a direct path."""
-    ms: float | None = None
-    """From the beginning until the peer had welcomed this one."""
-    error: P2pshareError | None = None
-    """Why there is no path."""
-
-
 async def _dial(
     invocation: Invocation, registry: Directory, me: OwnIdentity, target: Target
 ) -> tuple[Outcome, NetworkFacts]:
-    """Open a session, and another one that is direct if the first one goes through the relay; examine the network.
-
-    The network is examined after the first session is open, so that nothing else runs while that is timed.
-    """
-    # Else they are imported when they are needed, and that would be timed, too.
-    from p2pshare.net.session import datagrams  # noqa: F401
-    from p2pshare.peer.reach import calling, rendezvous  # noqa: F401
-
-    reactor, settings = invocation.reactor, invocation.settings
+    """Try the paths to a peer, and examine the network."""
     carriers = carriers_of(invocation)
-    dialler = dialler_of(invocation, registry, me, carriers)
-    sessions: list[Session] = []
-    error: P2pshareError | None = None
-    ms: float | None = None
-    began = reactor.seconds()
+
+    def told_relay() -> None:
+        text = f"The relay leads to {target.name}. Direct paths are tried for up to {DIRECT_WAIT:.0f} s."
+        invocation.output.remark(text)
+
     try:
-        try:
-            opened = await dialler.open(target, credit=CREDIT_WINDOW, silence=settings.timeout)
-            sessions.append(opened)
-            ms = 1000 * (reactor.seconds() - began)
-        except P2pshareError as failed:
-            error = failed
-        tried, again = tuple(dialler.report), tuple[Tried, ...]()
-        examining = Deferred.fromCoroutine(examine(invocation, registry))
-        try:
-            if sessions and sessions[0].path.carrier == RELAY and settings.via is not Via.RELAY:
-                text = f"The relay leads to {target.name}. Direct paths are tried for up to {DIRECT_WAIT:.0f} s."
-                invocation.output.remark(text)
-                sessions += await _direct(invocation, dialler, target)
-                again = tuple(dialler.report)
-            facts = await examining
-        finally:
-            examining.addErrback(lambda _: None)
-            examining.cancel()
-        paths = [each.path for each in sessions]
-        used = paths[-1] if paths else None
-        before = paths[0] if len(paths) > 1 else None
-        return Outcome(tried, again, used, before, ms, error), facts
+        return await try_paths(
+            invocation.reactor,
+            dialler_of(invocation, registry, me, carriers),
+            target,
+            invocation.settings,
+            lambda: _examined(invocation, registry),
+            on_relay=told_relay,
+        )
     finally:
-        for session in sessions:
-            session.close()
         await carriers.close()
 
 
-async def _direct(invocation: Invocation, dialler: Dialler, target: Target) -> Sequence[Session]:
-    """Return the session over a direct path, if there is one."""
-    opening = Deferred.fromCoroutine(
-        dialler.open_direct(
-            target, credit=CREDIT_WINDOW, silence=invocation.settings.timeout, timeout=DIRECT_WAIT
-        )
-    )
-    with suppress(P2pshareError, CancelledError):
-        return [await opening.addTimeout(DIRECT_WAIT, invocation.reactor, _expired)]
-    return []
+async def _examined(invocation: Invocation, registry: Directory) -> NetworkFacts:
+    """Examine this machine's network.
+
+    Raises:
+        PeerNotAnswering: a peer runs, but does not answer.
+    """
+    return await examine(invocation.reactor, registry, await _status(invocation))
 
 
-def _expired(_result: object, _timeout: float) -> Session:
-    raise CancelledError
-
-
-def _show(invocation: Invocation, facts: NetworkFacts, found: FoundPeer, outcome: Outcome) -> None:
-    """Write all that is known about the way to a peer."""
-    output, used = invocation.output, outcome.path
-    takes_calls, is_remembered = found.target.takes_calls, found.problem is not None
-    is_offline = found.seen is not None and not is_remembered
-    other = OtherEnd(
-        found.name, found.candidates, found.mapping, takes_calls, is_remembered, is_offline
-    )
-    carrier = None if used is None else used.carrier
+async def _status(invocation: Invocation) -> Mapping[str, Any] | None:
+    """Return the status of the user's running peer."""
     settings = invocation.settings
-    via = Via.RELAY if settings.private else settings.via
-    advice = list(about_path(facts, other, carrier, via))
-    output.event("network", **facts.to_fields(), advice=list(about_network(facts)))
-    output.event(
-        "path",
-        peer=found.name,
-        key=str(found.key),
-        via=carrier,
-        address=None if used is None else str(used.address),
-        direct=carrier is not None and carrier != RELAY,
-        began_on_relay=outcome.began_at is not None,
-        ms=None if outcome.ms is None else round(outcome.ms, 1),
-        candidates=[str(each) for each in other.candidates],
-        mapping=other.mapping.value,
-        takes_calls=other.takes_calls,
-        tried=[
-            {
-                "via": each.carrier,
-                "address": each.address,
-                "began_ms": round(1000 * each.began_s, 1),
-                "answered_ms": None if each.answered_ms is None else round(each.answered_ms, 1),
-                "outcome": each.outcome,
-                "again": is_again,
-            }
-            for is_again, attempts in ((False, outcome.tried), (True, outcome.again))
-            for each in attempts
-        ],
-        advice=advice,
-    )
-    output.result(path_text(found.name, outcome))
-    about_peer = peer_facts(other, outcome, has_registry=not facts.is_lan)
+    if settings.name is None and settings.data is None:
+        return None
+    folder = await data_folder(invocation, settings.name or "")
+    async with running(invocation, folder) as peer:
+        return None if peer is None else await peer.ask("status")
+
+
+def _show(invocation: Invocation, report: PathReport) -> None:
+    """Write all that is known about the way to a peer."""
+    output, facts = invocation.output, report.facts
+    advice = list(map(str, report.advice))
+    output.event("network", **facts.to_fields(), advice=list(map(str, about_network(facts))))
+    output.event("path", **report.to_fields(), advice=advice)
+    output.result(path_text(report.other.name, report.outcome))
+    about_peer = peer_facts(report.other, report.outcome, has_registry=not facts.is_lan)
     show_facts(output, [*about_peer, *network_facts(facts)], LABEL_WIDTH)
     _show_advice(output, advice)
+
+
+def nat_text(facts: NetworkFacts) -> str:
+    """Return what is known of the NAT in front of this machine."""
+    seen = ", ".join(facts.seen)
+    match facts.mapping:
+        case NatMapping.NONE:
+            return "none: others see this machine's own address"
+        case NatMapping.INDEPENDENT:
+            return f"others see {seen}; the mapping is the same for every destination"
+        case NatMapping.DEPENDENT:
+            return f"others see {seen}; the mapping varies by destination (symmetric)"
+        case NatMapping.BLOCKED:
+            return "unknown, since nothing answers over UDP"
+        case NatMapping.UNKNOWN:
+            if seen:
+                return f"others see {seen}; one STUN server alone does not tell the mapping"
+            return "unknown: no STUN server was asked"
+
+
+def mapping_text(mapping: NatMapping) -> str:
+    """Return the kind of the other peer's NAT."""
+    return {
+        NatMapping.NONE: "no NAT",
+        NatMapping.INDEPENDENT: "a NAT whose mapping is the same for every destination",
+        NatMapping.DEPENDENT: "a NAT whose mapping varies by destination (symmetric)",
+        NatMapping.BLOCKED: "no UDP",
+        NatMapping.UNKNOWN: "it does not say",
+    }[mapping]
 
 
 def path_text(name: str, outcome: Outcome) -> str:

@@ -25,10 +25,11 @@ from p2pshare.net.reach.interfaces import InterfaceAddress, NetworkState
 from p2pshare.net.reach.stun_client import StunAnswer
 from p2pshare.net.session.dialling import Tried
 from p2pshare.peer.find.own_identity import OwnIdentity
+from p2pshare.peer.reach.report import facts as network_facts
+from p2pshare.peer.reach.report.path import DIRECT_WAIT
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
-from p2pshare.ui.verbs.reach import network_facts
 from p2pshare.ui.verbs.reach import path as pathing
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey
@@ -58,26 +59,21 @@ class FakeDialler:
 
     def __init__(self) -> None:
         self.outcomes: list[SessionPath | P2pshareError | None] = [DIRECT]
-        self.report: list[Tried] = []
         self.sessions: list[FakeSession] = []
 
-    async def open(self, target: object, **_: object) -> FakeSession:
-        return await self.dial()
-
-    async def open_direct(self, target: object, **_: object) -> FakeSession:
-        return await self.dial()
-
-    async def dial(self) -> FakeSession:
+    async def open(self, target: object, *, report: list[Tried], **_: object) -> FakeSession:
         outcome = self.outcomes.pop(0)
-        self.report = [Tried("tcp", "192.0.2.7:50000", 0.0, None, "no answer")]
+        report.append(Tried("tcp", "192.0.2.7:50000", 0.0, None, "no answer"))
         if outcome is None:
             await Deferred[None]()
         if isinstance(outcome, P2pshareError):
             raise outcome
         assert isinstance(outcome, SessionPath)
-        self.report.append(Tried(outcome.carrier, str(outcome.address), 0.05, 33.25, "used"))
+        report.append(Tried(outcome.carrier, str(outcome.address), 0.05, 33.25, "used"))
         self.sessions.append(FakeSession(outcome))
         return self.sessions[-1]
+
+    open_direct = open
 
 
 class FakeStun:
@@ -133,7 +129,7 @@ class PathTestCase(SynchronousTestCase):
         self.patch(network_facts, "StunClient", FakeStun)
         self.patch(network_facts, "Carriers", FakeCarriers)
         self.patch(network_facts, "read_network", lambda: self.state)
-        self.patch(network_facts, "_status", status)
+        self.patch(pathing, "_status", status)
         self.patch(pathing, "carriers_of", FakeCarriers)
         self.patch(pathing, "dialler_of", lambda *_: self.dialler)
         self.patch(pathing, "introduce", self.introduce)
@@ -304,7 +300,7 @@ class PeerTests(PathTestCase):
             self.stdout.seek(0)
             self.dialler.outcomes = [RELAYED, outcome]
             done = self.run_path("alice")
-            self.fake.reactor.advance(pathing.DIRECT_WAIT)
+            self.fake.reactor.advance(DIRECT_WAIT)
             self.assertEqual(self.successResultOf(done), 0)
             said = self.stdout.getvalue()
             self.assertIn("through the relay, 192.0.2.1:8000", said)

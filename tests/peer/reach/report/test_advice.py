@@ -1,4 +1,4 @@
-"""Tests of `p2pshare.ui.verbs.reach.advice`."""
+"""Tests of `p2pshare.peer.reach.report.advice`, and of the words of `p2pshare path`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.peer.reach.report.advice import OtherEnd, about_network, about_path
+from p2pshare.peer.reach.report.facts import NetworkFacts, StunTry
 from p2pshare.storage.settings import Via
-from p2pshare.ui.verbs.reach.advice import (
-    OtherEnd,
-    about_network,
-    about_path,
-    mapping_text,
-    nat_text,
-)
-from p2pshare.ui.verbs.reach.network_facts import NetworkFacts, StunTry
+from p2pshare.ui.verbs.reach.path import mapping_text, nat_text
 from p2pshare.wire.reach.candidates import Candidate, Mapping
 
 URL = "http://192.0.2.1:8000"
@@ -37,7 +32,7 @@ class NetworkAdviceTests(SynchronousTestCase):
     """What is said of this machine's network."""
 
     def said(self, facts: NetworkFacts) -> str:
-        return "\n".join(about_network(facts))
+        return "\n".join(map(str, about_network(facts)))
 
     def test_nat(self) -> None:
         """Each kind of NAT has its words, and says what helps."""
@@ -90,7 +85,7 @@ class PathAdviceTests(SynchronousTestCase):
         carrier: str | None = "relay",
         via: Via = Via.AUTO,
     ) -> str:
-        return "\n".join(about_path(facts, other, carrier, via))
+        return "\n".join(map(str, about_path(facts, other, carrier, via)))
 
     def test_direct(self) -> None:
         """Nothing is said of a path that is direct."""

@@ -15,12 +15,10 @@ from p2pshare.errors import P2pshareError
 from p2pshare.net.reach.interfaces import NetworkState, read_network
 from p2pshare.net.reach.stun_client import StunAnswer, StunClient
 from p2pshare.net.session.carriers import Carriers
-from p2pshare.net.sockets import ALL_IPV4, interfaces_for
+from p2pshare.net.sockets import ALL_IPV4, IPeerReactor, interfaces_for
 from p2pshare.peer.fetch.link_change import reason_of
 from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.reach.stun_servers import stun_servers
-from p2pshare.ui.invocation import Invocation
-from p2pshare.ui.verbs.whoami import data_folder, running
 from p2pshare.wire.addresses import LAN, PeerAddress, is_loopback
 from p2pshare.wire.reach.candidates import Mapping
 
@@ -121,16 +119,19 @@ def _rounded(ms: float | None) -> float | None:
     return None if ms is None else round(ms, 1)
 
 
-async def examine(invocation: Invocation, registry: Directory) -> NetworkFacts:
-    """Ask the registry, its STUN servers, the interfaces and the running peer.
+async def examine(
+    reactor: IPeerReactor, registry: Directory, peer: Fields[str, Any] | None
+) -> NetworkFacts:
+    """Ask the registry, its STUN servers and the interfaces.
 
-    Raises:
-        PeerNotAnswering: a peer runs, but does not answer.
+    Args:
+        reactor: for sockets and timers.
+        registry: the registry, or the local network.
+        peer: the status of the user's running peer; None if none runs.
     """
-    reactor, state = invocation.reactor, read_network()
+    state = read_network()
     own = [each.ip for each in state.addresses]
     addresses = tuple((each.ip, each.interface) for each in state.addresses)
-    peer = await _status(invocation)
     if not registry.keeps_names:
         return NetworkFacts(LAN, addresses=addresses, peer=peer)
     began = reactor.seconds()
@@ -143,7 +144,7 @@ async def examine(invocation: Invocation, registry: Directory) -> NetworkFacts:
         why = "it is an original one, which knows no keys"
         return NetworkFacts(registry.url, ms, why, addresses=addresses, peer=peer)
     servers = await stun_servers(reactor, info.stun, registry.url)
-    asked = await _ask(invocation, [each for each in servers if _may_reach(each, state)])
+    asked = await _ask(reactor, [each for each in servers if _may_reach(each, state)])
     own += [server.ip for server in asked if is_loopback(server.ip)]
     mapped = {server: None if each is None else each.mapped for server, each in asked.items()}
     tries = tuple(
@@ -166,15 +167,15 @@ def _may_reach(server: PeerAddress, state: NetworkState) -> bool:
 
 
 async def _ask(
-    invocation: Invocation, servers: Sequence[PeerAddress]
+    reactor: IPeerReactor, servers: Sequence[PeerAddress]
 ) -> dict[PeerAddress, StunAnswer | None]:
     """Ask STUN servers from one port; None for each that does not answer."""
-    carriers = Carriers(invocation.reactor)
+    carriers = Carriers(reactor)
     try:
         udp = await carriers.new_udp(*interfaces_for(ALL_IPV4))
         if udp is None or not servers:
             return {}
-        client = StunClient(invocation.reactor, udp.port, secrets.token_bytes)
+        client = StunClient(reactor, udp.port, secrets.token_bytes)
         asking: list[Deferred[StunAnswer | None]] = [client.ask(each) for each in servers]
         try:
             answers = await gatherResults(asking)
@@ -184,13 +185,3 @@ async def _ask(
         return dict(zip(servers, answers, strict=True))
     finally:
         await carriers.close()
-
-
-async def _status(invocation: Invocation) -> Fields[str, Any] | None:
-    """Return the status of the user's running peer."""
-    settings = invocation.settings
-    if settings.name is None and settings.data is None:
-        return None
-    folder = await data_folder(invocation, settings.name or "")
-    async with running(invocation, folder) as peer:
-        return None if peer is None else await peer.ask("status")

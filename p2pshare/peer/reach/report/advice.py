@@ -1,18 +1,40 @@
-"""What the facts about networks mean, and what would make a path direct: sentences for `p2pshare path`.
+"""What the facts about networks mean, and what would make a path direct.
+
+An `Advice` has a code with values, for programs with words of their own, and the sentence that `p2pshare path` shows.
 
 The functions are pure. Each rule names what it needs, so that it can be read against `core/reach` and RFC 4787.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
+from p2pshare.peer.reach.report.facts import NetworkFacts
 from p2pshare.storage.settings import Via
-from p2pshare.ui.verbs.reach.network_facts import NetworkFacts
 from p2pshare.wire.reach.candidates import Candidate, CandidateKind, Mapping
 
 OPENED = (CandidateKind.GIVEN, CandidateKind.FORWARDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Something that the user should know or could do."""
+
+    code: str
+    text: str
+    """The sentence."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """What the sentence names, as JSON."""
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return self.text
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the code and its values as a JSON object."""
+        return {"code": self.code, **self.values}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,80 +73,74 @@ class OtherEnd:
         return any(each.kind in OPENED for each in self.candidates)
 
 
-def nat_text(facts: NetworkFacts) -> str:
-    """Return what is known of the NAT in front of this machine."""
-    seen = ", ".join(facts.seen)
-    match facts.mapping:
-        case Mapping.NONE:
-            return "none: others see this machine's own address"
-        case Mapping.INDEPENDENT:
-            return f"others see {seen}; the mapping is the same for every destination"
-        case Mapping.DEPENDENT:
-            return f"others see {seen}; the mapping varies by destination (symmetric)"
-        case Mapping.BLOCKED:
-            return "unknown, since nothing answers over UDP"
-        case Mapping.UNKNOWN:
-            if seen:
-                return f"others see {seen}; one STUN server alone does not tell the mapping"
-            return "unknown: no STUN server was asked"
-
-
-def mapping_text(mapping: Mapping) -> str:
-    """Return the kind of the other peer's NAT."""
-    return {
-        Mapping.NONE: "no NAT",
-        Mapping.INDEPENDENT: "a NAT whose mapping is the same for every destination",
-        Mapping.DEPENDENT: "a NAT whose mapping varies by destination (symmetric)",
-        Mapping.BLOCKED: "no UDP",
-        Mapping.UNKNOWN: "it does not say",
-    }[mapping]
-
-
-def about_network(facts: NetworkFacts) -> Iterator[str]:
+def about_network(facts: NetworkFacts) -> Iterator[Advice]:
     """Yield what helps others to reach this machine."""
     if not facts.is_lan and facts.registry_ms is None:
-        yield (
+        yield Advice(
+            "registry_away",
             f"Without the registry nobody finds this machine: check that {facts.registry} runs and can be reached from"
-            " this network."
+            " this network.",
+            {"registry": facts.registry},
         )
         return
     if not facts.addresses:
-        yield "This machine has no address for others: connect it to a network."
+        yield Advice(
+            "no_address", "This machine has no address for others: connect it to a network."
+        )
         return
     if facts.is_lan:
-        yield "Without a registry, peers in the same network reach each other, and nobody else."
+        yield Advice(
+            "lan_only",
+            "Without a registry, peers in the same network reach each other, and nobody else.",
+        )
         return
     match facts.mapping:
         case Mapping.BLOCKED:
-            yield (
+            yield Advice(
+                "udp_blocked",
                 "Nothing answers over UDP. This network blocks it, or the registry's STUN ports are closed: allow UDP"
-                f" to {_servers(facts)}."
+                f" to {_servers(facts)}.",
+                {"servers": _server_list(facts)},
             )
         case Mapping.DEPENDENT:
-            yield (
+            yield Advice(
+                "symmetric_nat",
                 "Through this NAT, a direct path needs an open port at one of the two ends. "
-                f"{_open_port(facts)}"
+                f"{_open_port(facts)}",
+                {"port": facts.port},
             )
         case Mapping.INDEPENDENT:
-            yield (
+            yield Advice(
+                "independent_nat",
                 "Most peers are reached through this NAT by hole punching. For those behind a symmetric NAT or"
-                f" without UDP: {_decapitalised(_open_port(facts))}"
+                f" without UDP: {_decapitalised(_open_port(facts))}",
+                {"port": facts.port},
             )
         case Mapping.NONE:
             port = "the port of --listen" if facts.port is None else f"port {facts.port}"
-            yield f"Others reach this machine directly if its firewall allows TCP or UDP to {port}."
+            yield Advice(
+                "no_nat",
+                f"Others reach this machine directly if its firewall allows TCP or UDP to {port}.",
+                {"port": facts.port},
+            )
         case Mapping.UNKNOWN:
             if facts.registry_ms is not None and not facts.problem and not facts.stun:
-                yield "The registry offers no STUN, so the NAT cannot be examined and holes are not punched."
+                yield Advice(
+                    "no_stun",
+                    "The registry offers no STUN, so the NAT cannot be examined and holes are not punched.",
+                )
     if facts.registry_ms is not None and not facts.problem and not facts.relay:
-        yield "The registry has no relay: peers that have no direct path to this machine cannot reach it."
+        yield Advice(
+            "no_relay",
+            "The registry has no relay: peers that have no direct path to this machine cannot reach it.",
+        )
     if not facts.has_ipv6 and facts.mapping is not Mapping.NONE:
-        yield "With IPv6 at both ends, no NAT is in the way."
+        yield Advice("ipv6", "With IPv6 at both ends, no NAT is in the way.")
 
 
 def about_path(
     facts: NetworkFacts, other: OtherEnd, carrier: str | None, via: Via = Via.AUTO
-) -> Iterator[str]:
+) -> Iterator[Advice]:
     """Yield why the path to another peer is not direct, and what would make it so.
 
     Args:
@@ -137,79 +153,120 @@ def about_path(
     if carrier not in (None, "relay"):
         return
     if facts.is_lan:
-        yield (
+        yield Advice(
+            "path_lan_only",
             f"Without a registry, only peers in the same network reach each other. Check that {name} is in this one,"
-            " and that the firewall at its end allows TCP or UDP to its port."
+            " and that the firewall at its end allows TCP or UDP to its port.",
+            {"name": name},
         )
         return
     if other.is_offline:
         if carrier is None:
-            yield f"{name} is offline: nothing at this end helps before its owner starts its peer."
+            yield Advice(
+                "path_offline",
+                f"{name} is offline: nothing at this end helps before its owner starts its peer.",
+                {"name": name},
+            )
         return
     if other.is_remembered:
-        yield (
+        yield Advice(
+            "path_remembered",
             f"The registry did not say where {name} is. So only addresses where it was seen before are tried, and"
-            " neither hole punching nor the relay is possible."
+            " neither hole punching nor the relay is possible.",
+            {"name": name},
         )
         return
     if via is Via.RELAY:
-        yield "Direct paths are not tried: --via relay and --private allow the relay only."
+        yield Advice(
+            "path_relay_only",
+            "Direct paths are not tried: --via relay and --private allow the relay only.",
+        )
         if carrier is not None:
             return
     if not other.candidates:
-        yield (
+        yield Advice(
+            "path_no_candidates",
             f"{name} tells no address: its peer was started with --private, or it has none that this machine may"
-            " connect to. A private peer is reached through the relay only."
+            " connect to. A private peer is reached through the relay only.",
+            {"name": name},
         )
         if other.takes_calls and carrier is not None:
             return
     elif not _have_common_family(facts, other):
         has, lacks = ("IPv6", "IPv4") if facts.has_ipv6 else ("IPv4", "IPv6")
         where = f"at {name}'s end" if facts.has_ipv6 else "here"
-        yield (
+        yield Advice(
+            "path_no_common_family",
             f"There is no direct path: this machine has {has} only, and {name} tells addresses of {lacks} only. IPv6"
-            f" {where} would make one possible."
+            f" {where} would make one possible.",
+            {"name": name, "has": has, "lacks": lacks, "there": facts.has_ipv6},
         )
         return
     if not other.takes_calls:
-        yield (
+        yield Advice(
+            "path_no_calls",
             f"{name} cannot be called through the registry: its peer has no contact to the registry, or is of an"
-            " earlier version. So no hole is punched, and the relay is not used."
+            " earlier version. So no hole is punched, and the relay is not used.",
+            {"name": name},
         )
     elif carrier is None and not facts.relay:
-        yield "The registry has no relay, which would be the last resort."
+        yield Advice("path_no_relay", "The registry has no relay, which would be the last resort.")
     if via is Via.RELAY:
         return
     if facts.is_udp_blocked:
-        yield f"UDP is blocked at this end: allow UDP to {_servers(facts)}, or use another network."
+        yield Advice(
+            "path_udp_blocked_here",
+            f"UDP is blocked at this end: allow UDP to {_servers(facts)}, or use another network.",
+            {"servers": _server_list(facts)},
+        )
     if other.mapping is Mapping.BLOCKED:
-        yield f"UDP is blocked at {name}'s end: its owner can allow UDP, or use another network."
+        yield Advice(
+            "path_udp_blocked_there",
+            f"UDP is blocked at {name}'s end: its owner can allow UDP, or use another network.",
+            {"name": name},
+        )
     if facts.mapping is Mapping.DEPENDENT or other.mapping is Mapping.DEPENDENT:
         where = f"here and at {name}'s end"
         if facts.mapping is not Mapping.DEPENDENT:
             where = f"at {name}'s end"
         elif other.mapping is not Mapping.DEPENDENT:
             where = "here"
-        yield f"The NAT {where} varies its mapping by destination, so hole punching fails or is unlikely to work."
+        yield Advice(
+            "path_symmetric_nat",
+            f"The NAT {where} varies its mapping by destination, so hole punching fails or is unlikely to work.",
+            {
+                "name": name,
+                "here": facts.mapping is Mapping.DEPENDENT,
+                "there": other.mapping is Mapping.DEPENDENT,
+            },
+        )
     yield from _opening(facts, other)
 
 
-def _opening(facts: NetworkFacts, other: OtherEnd) -> Iterator[str]:
+def _opening(facts: NetworkFacts, other: OtherEnd) -> Iterator[Advice]:
     """Yield the remedy that works with every NAT: an open port at one end."""
     if other.has_opened:
-        yield (
+        yield Advice(
+            "path_opened_silent",
             f"{other.name} has set an address or a forwarded port, but it does not answer: its owner can check the"
-            " forwarding and the firewall, TCP and UDP."
+            " forwarding and the firewall, TCP and UDP.",
+            {"name": other.name},
         )
     common = [each for each in facts.seen if each in other.seen]
     if common:
-        yield (
+        yield Advice(
+            "path_common_nat",
             f"Both ends are behind the NAT of {common[0]}, perhaps the provider's, which does not lead from one to the"
-            " other."
+            " other.",
+            {"ip": common[0]},
         )
     else:
         ours = _decapitalised(_open_port(facts))
-        yield f"An open port at one end makes the path direct. Here: {ours} Or one at {other.name}'s end."
+        yield Advice(
+            "path_open_port",
+            f"An open port at one end makes the path direct. Here: {ours} Or one at {other.name}'s end.",
+            {"name": other.name, "port": facts.port, "nat": facts.mapping is not Mapping.NONE},
+        )
     if not (facts.has_ipv6 and other.has_ipv6):
         lacking = [
             end
@@ -217,7 +274,11 @@ def _opening(facts: NetworkFacts, other: OtherEnd) -> Iterator[str]:
             if not has
         ]
         does = "makes the path direct" if common else "does so, too"
-        yield f"IPv6 at both ends {does}; it is missing {' and '.join(lacking)}."
+        yield Advice(
+            "path_ipv6",
+            f"IPv6 at both ends {does}; it is missing {' and '.join(lacking)}.",
+            {"name": other.name, "here": not facts.has_ipv6, "there": not other.has_ipv6},
+        )
 
 
 def _have_common_family(facts: NetworkFacts, other: OtherEnd) -> bool:
@@ -241,8 +302,11 @@ def _open_port(facts: NetworkFacts) -> str:
 
 
 def _servers(facts: NetworkFacts) -> str:
-    servers: Sequence[str] = [each.server for each in facts.stun]
-    return " and ".join(servers) or "the registry"
+    return " and ".join(_server_list(facts)) or "the registry"
+
+
+def _server_list(facts: NetworkFacts) -> list[str]:
+    return [each.server for each in facts.stun]
 
 
 def _decapitalised(text: str) -> str:
