@@ -14,6 +14,7 @@
  *       onOpen=${(person) => go(href("people", person.name))} />`
  *
  * For items that are not in memory give `count` and `itemAt(index)` in place of `items`; `onRange(first, last)` tells which are wanted.
+ * A list below others in a view gives `moved`, any value that changes when it may have moved although nothing scrolled.
  * When the view sets `active` itself, it changes `reveal` (any value) to bring that row into sight. `rowHeight` is in pixels at the browser's default font size, and grows with the font.
  */
 
@@ -41,7 +42,7 @@ export function VirtualGrid({ cellWidth, ...properties }) {
 function Virtual({
   items, count = items?.length ?? 0, itemAt = (index) => items[index], keyOf = (item, index) => index, rowHeight, gap = 0, columns, renderRow,
   label, labelledBy, role = "listbox", active, onActive, onOpen, onRowClick, onKeyDown, textOf, isSelected, multiselectable = false,
-  onRange, onWidth, hrefOf, className, autoFocus = false, rowClass, reveal: revealed,
+  onRange, onWidth, hrefOf, className, autoFocus = false, rowClass, reveal: revealed, moved,
 }) {
   const base = useRef(null);
   const id = useId();
@@ -91,7 +92,7 @@ function Virtual({
       sizes.disconnect();
     };
   }, [onWidth, gap]);
-  useLayoutEffect(() => look.current(), [count, columns, step]);
+  useLayoutEffect(() => look.current(), [count, columns, step, moved]);
   useEffect(() => onRange?.(range[0] * columns, Math.min(count, range[1] * columns)), [range, columns, count]);
   useEffect(() => {
     if (autoFocus) base.current?.focus({ preventScroll: true });
