@@ -34,7 +34,7 @@ import { takeDrops } from "./lib/drops.js";
 import { connect, hasNewAssets, listen, retryNow, useConnection } from "./lib/live.js";
 import { watchOffers } from "./lib/notices.js";
 import { currentRoute, go, href, useRoute } from "./lib/route.js";
-import { need, useStore } from "./lib/store.js";
+import { need, prime, useStore } from "./lib/store.js";
 import { errorText, loadTexts, number, rate, t } from "./lib/texts.js";
 import { applyTheme } from "./lib/theme.js";
 import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useReducer, useRef, useState } from "./lib/ui.js";

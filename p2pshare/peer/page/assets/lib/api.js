@@ -85,8 +85,7 @@ export const session = {
   },
   /** Sign in with `{token}` or `{password}`. */
   async begin(proof) {
-    await request("POST", "session", { body: proof, isSilent: true });
-    return session.read();
+    return keep(await request("POST", "session", { body: proof, isSilent: true }));
   },
   /** Sign out here, on this browser only. */
   async end() {

@@ -16,12 +16,13 @@ const SETTLE_MS = 50; // events are collected for as long before views are told
 const RETRY_MS = 5000; // after a read that failed while the stream is open
 
 const COLLECTIONS = {
-  people: { action: "people", fields: { offline: true }, rows: "people", key: "name", event: "person" },
+  people: { action: "people", fields: { offline: true }, first: { limit: 100 }, rows: "people", key: "name", event: "person" },
   jobs: { action: "jobs", fields: {}, rows: "jobs", key: "id", event: "job" },
   inbox: { action: "inbox", fields: {}, rows: "items", key: "id", event: "inbox" },
   offers: { action: "offers", fields: {}, rows: "offers", key: "id", event: "offer" },
   shares: { action: "shares", fields: {}, rows: "shares", key: "name", event: "shares" },
 };
+// `first`: fields of a small page that is shown while the whole list is read; of people, those who are online.
 const EMPTY = { rows: [], map: new Map(), state: "loading", error: null };
 
 const store = { health: null, traffic: { down: 0, up: 0 }, actions: null };
@@ -61,6 +62,12 @@ export function need(name) {
   if (store.actions) readers.get(name).read();
 }
 
+/** Read the first rows of a collection before the stream of events is open, so that the page shows something at once. */
+export function prime(name) {
+  readers.set(name, readers.get(name) ?? new Reader(name, COLLECTIONS[name]));
+  readers.get(name).readFirst().catch(() => {}); // the complete read follows, and tells what is wrong
+}
+
 /** Read a collection again, for example after a request that failed half-way. */
 export const refresh = (name) => readers.get(name)?.read();
 
@@ -81,7 +88,7 @@ class Reader {
   }
 
   async read() {
-    const { action, fields, rows, key } = this.definition;
+    const { action, fields, first, rows, key } = this.definition;
     if (!store.actions.includes(action)) {
       this.set({ ...EMPTY, state: "unavailable" });
       return;
@@ -89,6 +96,8 @@ class Reader {
     const run = (this.run += 1);
     this.meanwhile = [];
     try {
+      if (first && store[this.name].rows.length === 0) await this.readFirst();
+      if (run !== this.run) return;
       const found = await askAll(action, fields, rows, key);
       if (run !== this.run) return;
       const map = new Map(found.map((row) => [row[key], row]));
@@ -103,6 +112,13 @@ class Reader {
       this.set({ rows: old, map, state: old.length ? "ready" : "failed", error });
       if (!error.isLost) setTimeout(() => run === this.run && this.read(), RETRY_MS);
     }
+  }
+
+  async readFirst() {
+    const { action, first, rows, key } = this.definition;
+    const some = (await ask(action, first))[rows];
+    if (store[this.name].rows.length > 0) return; // somebody was faster
+    this.set({ rows: some, map: new Map(some.map((row) => [row[key], row])), state: "loading", error: null });
   }
 
   change(row) {
@@ -121,7 +137,7 @@ class Reader {
 
   set(next) {
     store[this.name] = next;
-    settle();
+    for (const watch of watchers) watch();
   }
 }
 

@@ -171,7 +171,13 @@ function made(key, make) {
 
 const matching = (wanted) => wanted.map((code) => languages.find((one) => one === code || one === code.split("-")[0])).find(Boolean);
 
+// A catalogue that cannot be read must not keep the page from coming up: the other one, or the keys, are shown.
 async function load(code) {
-  const reply = await fetch(new URL(`../texts/${code}.json`, import.meta.url));
-  return reply.ok ? reply.json() : {};
+  try {
+    const reply = await fetch(new URL(`../texts/${code}.json`, import.meta.url));
+    return reply.ok ? await reply.json() : {};
+  } catch (error) {
+    console.error(`texts of ${code}:`, error);
+    return {};
+  }
 }

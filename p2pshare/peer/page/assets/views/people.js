@@ -71,7 +71,7 @@ export default function People({ parameters }) {
     ${error && html`<${Notice} kind="warning">${errorText(error)}<//>`}
     <p class="unseen" role="status">${wanted && state === "ready" ? t("people.found", { n: found.length }) : ""}</p>
     <div class="card people-list" ref=${list}>
-      ${state === "loading" ? html`<${Loading} />` : found.length > 0
+      ${state === "loading" && found.length === 0 ? html`<${Loading} />` : found.length > 0
         ? html`<${VirtualList} items=${found} keyOf=${(person) => person.name} rowHeight=${isPhone ? ROW_PHONE : ROW} label=${t("people.title")} textOf=${(person) => person.name}
             active=${activeIndex} onActive=${(index) => setActive(found[index].name)} onOpen=${open} onRowClick=${open} hrefOf=${(person) => href("people", person.name)}
             renderRow=${(person) => html`<${Row} person=${person} now=${now} isPhone=${isPhone} />`} />`
