@@ -18,7 +18,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ SESSION_PATH = b"api/v1/session"
 SAFE_METHODS = (b"GET",)
 """Methods that change nothing, and need no CSRF token; GET stands for HEAD, too."""
 
-OwnerOf = Callable[[End, End], Awaitable[int | None]]
+OwnerOf = Callable[[End, End], int]
 """Tells who has the other end of a connection, as `net.socket_owner.owner_of`."""
 
 
@@ -81,11 +81,11 @@ class Access:
         """The names of this page."""
         self._owner_of = owner_of
         self._origins = Origins()
-        self._users: WeakKeyDictionary[object, int | None] = WeakKeyDictionary()
+        self._users: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         """The user at the other end of each open connection."""
         self._cookie = COOKIE_PREFIX + hashlib.sha256(bytes(folder)).hexdigest()[:8]
 
-    async def check(self, query: Query) -> None:
+    def check(self, query: Query) -> None:
         """Check where a request comes from, and its CSRF token.
 
         Raises:
@@ -105,9 +105,9 @@ class Access:
         if query.path == SESSION_PATH and query.method == b"DELETE":
             self._check_csrf(query)
         if not self.hosts.any_address:
-            await self.check_user(query)
+            self.check_user(query)
 
-    async def check_user(self, query: Query) -> None:
+    def check_user(self, query: Query) -> None:
         """Check that the other end of the connection is of this user, and on this machine.
 
         Raises:
@@ -119,10 +119,10 @@ class Access:
             return
         user = self._users.get(query.connection, UNKNOWN)
         if user == UNKNOWN:
-            user = await self._owner_of((query.source, query.source_port), query.local)
+            user = self._owner_of((query.source, query.source_port), query.local)
             if query.connection is not None:
                 self._users[query.connection] = user
-        if user not in (None, os.geteuid(), 0):
+        if user not in (os.geteuid(), 0):
             raise PageError("forbidden", "The request comes from another user of this machine.")
 
     def _check_csrf(self, query: Query) -> None:

@@ -67,7 +67,7 @@ class ApiRoutes:
     def _session(self, query: Query) -> Reply:
         return self._signed_in(self._access.session(query))
 
-    async def _sign_in(self, query: Query) -> Reply:
+    def _sign_in(self, query: Query) -> Reply:
         """Begin a session for a token, which is for browsers of this user, or for the password."""
         fields, sessions = dict(_body(query)), self._access.sessions
         try:
@@ -75,7 +75,7 @@ class ApiRoutes:
                 password = strict_json.text(fields, "password", SECRET_TEXT_MAX)
                 secret = sessions.try_password(password, self._access.client(query))
             else:
-                await self._access.check_user(query)
+                self._access.check_user(query)
                 secret = sessions.exchange(strict_json.text(fields, "token", SECRET_TEXT_MAX))
         except RemoteProtocolError as error:
             raise PageError("malformed", str(error)) from error

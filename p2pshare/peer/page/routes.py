@@ -48,7 +48,7 @@ class PageRoutes:
         return route is not None and route.streams and method in route.methods
 
     async def _answer(self, query: Query) -> Reply:
-        await self._access.check(query)
+        self._access.check(query)
         route = _find(self._public, query.path)
         if route is None:
             self._access.session(query)

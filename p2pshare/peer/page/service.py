@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from p2pshare import __version__
 from p2pshare.errors import P2pshareError
 from p2pshare.net.shared_answer import SharedAnswer
-from p2pshare.net.socket_owner import End, owner_of
+from p2pshare.net.socket_owner import is_told, owner_of
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import CONTROL_VERSION, Action, Fields
 from p2pshare.peer.page.access import Access
@@ -62,6 +62,7 @@ class PageService:
         self._parts = parts
         self._boot = secrets.token_hex(BOOT_SIZE)
         self._sessions: Sessions | None = None
+        self._access: Access | None = None
         self._streams: EventStreams | None = None
         self._assets: Assets | None = None
         self._port: Any = None
@@ -133,7 +134,7 @@ class PageService:
         place = place_of(on, peer.settings.page or DEFAULT)
         if self._assets is None:
             self._assets = await run_in_thread(peer.reactor, _read_assets)
-        access = Access(sessions, peer.folder, self._owner_of)
+        self._access = access = Access(sessions, peer.folder, owner_of if is_told() else None)
         streams = EventStreams(peer.reactor, peer.events, access, self._hello)
         sessions.on_end = streams.end_sessions
         api = ApiRoutes(access, streams, self._perform, self._greeting)
@@ -167,9 +168,6 @@ class PageService:
 
     def _kept(self) -> KeptPage:
         return KeptPage.read(self._peer.folder)
-
-    def _owner_of(self, end: End, other: End) -> Deferred[int | None]:
-        return run_in_thread(self._peer.reactor, owner_of, end, other)
 
     def _greeting(self) -> Fields:
         """Return what the page needs to know at its start."""
