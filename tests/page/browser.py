@@ -196,6 +196,10 @@ class Browser:
         element = self._chrome.find_element("css selector", selector)
         ActionChains(self._chrome).key_down(modifier).click(element).key_up(modifier).perform()
 
+    def press_with(self, modifier: str, *keys: str) -> None:
+        """Press keys while another one is held, such as `Keys.SHIFT`."""
+        ActionChains(self._chrome).key_down(modifier).send_keys(*keys).key_up(modifier).perform()
+
     def keep_downloads(self, folder: Path) -> None:
         """Save all later downloads into a folder."""
         self._command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
@@ -211,6 +215,23 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click on an element with the mouse."""
         self._chrome.find_element("css selector", selector).click()
+
+    def touch(self, selector: str, hold: float = 0.0, across: int = 0) -> None:
+        """Touch the middle of an element with a finger for some seconds, or move it across by some pixels."""
+        box = "a.getBoundingClientRect()"
+        x, y = self.run(
+            f"((a) => [{box}.x + {box}.width / 2, {box}.y + {box}.height / 2])(document.querySelector(a[0]))",
+            selector,
+        )
+        self._touch("touchStart", x, y)
+        time.sleep(hold)
+        for part in range(1, 5) if across else ():
+            self._touch("touchMove", x + across * part / 4, y)
+        self._touch("touchEnd")
+
+    def _touch(self, kind: str, *place: float) -> None:
+        points = [dict(zip("xy", place, strict=True))] if place else []
+        self._command("Input.dispatchTouchEvent", type=kind, touchPoints=points)
 
     def complaints(self) -> list[str]:
         """Return the console messages since the page was opened."""

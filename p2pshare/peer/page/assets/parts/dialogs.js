@@ -159,7 +159,7 @@ export function Toasts() {
     if (base.current.matches(":popover-open")) base.current.hidePopover();
     if (toasts.length > 0) base.current.showPopover();
   }, [toasts]);
-  return html`<div ref=${base} class="toasts" popover="manual">${toasts.map((one) => html`<div key=${one.id} class=${classes("toast", one.kind)}>
+  return html`<div ref=${base} class="toasts" popover="manual" role="region" aria-label=${t("common.messages")}>${toasts.map((one) => html`<div key=${one.id} class=${classes("toast", one.kind)}>
     <span>${one.text}</span>
     ${one.action && html`<${Button} kind="quiet" onClick=${() => { dismiss(one); one.action.onClick(); }}>${one.action.label}<//>`}
     <${IconButton} icon="close" label=${t("common.close")} size=${16} onClick=${() => dismiss(one)} />

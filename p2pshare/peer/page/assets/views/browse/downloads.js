@@ -8,8 +8,12 @@ import { FolderChooser, show, toast } from "../../parts/index.js";
 import { baseName, join } from "./paths.js";
 
 const REQUEST_BYTES_MAX = 48000; // of the paths of one request; the peer takes 64 KiB in all
+const REQUEST_PATHS_MAX = 1000; // of one request, and of one archive
 export const ADDRESS_MAX = 8000; // characters of an address; the peer takes no longer one
 const LAST_FOLDER = "p2pshare.folder";
+
+/** Return a path as `get` wants it: `*`, `?` and `[` stand for any names there, so those of a name are put into brackets. */
+export const literal = (path) => path.replace(/[*?[]/g, "[$&]");
 
 /** Divide paths so that each part fits into one request. */
 export function batches(paths, most = REQUEST_BYTES_MAX) {
@@ -17,7 +21,7 @@ export function batches(paths, most = REQUEST_BYTES_MAX) {
   let size = 0;
   for (const path of paths) {
     const own = new TextEncoder().encode(JSON.stringify(path)).length + 1;
-    if (size + own > most && found.at(-1).length) {
+    if ((size + own > most && found.at(-1).length) || found.at(-1).length === REQUEST_PATHS_MAX) {
       found.push([]);
       size = 0;
     }
@@ -31,7 +35,7 @@ export function batches(paths, most = REQUEST_BYTES_MAX) {
 export async function download(person, paths, folder = null) {
   try {
     let job = null;
-    for (const part of batches(paths)) job = await ask("get", { name: person, paths: part, ...(folder ? { folder } : {}) });
+    for (const part of batches(paths.map(literal))) job = await ask("get", { name: person, paths: part, ...(folder ? { folder } : {}) });
     const values = { n: paths.length, name: baseName(paths[0]), folder: job.folder ?? folder ?? "" };
     const key = `${paths.length > 1 ? "many" : "one"}${values.folder ? "_into" : ""}`;
     toast(t(`browse.downloading.${key}`, values), {
@@ -56,7 +60,7 @@ export function downloadInto(person, paths) {
 export function browserAddress(person, folder, entries) {
   if (entries.length === 1 && entries[0].kind === "file") return url("file", person, join(folder, entries[0].name), { download: 1 });
   const address = url("archive", person, "", { path: entries.map((entry) => join(folder, entry.name)) });
-  return address.length > ADDRESS_MAX ? null : address;
+  return address.length > ADDRESS_MAX || entries.length > REQUEST_PATHS_MAX ? null : address;
 }
 
 /** Download entries through the browser. */
