@@ -6,7 +6,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.page.page_case import PageTestCase
 
-HEADING = "document.querySelector('main h1').textContent"
+HEADING = "document.querySelector('main h1')?.textContent"
 ROWS = "[...document.querySelectorAll('[data-row] .person-name bdi')].map(each => each.textContent)"
 ACTIVE = "document.querySelector('.virtual-row.active bdi').textContent"
 COMPARE = "document.querySelector('#person-key').parentElement.querySelector('button')"

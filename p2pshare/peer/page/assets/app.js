@@ -33,7 +33,7 @@ import { ApiError, session } from "./lib/api.js";
 import { takeDrops } from "./lib/drops.js";
 import { connect, hasNewAssets, listen, retryNow, useConnection } from "./lib/live.js";
 import { watchOffers } from "./lib/notices.js";
-import { currentRoute, go, href, useRoute } from "./lib/route.js";
+import { currentRoute, go, href, parse, useRoute } from "./lib/route.js";
 import { need, prime, useStore } from "./lib/store.js";
 import { errorText, loadTexts, number, rate, t } from "./lib/texts.js";
 import { applyTheme } from "./lib/theme.js";
@@ -44,6 +44,7 @@ const NAVIGATION = ["people", "transfers", "send", "inbox", "shares", "settings"
 const ON_PHONE = ["people", "transfers", "send", "inbox"]; // the others are in "More"
 const SETTLE_MS = 250; // until a position of scrolling is kept
 const RUNNING = new Set(["running"]);
+const AWAY = new Set(["away", "elsewhere"]); // states of the registry that the reader should know of
 
 const views = new Map(); // from the name of a view to a promise of its component
 let failures = 0; // a module that failed is asked for under another address, because browsers remember failures
@@ -74,6 +75,12 @@ function loadStyle(name) {
   });
 }
 
+// Load a view while the pointer or the focus is still on its link.
+function anticipate({ target }) {
+  const link = target.closest?.('a[href^="#/"]');
+  if (link) loadView(parse(link.getAttribute("href")).view).catch(() => {});
+}
+
 // Frame
 
 function App({ found }) {
@@ -90,7 +97,7 @@ function Frame({ found, connection }) {
     event.preventDefault();
     document.getElementById("main").focus();
   };
-  return html`<div class="frame">
+  return html`<div class="frame" onPointerOver=${anticipate} onFocusIn=${anticipate}>
     <a class="skip" href="#main" onClick=${skip}>${t("common.skip")}</a>
     <header class="top">
       <a class="brand" href="#/people"><img src=${new URL("./icon.svg", import.meta.url)} width="28" height="28" alt="" />
@@ -109,7 +116,7 @@ function Navigation({ view }) {
   useEffect(() => setOpen(false), [view]);
   const waiting = useStore((store) => store.inbox.rows.filter((item) => item.state === "waiting").length);
   const running = useStore((store) => store.jobs.rows.filter((job) => RUNNING.has(job.state)).length);
-  const trouble = useStore((store) => (store.health && store.health.registry?.state !== undefined && store.health.registry.state !== "ok" ? 1 : 0));
+  const trouble = useStore((store) => (AWAY.has(store.health?.registry?.state) ? 1 : 0));
   const badge = { inbox: waiting, transfers: running };
   const notes = { inbox: "common.nav_waiting", transfers: "common.nav_running" };
   const link = (name) => html`<a key=${name} class="nav-item" href=${href(name)} aria-current=${name === current ? "page" : undefined}>
@@ -147,10 +154,10 @@ function Bars({ connection }) {
     const timer = setTimeout(() => setShown(true), 700); // a stream that comes back at once is no news
     return () => clearTimeout(timer);
   }, [connection]);
-  const isAway = connection === "live" && registry && ["away", "unreachable", "lost", "failed"].includes(registry.state);
+  const isAway = connection === "live" && AWAY.has(registry?.state);
   return html`<div class="bars" role="status">
     ${connection === "lost" && shown && html`<${Notice} kind="warning" actions=${html`<${Button} onClick=${retryNow}>${t("common.retry_now")}<//>`}>${t("common.peer_lost")}<//>`}
-    ${isAway && html`<${Notice} kind="warning" actions=${html`<${Button} href=${href("health")}>${t("common.nav.health")}<//>`}>${t("common.registry_away")}<//>`}
+    ${isAway && html`<${Notice} kind="warning" actions=${html`<${Button} href=${href("health")}>${t("common.nav.health")}<//>`}>${t(`common.registry.${registry.state}`)}<//>`}
     ${hasNewAssets() && html`<${Notice} kind="info" actions=${html`<${Button} kind="primary" onClick=${() => location.reload()}>${t("common.reload")}<//>`}>${t("common.new_page")}<//>`}
   </div>`;
 }
