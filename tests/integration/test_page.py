@@ -28,8 +28,10 @@ from p2pshare.web.client_addresses import origin_of
 from p2pshare.web.exchange import Query, Reply, Route
 from p2pshare.web.site import CHECK_INTERVAL, Site
 from p2pshare.wire.addresses import PeerAddress
+from p2pshare.wire.reach.person_links import PersonLink
 from tests.page.browser import Browser, the_browser, why_none
-from tests.registry.connections import make_routes
+from tests.page.page_case import AXE
+from tests.registry.connections import REGISTRY_KEY, make_routes
 
 NOT_EPHEMERAL = range(20_000, 32_000)  # below the ports that Linux draws for connections
 
@@ -164,7 +166,7 @@ class PresenceTests(PageTestCase):
                 "[...document.querySelectorAll('#list li')].map(e => e.innerText.split(/\\n+/).slice(1))"
             )
         )
-        self.assertEqual(rows[0], ["alice", "online now"])
+        self.assertEqual(rows[0], ["alice", "online now", "Open"])
         self.assertEqual(rows[1], ["bob", "classic", "registered just now"])
         await self.expect("document.getElementById('legend').hidden", False)
         await self.expect("document.getElementById('summary').textContent", "2 online, 1 classic")
@@ -400,6 +402,26 @@ class PresenceTests(PageTestCase):
         await self.expect("document.querySelectorAll('#list .key').length", 1)
         await self.expect_no_complaint()
 
+    async def test_links(self) -> None:
+        """Each person with a key has a plain link to the visitor's own p2pshare, and a command that does the same."""
+        await self.join("alice")
+        await self.register("bob")
+        await self.open()
+        self.put(b"v1/peers/*", {"key": "abcd" * 13, "addresses": []})
+        links = (
+            "[...document.querySelectorAll('#list a')].filter(a => !a.hidden)"
+            ".map(a => [a.ariaLabel, a.getAttribute('href')])"
+        )
+        link = PersonLink(REGISTRY_KEY.public, "alice")
+        await self.expect(links, [["Open alice in your p2pshare", str(link)]])
+        await self.see(lambda browser: browser.click("#list .head"))
+        command = "[...document.querySelectorAll('#list .details code')].pop()?.textContent"
+        await self.expect(command, f"~/.p2pshare/bin/p2pshare open {link}")
+        self.put(b"v1/", {"key": "javascript:alert(1)//"})
+        await self.open()
+        await self.expect(links, [])
+        await self.expect_no_complaint()
+
 
 class HostileTests(PageTestCase):
     """Hostile content in the registry's store, and too much of it (threat 5)."""
@@ -458,7 +480,7 @@ class HostileTests(PageTestCase):
         await self.expect(summary, "502 online, 200 of 502 shown")
         self.browser.look_as(390, 844)
         height = await self.see(lambda browser: browser.run("document.body.scrollHeight"))
-        self.assertLess(height, 200 * 48 + 2400)
+        self.assertLess(height, 200 * 62 + 2600)
         await self.see(lambda browser: browser.type("#search", "0501"))
         await self.expect(NAMES, ["n000501"])
         await self.expect(summary, "1 name found")
@@ -506,7 +528,28 @@ class LookTests(PageTestCase):
                 if width > 320:
                     path = await self.keep(f"people-{scheme}-{width}")
                     self.assertGreater(path.stat().st_size, 5000)
+                    found = await self.see(lambda browser: browser.violations(AXE.read_text()))
+                    self.assertEqual(found, [])
         await self.expect_no_complaint()
+
+    async def test_right_to_left(self) -> None:
+        """From right to left, everything is mirrored and nothing overflows; names keep their direction."""
+        await self.join("alice", "-".join(["long"] * 6))
+        for width, height in ((1280, 900), (360, 740)):
+            self.browser.look_as(width, height)
+            await self.open()
+            await self.see(
+                lambda browser: browser.run("document.documentElement.setAttribute('dir', 'rtl')")
+            )
+            await self.expect("document.documentElement.scrollWidth <= innerWidth", True)
+            mirrored = (
+                "((face, open) => face.left > open.right)(document.querySelector('.face').getBoundingClientRect(),"
+                " document.querySelector('.open').getBoundingClientRect())"
+            )
+            await self.expect(mirrored, True)
+            await self.expect(
+                "getComputedStyle(document.querySelector('bdi.name')).direction", "ltr"
+            )
 
     async def test_empty(self) -> None:
         """If nobody is online, the page says so and how to join."""

@@ -12,12 +12,13 @@ from p2pshare.web.exchange import Query, Reply, Route
 from p2pshare.web.reply_bodies import BytesSource
 
 FILES = {
-    b"": ("page.html", b"text/html; charset=utf-8"),
-    b"page.css": ("page.css", b"text/css; charset=utf-8"),
-    b"page.js": ("page.js", b"text/javascript; charset=utf-8"),
-    b"icon.svg": ("icon.svg", b"image/svg+xml"),
+    b"": ("registry/page/page.html", b"text/html; charset=utf-8"),
+    b"page.css": ("registry/page/page.css", b"text/css; charset=utf-8"),
+    b"page.js": ("registry/page/page.js", b"text/javascript; charset=utf-8"),
+    b"design.css": ("web/assets/design.css", b"text/css; charset=utf-8"),
+    b"icon.svg": ("web/assets/icon.svg", b"image/svg+xml"),
 }
-"""The name and the type of each file, by its path."""
+"""The place and the type of each file, by its path. The design is that of the peer's page."""
 POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -52,9 +53,8 @@ class PageRoutes:
         self._is_secure = (origins or Origins()).is_secure
         self._files: dict[bytes, tuple[BytesSource, bytes]] = {}
         """The content and the entity tag of each file."""
-        folder = files("p2pshare.registry").joinpath("page")
         for path, (name, _) in FILES.items():
-            content = folder.joinpath(name).read_bytes()
+            content = files("p2pshare").joinpath(*name.split("/")).read_bytes()
             if download_url and path == b"":
                 url = html.escape(download_url).encode()
                 link = b'<a href="%b" rel="noreferrer">Download p2pshare</a>' % url

@@ -29,6 +29,7 @@ const BEGINNING = /^[a-z0-9][a-z0-9._-]{0,31}$/; // of a name
 const RESERVED = ["admin", "healthz", "list", "metrics", "name", "readyz", "registry", "user", "v1"];
 const NAME_RULE = find("you-text").textContent;
 const HUES = 6;
+const KEY = /^[a-z2-7]{52}$/; // of this registry, in links
 const KEY_GROUP = 4; // characters, as p2pshare shows keys
 const program = "~/.p2pshare/bin/p2pshare"; // where "How to join" installs it
 
@@ -47,6 +48,7 @@ let isLive = false; // whether the stream is open
 let failed = false; // whether the last request failed
 let updated = 0; // when the list was last known to be true, in ms since 1970
 let retryTimer = 0;
+let registryKey = ""; // which links to people have in place of a URL; "" until it is known
 
 const searchText = () => search.value.normalize("NFKC").trim().toLowerCase();
 const mayBeOnline = (peer) => peer.presence === "online" || peer.presence === "unknown";
@@ -187,25 +189,43 @@ function makeRow(peer) {
   const face = make("span", `face hue${hue % HUES}`, peer.name.slice(0, 1));
   face.setAttribute("aria-hidden", "true");
   const who = make("span", "who");
-  who.append(make("span", "name", peer.name), make("span", "tag"));
+  who.append(make("bdi", "name", peer.name), make("span", "tag"));
   const head = make("button", "head");
   head.type = "button";
   head.setAttribute("aria-expanded", "false");
   head.append(face, who, make("span", "when"));
   head.addEventListener("click", () => toggle(row, head));
-  row.append(head);
+  const open = make("a", "button open", "Open");
+  open.setAttribute("aria-label", `Open ${peer.name} in your p2pshare`);
+  open.title = "Open in your p2pshare";
+  row.append(head, open);
   return row;
 }
 
 function fill(row, peer) {
   const tag = row.querySelector(".tag");
-  tag.className = peer.kind === "classic" ? "tag classic" : "tag";
+  tag.className = peer.kind === "classic" ? "tag warning" : "tag";
   put(tag, peer.kind === "owned" ? "" : String(peer.kind).slice(0, 64));
+  tag.hidden = peer.kind === "owned";
+  row.querySelector(".face").classList.toggle("online", peer.presence === "online");
+  row.querySelector(".face").classList.toggle("offline", peer.presence === "offline");
+  row.querySelector(".face").classList.toggle("unknown", !["online", "offline"].includes(peer.presence));
   row.dataset.presence = String(peer.presence);
   if (row.peer !== peer) row.asked = 0; // the details of an open row may be old
   row.peer = peer;
+  updateLink(row);
   updateTime(row);
 }
+
+// The link to a person in the visitor's own p2pshare. Names without a key lead nowhere there.
+function updateLink(row) {
+  const open = row.querySelector(".open"), link = row.peer.kind === "owned" ? linkTo(row.peer.name) : "";
+  open.hidden = !link;
+  if (link) open.href = link;
+  else open.removeAttribute("href");
+}
+
+const linkTo = (name) => (registryKey && NAME.test(name) ? `p2pshare://${registryKey}/${name}` : "");
 
 function showEmpty(isEmpty) {
   empty.hidden = !isEmpty;
@@ -272,6 +292,10 @@ async function updateDetails(row) {
   addFact(facts, "Address", make("span", "", [...kinds].join("; ") || "none while it is offline"));
   details.replaceChildren(facts);
   if (NAME.test(name)) details.append(makeCommand(`${program} ls ${name} --name YOU --registry URL`));
+  const link = linkTo(name);
+  if (link && row.peer.kind === "owned") {
+    details.append(make("p", "hint", "If “Open” does nothing, this command opens the same page:"), makeCommand(`${program} open ${link}`));
+  }
   updateCommands();
 }
 
@@ -495,14 +519,14 @@ function updateNameHint(isNeeded) {
   const isTaken = peers.get(name)?.kind === "owned";
   const isWrong = Boolean(text) && !name;
   find("you").setAttribute("aria-invalid", String(isWrong));
-  hint.classList.toggle("wrong", isWrong || isNeeded || isTaken);
+  hint.classList.toggle("error", isWrong || isNeeded || isTaken);
   if (isNeeded) put(hint, "Type your name here first: the command needs it.");
   else if (isTaken) put(hint, `${name} is taken. Use it only if you own it.`);
   else put(hint, isWrong ? `This is not a valid name. Use ${NAME_RULE}` : NAME_RULE);
 }
 
 function makeCommand(words) {
-  const command = make("div", "command"), code = make("code", ""), button = make("button", "copy", "Copy");
+  const command = make("div", "command"), code = make("code", ""), button = make("button", "button copy", "Copy");
   code.dataset.command = words;
   button.type = "button";
   command.append(code, button);
@@ -515,6 +539,8 @@ async function showHowToJoin() {
   try {
     const { reply, body } = await get("v1/");
     find("invitation").hidden = !(reply.ok && body.invite_only === true);
+    registryKey = reply.ok && KEY.test(body.key) ? body.key : "";
+    rows.forEach(updateLink);
   } catch { /* the list shows that the registry does not answer */ }
 }
 

@@ -20,6 +20,7 @@ from p2pshare.web.exchange import Query, Reply
 from tests.registry.connections import HOST, Client, SiteTestCase, make_routes
 
 FOLDER = files("p2pshare.registry").joinpath("page")
+DESIGN = files("p2pshare.web").joinpath("assets", "design.css")
 
 
 class PageTests(SynchronousTestCase):
@@ -110,7 +111,8 @@ class PageTests(SynchronousTestCase):
     def test_nothing_from_elsewhere(self) -> None:
         """No file refers to another machine, and the markup has no inline style or script."""
         for name, _ in FILES.values():
-            text = FOLDER.joinpath(name).read_text().replace("http://www.w3.org/2000/svg", "")
+            text = files("p2pshare").joinpath(*name.split("/")).read_text()
+            text = text.replace("http://www.w3.org/2000/svg", "")
             self.assertNotRegex(text, r"(?i)(https?:)?//[a-z0-9-]+\.[a-z]{2,}")
         markup = FOLDER.joinpath("page.html").read_text()
         self.assertNotRegex(markup, r"\s(style|on[a-z]+)=|<style|<script(?! src=)")
@@ -122,15 +124,25 @@ class ContrastTests(SynchronousTestCase):
 
     def test_contrast(self) -> None:
         """Text has a contrast of at least 4.5 and borders one of 3, light and dark (WCAG 2.2, AA)."""
-        light, dark = schemes(FOLDER.joinpath("page.css").read_text())
+        light, dark = schemes(DESIGN.read_text())
         for colours in (light, dark):
-            for ground in ("ground", "surface", "raised"):
-                for text in ("text", "quiet", "accent", "online", "amber"):
+            for ground in ("ground", "surface", "raised", "hover"):
+                for text in ("text", "quiet", "accent", "online", "amber", "red"):
                     self.assertGreaterEqual(contrast(colours[text], colours[ground]), 4.5, text)
-            for text in ("online", "amber"):
-                self.assertGreaterEqual(contrast(colours[text], colours[f"{text}-soft"]), 4.5)
-            self.assertGreaterEqual(contrast(colours["on-accent"], colours["accent"]), 4.5)
+            for text in ("accent", "online", "amber", "red"):
+                self.assertGreaterEqual(contrast(colours[text], colours[f"{text}-soft"]), 4.5, text)
+            for ground in ("accent", "accent-strong"):
+                self.assertGreaterEqual(contrast(colours["on-accent"], colours[ground]), 4.5)
+            self.assertGreaterEqual(contrast(colours["on-red"], colours["red"]), 4.5)
             self.assertGreaterEqual(contrast(colours["edge"], colours["surface"]), 3.0)
+
+    def test_shared_colours(self) -> None:
+        """The page has no colours and no sides of its own: it looks like the peer's page, in any direction of text."""
+        own = FOLDER.joinpath("page.css").read_text()
+        self.assertNotRegex(own, r"#[0-9a-f]{3,8}\b|light-dark|rgb")
+        self.assertNotRegex(
+            own, r"(?m)(?:^|[ {;])(?:left|right|width|height|(?:margin|padding)-(?:left|right))\s*:"
+        )
 
     def test_measure(self) -> None:
         """The contrast is calculated as in the standard."""
