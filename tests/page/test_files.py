@@ -256,6 +256,11 @@ class ViewerTests(FilesTestCase):
         self.view("shared", "empty.txt")
         self.browser.wait_until("document.querySelector('.viewer-text .viewer-note')")
         self.assert_calm()
+        self.browser.keys(Keys.ESCAPE)
+        self.show("/people/bob/files/shared/documents/report.pdf")  # a link to a file
+        self.browser.wait(f"{VIEWER}?.querySelector('h2').textContent", "report.pdf")
+        self.browser.keys(Keys.ESCAPE)
+        self.browser.wait(f"{ROWS}.length", 3)
 
 
 class TroubleTests(FilesTestCase):

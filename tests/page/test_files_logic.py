@@ -160,11 +160,27 @@ class LogicTests(PageTestCase):
               of(text("Grüße")), of(bytes(0xff, 0xfe, 0x41, 0)), of(bytes(0x41, 0, 0x42, 0)),
               of(bytes(0x47, 0x72, 0xfc)), of(bytes(0xc8), {language: "fa"}),
               of(text("ä").slice(0, 1), {isWhole: false}), of(bytes(0, 1, 2, 3, 4, 200, 201)), of(bytes()),
-              m.shown("a\\r\\nb\\u0007"),
+              m.shown("a\\r\\nb\\u0007"), m.blocks("ab\\ncdef", 4), m.blocks("😀😀", 3), m.blocks(""),
             ];
         })()"""
         found = self.module("text_bytes.js", script)
-        self.assertEqual(found, ["Grüße", "A", "AB", "Grü", "\u0628", "", None, "", "a\nb\u2407"])
+        self.assertEqual(
+            found,
+            [
+                "Grüße",
+                "A",
+                "AB",
+                "Grü",
+                "\u0628",
+                "",
+                None,
+                "",
+                "a\nb\u2407",
+                ["ab\n", "cdef"],
+                ["😀", "😀"],
+                [""],
+            ],
+        )
 
     def test_picture_sizes(self) -> None:
         """The size of a picture is found in its first bytes, and a drawing has none."""

@@ -48,6 +48,8 @@ function FolderView({ person, path, shown }) {
   const search = useRef(null);
   const openedFrom = useRef(null);
   const isOffline = useOffline(person);
+  const isFile = listing.error?.error === "RemoteIsFile"; // a link to a file: its folder is shown, with the file in the viewer
+  useEffect(() => void (isFile && go(folderHref(person, parent(path), { show: baseName(path) }), { replace: true })), [isFile]);
   useFocus(path);
   useKey((event) => {
     if (event.key !== "/") return;

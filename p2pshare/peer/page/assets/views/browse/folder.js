@@ -91,6 +91,16 @@ export class Folder {
     source.isDirty = true;
     if (source.isSorting) return;
     source.isSorting = true;
+    try {
+      await this.sortUntilClean(source);
+    } catch (error) { // a browser without workers of modules
+      this.refreshError = error;
+      this.onChange();
+    }
+    source.isSorting = false;
+  }
+
+  async sortUntilClean(source) {
     while (source.isDirty && !this.hasEnded) {
       source.isDirty = false;
       const { arrangement } = this;
@@ -101,7 +111,6 @@ export class Folder {
       if (source === this.shown && !this.hasEnded) this.onChange();
       if (source.listing.state === "reading" && source.sortedAs.arrangement === this.arrangement) await pause(SETTLE_MS);
     }
-    source.isSorting = false;
   }
 
   settle(source) {

@@ -1,12 +1,11 @@
 /** Sound and films, played while they arrive: the browser asks for the ranges that it needs. */
 
 import { url } from "../../lib/api.js";
-import { t } from "../../lib/texts.js";
+import { errorText, t } from "../../lib/texts.js";
 import { html, useEffect, useRef, useState } from "../../lib/ui.js";
 import { Icon, Name } from "../../parts/index.js";
+import { readRange } from "./byte_range.js";
 import { Card } from "./card.js";
-
-const NOT_SUPPORTED = 4; // MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED
 
 /** Return what the elements of both kinds share, and the card to show in their place if they fail. */
 function useMedia(properties) {
@@ -28,9 +27,10 @@ function useMedia(properties) {
     setFault(null);
     setAttempt(attempt + 1);
   };
-  const card = fault && html`<${Card} person=${person} folder=${folder} entry=${entry} reason=${t(`viewer.${fault}`)} onRetry=${again} />`;
-  const failed = (event) => setFault(event.currentTarget.error?.code === NOT_SUPPORTED ? "cannot_play" : "stopped");
-  const attributes = { ref: element, src: url("file", person, path, { v: entry.version }), controls: true, preload: "metadata", onError: failed, onEnded, "aria-label": entry.name };
+  const card = fault && html`<${Card} person=${person} folder=${folder} entry=${entry} reason=${fault} onRetry=${again} />`;
+  const address = url("file", person, path, { v: entry.version });
+  const failed = () => readRange(address, 0, 1).then(() => setFault(t("viewer.cannot_play")), (error) => setFault(errorText(error)));
+  const attributes = { ref: element, src: address, controls: true, preload: "metadata", onError: failed, onEnded, "aria-label": entry.name };
   return { card, attributes };
 }
 

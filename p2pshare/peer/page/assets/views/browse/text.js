@@ -6,10 +6,10 @@ import { html, useEffect, useReducer, useRef, useState } from "../../lib/ui.js";
 import { Button, Loading } from "../../parts/index.js";
 import { readRange } from "./byte_range.js";
 import { Card } from "./card.js";
-import { shown, textOf } from "./text_bytes.js";
+import { blocks, shown, textOf } from "./text_bytes.js";
 
-const PART_BYTES = 131072; // read at once
-export const TEXT_BYTES_MAX = 2097152; // shown of one text; the rest is for a download
+const PART_BYTES = 65536; // read at first
+export const TEXT_BYTES_MAX = 1048576; // shown of one text; the rest is for a download
 
 export function Text({ person, folder, path, entry }) {
   const [wanted, setWanted] = useState(PART_BYTES);
@@ -37,7 +37,7 @@ export function Text({ person, folder, path, entry }) {
   const read_ = state.bytes.length;
   const canGrow = read_ < entry.bytes && read_ < TEXT_BYTES_MAX;
   return html`<div ref=${base} class="viewer-text" tabindex="0" role="document" aria-label=${t("viewer.text")}>
-    <pre dir="auto">${state.text}</pre>
+    ${blocks(state.text).map((block, index) => html`<pre key=${index} dir="auto">${block}</pre>`)}
     ${entry.bytes === 0 && html`<p class="viewer-note">${t("viewer.empty")}</p>`}
     ${read_ < entry.bytes && html`<p class="viewer-note">${t("viewer.part", { part: sizeText(read_), all: sizeText(entry.bytes) })}
       ${canGrow && html` <${Button} onClick=${() => setWanted(Math.min(TEXT_BYTES_MAX, wanted * 4))}>${t("viewer.more")}<//>`}</p>`}

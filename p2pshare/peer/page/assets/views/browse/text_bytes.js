@@ -50,6 +50,24 @@ function utf16(bytes) {
   return counts[0] / half > UTF_16_SHARE_MIN && counts[1] / half < 0.1 ? "utf-16be" : null;
 }
 
+const BLOCK = 8192; // characters
+
+/** Return a text in blocks of whole lines where possible, because the browser lays out one block at a time. */
+export function blocks(text, most = BLOCK) {
+  const found = [];
+  for (let at = 0; at < text.length || found.length === 0; ) {
+    let end = Math.min(text.length, at + most);
+    if (end < text.length) {
+      const line = text.lastIndexOf("\n", end - 1) + 1;
+      if (line > at) end = line;
+      else if (/[\ud800-\udbff]/.test(text[end - 1])) end -= 1; // half of a character
+    }
+    found.push(text.slice(at, end));
+    at = Math.max(end, at + 1);
+  }
+  return found;
+}
+
 /** Return a text with its control characters as visible signs; line ends are one kind. */
 export const shown = (text) =>
   text.replace(/\r\n?/g, "\n").replace(CONTROLS, (each) => (each === "\u007f" ? "\u2421" : String.fromCharCode(0x2400 + each.charCodeAt(0))));

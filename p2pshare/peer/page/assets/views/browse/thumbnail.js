@@ -11,6 +11,9 @@ const REST_MS = 90; // a row that is scrolled past within as long asks for nothi
 
 const queue = new ThumbnailQueue();
 
+/** Leave the connections to something that the user waits for, or go on. */
+export const pauseThumbnails = (isPaused) => queue.pause(isPaused);
+
 /** Return the address of a preview with an edge of this many pixels. */
 export const previewUrl = (person, path, entry, edge) => url("preview", person, path, { edge, v: entry.version });
 

@@ -15,6 +15,7 @@ export class ThumbnailQueue {
     this.waiting = []; // the newest at the end
     this.running = new Set();
     this.known = new Set();
+    this.isPaused = false;
     this.failed = new Map(); // from an address to the time in ms until which it is not asked for again
   }
 
@@ -54,13 +55,19 @@ export class ThumbnailQueue {
     return { done, cancel: leave };
   }
 
+  /** Begin no fetch for a while, and go on later. */
+  pause(isPaused) {
+    this.isPaused = isPaused;
+    this.advance();
+  }
+
   learn(address) {
     if (this.known.size >= KNOWN_MAX) this.known.delete(this.known.values().next().value);
     this.known.add(address);
   }
 
   advance() {
-    while (this.running.size < this.atOnce && this.waiting.length) {
+    while (!this.isPaused && this.running.size < this.atOnce && this.waiting.length) {
       const turn = this.waiting.pop();
       this.running.add(turn);
       turn.begin();

@@ -3,7 +3,7 @@
  * the last; so does a swipe. Escape closes.
  */
 
-import { isRightToLeft, t } from "../../lib/texts.js";
+import { bytes, isRightToLeft, t } from "../../lib/texts.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef } from "../../lib/ui.js";
 import { IconButton, Loading, Menu, Name, visible } from "../../parts/index.js";
 import { Card } from "./card.js";
@@ -14,7 +14,7 @@ import { join } from "./paths.js";
 import { Picture } from "./picture.js";
 import { useSwipe } from "./swipe.js";
 import { Text } from "./text.js";
-import { EDGE, previewUrl } from "./thumbnail.js";
+import { EDGE, pauseThumbnails, previewUrl } from "./thumbnail.js";
 
 const SHOWN_BY = { picture: Picture, text: Text, audio: Audio, video: Video, card: Card };
 
@@ -30,8 +30,12 @@ export function Viewer({ person, path, sight, name, isReading, onShow, onClose }
   useLayoutEffect(() => {
     const before = document.activeElement;
     dialog.current.showModal();
+    pauseThumbnails(true);
     stage.current.focus({ preventScroll: true }); // not a button: the keys of the viewer are what is wanted first
-    return () => before?.isConnected && before.focus({ preventScroll: true });
+    return () => {
+      pauseThumbnails(false);
+      if (before?.isConnected) before.focus({ preventScroll: true });
+    };
   }, []);
   const step = (count) => {
     const next = files[place + count];
@@ -70,7 +74,7 @@ export function Viewer({ person, path, sight, name, isReading, onShow, onClose }
   };
   return html`<dialog ref=${dialog} class="viewer" aria-label=${t("viewer.label", { name: visible(name) })} onCancel=${cancelled} onKeyDown=${pressed}>
     <header class="viewer-head">
-      <div class="viewer-title"><h2><${Name}>${name}<//></h2>${place >= 0 && html`<p>${t("viewer.place", { n: place + 1, count })}</p>`}</div>
+      <div class="viewer-title"><h2><${Name}>${name}<//></h2>${place >= 0 && html`<p>${t("viewer.place", { n: place + 1, count })} · ${bytes(entry.bytes)}</p>`}</div>
       ${entry && html`<${Menu} label=${t("viewer.download")} icon="download" items=${downloadItems(person, path, [entry])} />`}
       <${IconButton} icon="close" label=${t("viewer.close")} onClick=${close} />
     </header>
