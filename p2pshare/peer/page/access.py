@@ -31,6 +31,7 @@ from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query
 
 COOKIE_PREFIX = "p2pshare-"
+COOKIES_MAX = 8  # of our name that are looked at
 SESSION_PATH = b"api/v1/session"
 SAFE_METHODS = (b"GET",)
 """Methods that change nothing, and need no CSRF token; GET stands for HEAD, too."""
@@ -153,12 +154,15 @@ class Access:
         return self._origins.of(query).host
 
     def _secret_of(self, query: Query) -> str:
-        """Return the value of our cookie; empty if there is none."""
-        for each in query.header(b"Cookie").split(";"):
-            name, _, value = each.strip().partition("=")
-            if name == self._cookie:
-                return value
-        return ""
+        """Return the value of our cookie; empty if there is none.
+
+        Another service of this host can set a cookie of the same name for some paths, which then comes first. It must
+        not hide ours.
+        """
+        cookies = (each.strip().partition("=") for each in query.header(b"Cookie").split(";"))
+        values = [value for name, _, value in cookies if name == self._cookie]
+        valid = (value for value in values[:COOKIES_MAX] if self.sessions.is_valid(value))
+        return next(valid, values[0] if values else "")
 
 
 def _is_visit(query: Query) -> bool:

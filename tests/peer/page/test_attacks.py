@@ -190,6 +190,8 @@ class LinkTests(PageTestCase):
         self.assertEqual(told.status, 401)
         both = await bob.ask("GET", "/api/v1/session", Cookie=f"{alice.cookie}; {bob.cookie}")
         self.assertEqual(both.fields["name"], "bob")
+        foreign = await bob.ask("GET", "/api/v1/session", Cookie=f"{names[1]}=x; {bob.cookie}")
+        self.assertEqual(foreign.fields["name"], "bob")
 
     async def test_file(self) -> None:
         """Threat 105: the file with the sessions is private, has no secret, and a damaged one lets nobody in."""

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import gzip
+from urllib.parse import urlsplit
 
-from tests.peer.page.page_case import PageTestCase
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+
+from p2pshare.peer import control
+from p2pshare.peer.control import REPLY_MAX, Fields
+from p2pshare.peer.page import events
+from p2pshare.peer.page.service import PageService
+from tests.peer.page.page_case import HOST, PageTestCase
 
 
 class PageTests(PageTestCase):
@@ -35,6 +45,17 @@ class PageTests(PageTestCase):
         told = await browser.do("status")
         self.assertEqual((told.status, told.fields["name"]), (200, "alice"))
         self.assertNotIn("ok", told.fields)
+        for action in (
+            "people",
+            "settings",
+            "health",
+            "jobs",
+            "traffic",
+            "offers",
+            "inbox",
+            "shares",
+        ):
+            self.assertEqual((await browser.do(action)).status, 200, action)
         told = await browser.do("share_remove", name="nothing")
         self.assertEqual(
             (told.status, told.headers["content-type"]), (404, "application/problem+json")
@@ -71,3 +92,78 @@ class PageTests(PageTestCase):
         self.assertEqual((await browser.ask("DELETE", "/api/v1/session")).status, 200)
         await self.until(lambda: stream.connection.ended.called)
         self.assertEqual((await browser.ask("GET", "/api/v1/session")).status, 401)
+
+    async def test_restart(self) -> None:
+        """The page opens again with the peer only if it has sessions; at another port if its own is taken."""
+        peer, browser = await self.page()
+        await browser.ask("DELETE", "/api/v1/session")
+        await peer.stopService()
+        peer = await self.started("alice")
+        with self.assertRaises(ConnectError):
+            await browser.connect()
+        browser = await self.browser(peer)
+        await peer.stopService()
+        other = self.real_reactor.listenTCP(browser.port, Factory(), interface=HOST)
+        self.addCleanup(other.stopListening)
+        peer = await self.started("alice")
+        port = urlsplit(await self.link(peer)).port or 0
+        self.assertNotEqual(port, browser.port)
+        browser.port = port
+        self.assertEqual((await browser.ask("GET", "/api/v1/session")).status, 200)
+
+    async def test_bounds(self) -> None:
+        """An action of the page has the bounds of the control socket: the time, and the length of a reply."""
+        peer, browser = await self.page()
+        assert peer._control is not None
+        waiting: Deferred[Fields] = Deferred()
+
+        async def slow(_request: Fields) -> Fields:
+            return await waiting
+
+        async def long(_request: Fields) -> Fields:
+            return {"name": "x" * REPLY_MAX, "pid": 1}
+
+        actions = {**peer._control._actions, "stop": slow, "cancel": long}
+        self.patch(peer._control, "_actions", actions)
+        self.patch(control, "ANSWER_TIMEOUT", 0.05)
+        for action, reason in (("stop", "took too long"), ("cancel", "too long")):
+            told = await browser.do(action)
+            self.assertEqual((told.status, told.fields["error"]), (403, "ControlRefused"))
+            self.assertIn(reason, told.fields["detail"])
+
+    async def test_leaving(self) -> None:
+        """An action goes on if its browser leaves before the reply, as one of the control socket does."""
+        peer, browser = await self.page()
+        assert peer._control is not None
+        begun, done = Deferred[None](), list[bool]()
+
+        async def slow(_request: Fields) -> Fields:
+            begun.callback(None)
+            await deferLater(self.real_reactor, 0.05)
+            done.append(True)
+            return {"name": "alice", "pid": 1}
+
+        self.patch(peer._control, "_actions", {**peer._control._actions, "stop": slow})
+        connection = await browser.send(browser.head("POST", "/api/v1/do/stop", 2) + b"{}")
+        await begun
+        connection.transport.abortConnection()
+        await self.until(lambda: bool(done))
+
+    async def test_alive(self) -> None:
+        """A stream without events tells each 15 s that it is alive."""
+        peer, browser = await self.page()
+        self.patch(events, "ALIVE_INTERVAL", 0.05)
+        stream = await browser.follow()
+        await self.until(lambda: stream.events[-2:] == [("alive", {}), ("alive", {})])
+        stream.close()
+        self.assertTrue(peer.running)
+
+    async def test_defect(self) -> None:
+        """A defect of a route is a problem for the browser, and an entry in the log."""
+        peer, browser = await self.page()
+        part = peer._parts[-1]
+        assert isinstance(part, PageService) and part._access is not None
+        self.patch(part._access, "session", lambda query: 1 / 0)
+        told = await browser.ask("GET", "/api/v1/session")
+        self.assertEqual((told.status, told.word), (500, "internal"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

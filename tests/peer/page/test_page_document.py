@@ -19,6 +19,7 @@ SHARED = {
     "A share": "Share",
     "A person": "Person",
     "A job": "Job",
+    "A setting": "Setting",
     "A visit": "Visit",
     "A local folder": "LocalFolder",
     "An entry of the history": "HistoryEntry",
