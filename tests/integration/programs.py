@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import unittest
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.integration.forked import Popen
@@ -21,13 +22,13 @@ HOST = "127.0.0.1"
 class Program:
     """A process and its output."""
 
-    def __init__(self, folder: Path, *command: str) -> None:
+    def __init__(self, folder: Path, *command: str, environ: Mapping[str, str] = {}) -> None:
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".log", delete=False) as log:
             self._log = Path(log.name)
             self.process = Popen(
                 [sys.executable, *command],
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -50,8 +50,10 @@ def alive(pid: int) -> bool:
 class Registry:
     """A real `twistd p2pregistry`."""
 
-    def __init__(self, folder: Path, *options: str, path: str | None = None) -> None:
-        self.port = free_port()
+    def __init__(
+        self, folder: Path, *options: str, path: str | None = None, port: int | None = None
+    ) -> None:
+        self.port = free_port() if port is None else port
         listen = f"tcp:{self.port}:interface=127.0.0.1"
         self.process = Popen(
             [*TWISTD, "p2pregistry", "--data", str(folder), "--listen", listen, *options],

@@ -48,6 +48,7 @@ class Person:
         self.shared = self.folder / "shared"
         self.saved = self.folder / "saved"
         self.data = self.folder / "data"
+        self.config = self.folder / "config" / "p2pshare" / "config.toml"
         for each in (self.shared, self.saved):
             each.mkdir(parents=True, exist_ok=True)
         self._words = [
@@ -60,7 +61,8 @@ class Person:
     def start(self) -> None:
         """Start the process, and wait until the peer has its name."""
         assert self.program is None, "it runs already"
-        self.program = Program(self.folder, *self._words)
+        environ = {"XDG_CONFIG_HOME": str(self.config.parents[1])}
+        self.program = Program(self.folder, *self._words, environ=environ)
         self.program.wait_for("registered: name=")
 
     def end(self, number: int = signal.SIGTERM) -> str:
@@ -126,6 +128,16 @@ class World:
     @property
     def registry_url(self) -> str:
         return f"http://{HOST}:{self.registry.port}"
+
+    def lose_registry(self) -> None:
+        """Kill the registry."""
+        self.registry.end(signal.SIGKILL)
+        self.registry.discard()
+
+    def restore_registry(self) -> None:
+        """Start it again, at the same address."""
+        self.registry = Registry(self.folder / "registry", port=self.registry.port)
+        self.registry.wait_until_ready()
 
     def add(
         self,
