@@ -156,11 +156,10 @@ class UploadRows:
 
     def _outcome(self, row: _Upload) -> tuple[str, str | None]:
         """Return the state of a row that has ended by itself, and why."""
-        left = row.status["files_left"]
-        is_whole = not left and (bool(row.status["files"]) or left == 0)
-        if is_whole and not row.session.is_busy:
+        session, left = row.session, row.status["files_left"]
+        if not session.is_busy and (left == 0 if row.had_job else row.status["bytes"]):
             return "done", None
-        return "cancelled", "lost" if row.session.is_over else "by_them"
+        return "cancelled", "lost" if session.is_over else "by_them"
 
     def _end(self, row: _Upload, state: str, why: str | None) -> None:
         self._live.pop(row.session, None)

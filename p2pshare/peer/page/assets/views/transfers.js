@@ -18,7 +18,7 @@ import { Graph } from "./transfers/graph.js";
 import { Row } from "./transfers/row.js";
 
 const ROW = 84; // px
-const ROW_PHONE = 124;
+const ROW_PHONE = 112;
 const GROUPS = ["running", "waiting", "paused", "over"];
 
 export default function Transfers() {

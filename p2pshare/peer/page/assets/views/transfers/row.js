@@ -22,7 +22,7 @@ export function Row({ job, place, now, onAction, onDetails }) {
       <span class="transfer-person">${rich(job.direction === "down" ? "transfers.from" : "transfers.to", { name: person })}</span>
       ${job.path && html`<${PathTag} path=${job.path} />`}
     </div>
-    <div class="transfer-bar">${(!isOver(job) || job.state === "failed") && html`<${Progress} value=${job.state === "waiting" && !job.bytes_done ? 0 : part} label=${t("transfers.progress_of", { title })} state=${job.state} />`}</div>
+    <div class="transfer-bar">${(!isOver(job) || job.state === "failed") && html`<${Progress} value=${job.state === "running" ? part : (part ?? 0)} label=${t("transfers.progress_of", { title })} state=${job.state} />`}</div>
     <p class=${classes("transfer-facts", isBad && "bad")}>${factsOf(job, place, now).map((fact, index) => html`${index > 0 && html`<span aria-hidden="true"> · </span>`}<span key=${index} class="fact">${fact}</span>${" "}`)}</p>
     <div class="transfer-actions">
       ${job.can.filter((action) => action in ICONS).map((action) => html`<${IconButton} key=${action} icon=${ICONS[action]} data-action=${action} label=${t(`transfers.actions.${action}`, { title })} aria-keyshortcuts=${SHORTCUTS[action]} onClick=${() => onAction(action)} />`)}

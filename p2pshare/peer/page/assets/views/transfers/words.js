@@ -32,7 +32,7 @@ export function factsOf(job, place, now) {
     case "waiting":
       return [reasonOf(job, place), nextTry(job, now), ...(job.bytes_done > 0 ? amounts(job) : [])].filter(Boolean);
     case "paused":
-      return amounts(job);
+      return [t("transfers.states.paused"), ...amounts(job)];
     case "done":
       return [job.files > 1 && t("transfers.files", { n: job.files_done }), bytes(job.bytes), ago(job.updated, now)].filter(Boolean);
     default:
