@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 BURST_TIME = 0.25  # seconds of the rate that may go at once
 BURST_MIN = 16 * 1024  # bytes that may go at once, however low the rate is
 UNLIMITED = 2**62  # bytes
@@ -91,6 +93,23 @@ class RateLimit:
         passed = max(0.0, now - self._filled_at)
         self._tokens = min(float(self.burst), self._tokens + passed * rate)
         self._filled_at = now
+
+
+def fair_shares(limit: float, wanted: Sequence[float]) -> list[float]:
+    """Divide a rate among several that want some: nobody gets more than they want while others lack it.
+
+    What nobody wants is divided equally, so that each can grow.
+
+    Args:
+        limit: bytes per second in all.
+        wanted: bytes per second that each can use; `math.inf` is allowed.
+    """
+    shares, left = [0.0] * len(wanted), limit
+    order = sorted(range(len(wanted)), key=lambda each: wanted[each])
+    for place, each in enumerate(order):
+        shares[each] = min(wanted[each], left / (len(order) - place))
+        left -= shares[each]
+    return [each + left / len(shares) for each in shares]
 
 
 class RateMeter:

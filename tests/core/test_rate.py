@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.core.rate import BURST_MIN, BURST_TIME, UNLIMITED, RateLimit, RateMeter
+from p2pshare.core.rate import BURST_MIN, BURST_TIME, UNLIMITED, RateLimit, RateMeter, fair_shares
 
 RATES = st.floats(1_000, 1e9)
 STEPS = st.lists(st.tuples(st.floats(0, 3), st.integers(1, 300_000)), max_size=50)
+
+
+class SharesTests(SynchronousTestCase):
+    def test_examples(self) -> None:
+        """All that want more than there is get the same; what one cannot use goes to the others."""
+        for limit, wanted, shares in (
+            (9.0, [inf, inf, inf], [3, 3, 3]),
+            (9.0, [1, inf, inf], [1, 4, 4]),
+            (9.0, [1, 2, 100], [1, 2, 6]),
+            (9.0, [1, 2], [4, 5]),
+            (9.0, [], []),
+        ):
+            self.assertEqual(fair_shares(limit, wanted), shares)
+
+    @given(st.floats(1, 1e9), st.lists(st.floats(0, 1e10) | st.just(inf), min_size=1, max_size=9))
+    def test_fair(self, limit: float, wanted: list[float]) -> None:
+        """All of the limit is divided; whoever gets less than wanted gets no less than anybody else."""
+        shares = fair_shares(limit, wanted)
+        self.assertLess(abs(sum(shares) - limit), 1e-6 * limit)
+        for share, want in zip(shares, wanted, strict=True):
+            self.assertTrue(share >= want * (1 - 1e-9) or share >= max(shares) * (1 - 1e-9))
 
 
 class RateLimitTests(SynchronousTestCase):

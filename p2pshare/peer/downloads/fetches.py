@@ -11,6 +11,7 @@ from p2pshare.errors import NoSuchPeer, P2pshareError
 from p2pshare.peer.downloads.reasons import SOME_FAILED, reason_of
 from p2pshare.peer.fetch.job import FetchJob, JobItem
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
+from p2pshare.peer.fetch.remote import RemotePeer
 from p2pshare.peer.fetch.tally import JobProgress
 from p2pshare.peer.find.lookup import FoundPeer
 from p2pshare.peer.find.target import Target
@@ -64,6 +65,7 @@ class Fetch:
         self._found: FoundPeer | None = None
         self._has_met = False
         self._job: FetchJob | None = None
+        self._remote: RemotePeer | None = None  # of the try that runs
         self._progress: JobProgress | None = None
         self._failures: list[Failure] = []
         self._failed_codes: set[str] = set()
@@ -78,6 +80,11 @@ class Fetch:
     def changed(self) -> None:
         """Tell the owner."""
         self._owner.fetch_changed(self.id)
+
+    def limit(self, bytes_per_second: float | None) -> None:
+        """Limit the rate of the try that runs."""
+        if self._remote is not None:
+            self._remote.limit(bytes_per_second)
 
     def snapshot(self, kept: KeptDownload) -> KeptDownload:
         """Return a download with its present numbers. While a try is listing, none is lower than it was before."""
@@ -112,6 +119,7 @@ class Fetch:
         """Fetch what is missing, and return how to report the end."""
         self._begin()
         remote = self._parts.remote_peer(self.peer, self._find, self._link_changed)
+        self._remote = remote
         try:
             self._job = FetchJob(
                 remote,
@@ -158,7 +166,7 @@ class Fetch:
         now = self.progress()
         if now is not None and last is not None and now.bytes_done < last.bytes_done:
             self._progress = replace(now, bytes_done=last.bytes_done)
-        self._job = self.link = None
+        self._job = self._remote = self.link = None
 
     def _over(
         self, state: DownloadState, why: str | None = None, text: str | None = None

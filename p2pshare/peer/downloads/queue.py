@@ -15,6 +15,9 @@ once when the person comes online. Other errors, such as that of a full disk, de
 One person has no more than `RUNNING_OF_PERSON_MAX` of them, however slow. A try that was cancelled has its slot until
 it has wound up, and the next try of its series begins after that.
 
+*Rate limit.* What runs shares one limit. Twice a second it is divided by what each has used of late, so that a slow
+sharer leaves to others what it cannot use, and nobody starves.
+
 *Cost.* Nothing here looks at all waiting series, except when a person's state changes. Slots are filled once for all
 events of one turn of the reactor.
 """
@@ -27,6 +30,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from math import inf
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
@@ -36,6 +40,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.core.back_off import BackOff
+from p2pshare.core.rate import fair_shares
 from p2pshare.errors import (
     KeyChanged,
     KeyGone,
@@ -55,6 +60,8 @@ RETRY_FIRST, RETRY_MAX = 5.0, 600.0  # seconds until the next try
 STALL = 600.0  # seconds without a byte after which a try gives its slot to another download
 TICK = 0.5  # seconds between two looks at the progress
 RATE_TICKS = 8  # looks over which a rate is measured
+GROWTH = 1.5  # times the measured rate that a try may use, so that it can become faster
+RATE_MIN = 16 * 1024  # bytes per second that each may use beyond that
 
 OF_A_PERSON = (Unreachable, KeyChanged, KeyGone, OtherKeyThere)
 """Errors that keep everything from waiting that comes from the same person."""
@@ -80,6 +87,9 @@ class Series(Protocol):
 
     def changed(self) -> None:
         """Note that progress, rate or trouble have changed."""
+
+    def limit(self, bytes_per_second: float | None) -> None:
+        """Limit the rate of the try that runs from now on; None is no limit."""
 
     async def attempt(self) -> Callable[[], object]:
         """Try to fetch what is missing. If it is cancelled, it keeps what has arrived.
@@ -145,6 +155,13 @@ class _Entry:
     ends: list[Deferred[None]] = field(default_factory=list)
     """Fire when the try that runs has wound up."""
 
+    @property
+    def rate(self) -> float:
+        """Bytes per second."""
+        seen = self.fetched
+        rate = (seen[-1] - seen[0]) / (TICK * (len(seen) - 1)) if len(seen) > 1 else 0.0
+        return max(0.0, rate)
+
     def end(self) -> Deferred[None]:
         """Return when the try that runs has wound up."""
         ended: Deferred[None] = Deferred()
@@ -183,6 +200,8 @@ class DownloadQueue:
         self._running_max = running_max
         self._running_of_person_max = running_of_person_max
         self.on_received = on_received
+        self.limit: float | None = None
+        """Bytes per second of all downloads together; None for no limit."""
         self._entries: dict[str, _Entry] = {}
         self._people: dict[Hashable, _Person] = {}
         self._turns = count()
@@ -256,6 +275,11 @@ class DownloadQueue:
         is_trying = entry.running is not None
         return Standing(is_trying, self._trouble(entry), retry_in, entry.turn, done, rate)
 
+    @property
+    def share(self) -> float | None:
+        """Bytes per second for one more try that begins; None for no limit."""
+        return None if self.limit is None else self.limit / max(1, len(self._trying))
+
     def is_running(self, series_id: str) -> bool:
         """Whether a series is being tried now."""
         entry = self._entries.get(series_id)
@@ -264,11 +288,7 @@ class DownloadQueue:
     def progress(self, series_id: str) -> tuple[int, int]:
         """Return the bytes of a series that are here, and the rate in bytes per second."""
         entry = self._entries.get(series_id)
-        if entry is None:
-            return 0, 0
-        seen = entry.fetched
-        rate = (seen[-1] - seen[0]) / (TICK * (len(seen) - 1)) if len(seen) > 1 else 0.0
-        return entry.bytes_done, max(0, int(rate))
+        return (0, 0) if entry is None else (entry.bytes_done, int(entry.rate))
 
     def trouble(self, series_id: str) -> P2pshareError | None:
         """Return why a series is not being downloaded at the moment."""
@@ -444,6 +464,19 @@ class DownloadQueue:
                 stalled = f"nothing has arrived for {STALL:g} s"
                 entry.trouble = SessionLost(name=entry.series.peer, reason=stalled)
                 entry.running.cancel()
+
+        self._divide()
+
+    def _divide(self) -> None:
+        """Divide the rate limit among the tries."""
+        running = [each for each in self._trying.values() if each.running is not None]
+        wanted = [
+            GROWTH * each.rate + RATE_MIN if len(each.fetched) == RATE_TICKS else inf
+            for each in running
+        ]
+        shares = [None] * len(running) if self.limit is None else fair_shares(self.limit, wanted)
+        for entry, share in zip(running, shares, strict=True):
+            entry.series.limit(share)
 
     def _is_wanted(self) -> bool:
         """Whether another series waits for its turn."""

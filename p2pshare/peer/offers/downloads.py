@@ -213,6 +213,7 @@ class _OfferSeries:
         self._parts = downloads.parts
         self._tries = 0  # those that ended with files missing
         self._job: FetchJob | None = None
+        self._remote: RemotePeer | None = None  # of the try that runs
 
     def progress(self) -> JobProgress | None:
         """Return the progress of the try; a sender that sends too much makes it no more than complete."""
@@ -221,6 +222,11 @@ class _OfferSeries:
         progress = self._job.progress
         self.files_done = progress.files_done + progress.files_already_there
         return replace(progress, bytes_done=min(progress.bytes_done, self.offer.bytes))
+
+    def limit(self, bytes_per_second: float | None) -> None:
+        """Limit the rate of the try that runs."""
+        if self._remote is not None:
+            self._remote.limit(bytes_per_second)
 
     def changed(self) -> None:
         """Tell the owner of the downloads."""
@@ -232,7 +238,7 @@ class _OfferSeries:
         folder = offer.folder
         assert folder is not None, "it was accepted"
         files, budget = _Files(), budget_of(offer)
-        remote = parts.remote_peer(offer.sender, self._find, self._link_changed)
+        self._remote = remote = parts.remote_peer(offer.sender, self._find, self._link_changed)
         try:
             await run_in_thread(parts.reactor, make_folder, folder)
             self._job = FetchJob(
@@ -256,7 +262,7 @@ class _OfferSeries:
                 raise
             return self._failed(error)
         finally:
-            self._job = self.link = None
+            self._job = self._remote = self.link = None
 
     def _link_changed(self, change: LinkChange) -> None:
         self.link = change

@@ -73,9 +73,7 @@ class OfferParts:
             find: returns how to reach them.
             on_link: called when the connection changes.
         """
-        limits = LinkLimits(
-            silence=self.settings.timeout, patience=PATIENCE, rate=self.settings.limit
-        )
+        limits = LinkLimits(silence=self.settings.timeout, patience=PATIENCE, rate=self.queue.share)
         return RemotePeer(
             self.reactor,
             self.rng,

@@ -95,6 +95,7 @@ class OffersService:
         self.presence = PresenceWatch(reactor, rng, directory)
         """Who comes and goes, for everything in this peer that wants to know."""
         self._queue = DownloadQueue(reactor, rng, self.presence)
+        self._queue.limit = owner.settings.limit
         self._correspondence = Correspondence(reactor, find, meet, dialler)
         self.parts = OfferParts(
             reactor,
@@ -141,6 +142,7 @@ class OffersService:
     def use(self, settings: Settings) -> None:
         """Take offers by these settings from now on."""
         self.parts.settings = settings
+        self._queue.limit = settings.limit
         self._policy = OffersPolicy(settings.offers)
         self._allowed = frozenset(settings.accept_from)
         self.inbox.use(settings)
