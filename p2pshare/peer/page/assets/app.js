@@ -37,7 +37,7 @@ import { currentRoute, go, href, parse, useRoute } from "./lib/route.js";
 import { need, prime, useStore } from "./lib/store.js";
 import { errorText, loadTexts, number, rate, t } from "./lib/texts.js";
 import { applyTheme } from "./lib/theme.js";
-import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useReducer, useRef, useState } from "./lib/ui.js";
+import { classes, html, render, useEffect, useErrorBoundary, useLayoutEffect, useReducer, useRef, useState } from "./lib/ui.js";
 import { Button, Icon, Loading, Name, Notice, Toasts } from "./parts/index.js";
 
 const NAVIGATION = ["people", "transfers", "send", "inbox", "shares", "settings", "health"];
@@ -113,18 +113,34 @@ function Frame({ found, connection }) {
 function Navigation({ view }) {
   const [isOpen, setOpen] = useState(false);
   const current = { person: "people", browse: "people" }[view] ?? view;
+  const more = useRef(null);
   useEffect(() => setOpen(false), [view]);
+  useEffect(() => {
+    if (!isOpen) return undefined;
+    const outside = (event) => more.current?.contains(event.target) || setOpen(false);
+    const escape = (event) => {
+      if (event.key !== "Escape") return;
+      setOpen(false);
+      more.current.querySelector('[aria-controls="nav-more"]').focus();
+    };
+    document.addEventListener("pointerdown", outside);
+    document.addEventListener("keydown", escape);
+    return () => {
+      document.removeEventListener("pointerdown", outside);
+      document.removeEventListener("keydown", escape);
+    };
+  }, [isOpen]);
   const waiting = useStore((store) => store.inbox.rows.filter((item) => item.state === "waiting").length);
   const running = useStore((store) => store.jobs.rows.filter((job) => RUNNING.has(job.state)).length);
   const trouble = useStore((store) => (AWAY.has(store.health?.registry?.state) ? 1 : 0));
   const badge = { inbox: waiting, transfers: running };
   const notes = { inbox: "common.nav_waiting", transfers: "common.nav_running" };
   const link = (name) => html`<a key=${name} class="nav-item" href=${href(name)} aria-current=${name === current ? "page" : undefined}>
-    <span class="nav-icon"><${Icon} name=${name} size=${22} />${badge[name] > 0 && html`<span class="badge" aria-hidden="true">${number(badge[name])}</span>`}
-      ${name === "health" && trouble > 0 && html`<span class="badge dot" aria-hidden="true"></span>`}</span>
+    <span class="nav-icon"><${Icon} name=${name} size=${22} />${name === "health" && trouble > 0 && html`<span class="badge dot" aria-hidden="true"></span>`}</span>
     <span class="nav-text">${t(`common.nav.${name}`)}${badge[name] > 0 && html`<span class="unseen"> – ${t(notes[name], { n: badge[name] })}</span>`}</span>
+    ${badge[name] > 0 && html`<span class=${classes("badge", name)} aria-hidden="true">${number(badge[name])}</span>`}
   </a>`;
-  return html`<nav class="nav" aria-label=${t("common.navigation")}>
+  return html`<nav ref=${more} class="nav" aria-label=${t("common.navigation")}>
     ${NAVIGATION.map((name) => html`<div key=${name} class=${ON_PHONE.includes(name) ? "nav-place" : "nav-place on-desktop"}>${link(name)}</div>`)}
     <div class="nav-place on-phone">
       <button type="button" class="nav-item" aria-expanded=${String(isOpen)} aria-controls="nav-more" data-current=${ON_PHONE.includes(current) ? undefined : ""} onClick=${() => setOpen(!isOpen)}>

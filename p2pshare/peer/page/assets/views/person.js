@@ -56,10 +56,12 @@ export default function Person({ parameters: { name } }) {
     ${person.trust === "waiting" && html`<${Notice} kind="warning" actions=${html`<${Button} kind="primary" onClick=${() => ask_("accept", { key: person.key }, t("person.accepted", { name }))}>${t("person.accept")}<//>`}>
       ${t("person.waiting_text", { name })}<//>`}
     <div class="person-cards">
+      <div>
+        ${!person.own && html`<${Shares} person=${person} />`}
+        <section class="card padded" aria-labelledby="person-path"><h2 id="person-path">${t("person.path_title")}</h2><${Path} path=${person.path} name=${name} state=${state} /></section>
+      </div>
       <section class="card padded" aria-labelledby="person-key"><h2 id="person-key">${t("person.key_title")}</h2>
         <${Key} person=${person} details=${details} onCompare=${() => setComparing(true)} /></section>
-      <section class="card padded" aria-labelledby="person-path"><h2 id="person-path">${t("person.path_title")}</h2><${Path} path=${person.path} name=${name} state=${state} /></section>
-      ${!person.own && html`<${Shares} person=${person} />`}
     </div>
     ${isComparing && details?.compare && html`<${Compare} name=${name} details=${details} onClose=${() => setComparing(false)}
       onSame=${() => ask_("compared", { key: details.key }, t("person.compared_done", { name })).then(() => setComparing(false))} />`}
