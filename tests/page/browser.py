@@ -102,6 +102,21 @@ class Browser:
         """Run statements whose last argument is a function, and return what they call it with."""
         return self._chrome.execute_async_script(script, *arguments)
 
+    def new_tab(self) -> None:
+        """Open one more tab, and work in it from now on."""
+        self._chrome.switch_to.new_window("tab")
+
+    def use_tab(self, number: int) -> None:
+        """Work in another tab from now on; the first one is 0."""
+        self._chrome.switch_to.window(self._chrome.window_handles[number])
+
+    def close_tabs(self) -> None:
+        """Close all tabs but the first one, and work in that."""
+        for tab in self._chrome.window_handles[1:]:
+            self._chrome.switch_to.window(tab)
+            self._chrome.close()
+        self.use_tab(0)
+
     def refuse(self, *patterns: str) -> None:
         """Let all later requests for addresses that match a pattern fail; without one, none."""
         self._command("Network.enable")

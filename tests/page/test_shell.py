@@ -7,11 +7,16 @@ import signal
 from selenium.webdriver.common.keys import Keys
 
 from tests.page.page_case import STATE, PageTestCase
+from tests.page.world import until
 
 BYTES_MAX = 100_000  # of the first view, compressed
 FOCUS = "document.activeElement"
 HEADING = "document.querySelector('main h1')"
 ROWS = "[...document.querySelectorAll('[data-row] .person-name bdi')].map(each => each.textContent)"
+LOCKS = """const done = arguments[0];
+  navigator.locks.query().then(({held, pending}) => done([held.length, pending.length]));"""
+NEW_FILES = """(() => { const channel = new BroadcastChannel("p2pshare.events");
+  channel.postMessage({kind: "hello", data: {assets: "others", boot: "x", actions: []}}); channel.close(); })()"""
 SIZE = """[...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
   .map(each => each.encodedBodySize).reduce((one, other) => one + other, 0)"""
 
@@ -49,7 +54,7 @@ class ShellTests(PageTestCase):
         browser.wait(f"{FOCUS} === {HEADING}", True)
 
     def test_restart(self) -> None:
-        """A peer that is killed and started again: the page says so, keeps what it shows, and recovers by itself."""
+        """The page says that the peer, or the registry, is gone, keeps what it shows, and recovers by itself."""
         world = self.own_world("dora", "emil")
         dora, browser = world["dora"], self.browser
         self.open(dora)
@@ -71,6 +76,43 @@ class ShellTests(PageTestCase):
         browser.keys(Keys.ESCAPE)
         browser.wait(ROWS, ["emil", "fred"])
         self.assertEqual(browser.run("window.marker"), 1)
+        world.registry.end(signal.SIGKILL)
+        browser.wait_until("document.querySelector('.bars .notice.warning')")
+        browser.wait_until("document.querySelector('nav .badge.dot')")
+        self.assertEqual(browser.run(ROWS), ["emil", "fred"])
+        self.assertEqual(browser.run(STATE), "live")
+        self.check_accessibility()
+        browser.keep("registry-away")
+
+    def test_tabs(self) -> None:
+        """All tabs share one stream; when its tab is closed, another one follows. New files of the page are loaded."""
+        browser, alice = self.browser, self.world["alice"]
+        self.open(alice)
+        browser.new_tab()
+        self.addCleanup(browser.close_tabs)
+        self.open(alice, "/people/bob")
+        self.assertEqual(browser.run_async(LOCKS), [1, 1])
+        browser.use_tab(0)
+        browser.open("about:blank")
+        browser.use_tab(1)
+        browser.wait(STATE, "live")
+        until(lambda: browser.run_async(LOCKS) == [1, 0])
+        browser.use_tab(0)
+        self.open(alice)
+        browser.wait(ROWS, ["bob"])
+        browser.type(".search input", "b")
+        browser.run("window.marker = 1")
+        browser.run(NEW_FILES)
+        browser.wait_until("document.querySelector('.bars .notice .primary')")
+        self.assertEqual(browser.run("window.marker"), 1)
+        browser.click(".bars .notice .primary")
+        browser.wait("window.marker", None)
+        browser.wait(STATE, "live")
+        browser.wait("document.querySelector('.bars .notice')", None)
+        browser.run("sessionStorage.clear(), document.activeElement.blur(), window.marker = 1")
+        browser.run(NEW_FILES)
+        browser.wait("window.marker", None)
+        browser.wait(STATE, "live")
 
     def test_languages_and_themes(self) -> None:
         """Persian runs from right to left with its own digits; theme and language are kept."""

@@ -7,7 +7,12 @@ import re
 import unittest
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from p2pshare.web.assets import Assets
+from p2pshare.web.exchange import Query
+from p2pshare.web.reply_bodies import BytesSource
 
 ASSETS = Path(str(files("p2pshare.peer.page"))) / "assets"
 SECTIONS = (
@@ -81,6 +86,19 @@ class TextsTests(unittest.TestCase):
                     set(PLACE.findall(wanted)),
                     f"{language}: {key}",
                 )
+
+    def test_one_more_language(self) -> None:
+        """One more file is one more language: the page names it to its scripts, which load it."""
+        with TemporaryDirectory() as folder:
+            texts = Path(folder, "texts")
+            texts.mkdir()
+            texts.joinpath("eo.json").write_text('{"_language": {"direction": "ltr"}}', "utf-8")
+            assets = Assets([ASSETS, Path(folder)])
+        index = assets.index(Query(b"GET", b"", b"", "")).source
+        assert isinstance(index, BytesSource)
+        self.assertIn(b'content="en eo fa"', index.content)
+        path = f"{assets.folder}/texts/eo.json".encode()
+        self.assertEqual(assets.file(Query(b"GET", path, b"", "")).status, 200)
 
     def test_every_key_exists(self) -> None:
         """A script asks for no text that does not exist."""

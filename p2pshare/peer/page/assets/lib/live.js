@@ -160,6 +160,7 @@ function handle(kind, data) {
     hello = data;
     known = { ...known, ...data };
     set("live");
+    for (const watch of watchers) watch(); // the files of the page may be others
     tell(kind, { ...data, isNewRun });
   } else if (kind === "overrun") {
     if (isLeader) open();
