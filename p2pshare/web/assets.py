@@ -30,6 +30,14 @@ GZIP_MIN = 512  # bytes of a file below which compression does not pay
 BYTES_MAX = 16 * 1024 * 1024  # bytes of all files; they stay in memory
 IMMUTABLE = (b"Cache-Control", b"public, max-age=31536000, immutable")
 REVALIDATED = (b"Cache-Control", b"no-cache")
+PAGE_HEADERS = (
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"Cross-Origin-Resource-Policy", b"same-origin"),
+    (b"Permissions-Policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"X-Frame-Options", b"DENY"),
+)
+"""Headers of every reply of a page, besides its policy."""
 VARIES = (b"Vary", b"Accept-Encoding")
 
 TYPES = {

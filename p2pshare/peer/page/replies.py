@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from p2pshare.errors import P2pshareError, RemoteProtocolError
+from p2pshare.web.assets import PAGE_HEADERS
 from p2pshare.web.exchange import Reply
 from p2pshare.wire.registry_answers import PROBLEM_PREFIX, Problem
 
@@ -21,13 +22,9 @@ POLICY = (
 """Allows no other origin, nothing inline, no frames, and no text that becomes markup. The one policy for trusted types
 lets the page start its own workers."""
 HEADERS = (
+    *PAGE_HEADERS,
     (b"Content-Security-Policy", POLICY),
-    (b"X-Content-Type-Options", b"nosniff"),
-    (b"Referrer-Policy", b"no-referrer"),
-    (b"Cross-Origin-Resource-Policy", b"same-origin"),
     (b"Cross-Origin-Opener-Policy", b"same-origin"),
-    (b"Permissions-Policy", b"camera=(), geolocation=(), microphone=()"),
-    (b"X-Frame-Options", b"DENY"),
     (b"Cache-Control", b"no-store"),
 )
 """Of every reply, unless it has another value itself."""

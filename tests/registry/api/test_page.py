@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from importlib.resources import files
+from pathlib import PurePosixPath
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -15,6 +16,7 @@ from p2pshare.names import RESERVED, is_name
 from p2pshare.registry.api.event_streams import StreamLimits
 from p2pshare.registry.api.page import ASKING, FILES, POLICY, PageRoutes
 from p2pshare.testing.memory_store import MemoryNameStore
+from p2pshare.web.assets import TYPES
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query, Reply
 from tests.registry.connections import HOST, Client, SiteTestCase, make_routes
@@ -45,7 +47,8 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(set(self.table), set(FILES))
         for path in self.table:
             reply, headers = self.ask(path), dict(self.ask(path).headers)
-            self.assertEqual((reply.status, reply.content_type), (200, FILES[path][1]))
+            kind = TYPES[PurePosixPath(FILES[path]).suffix]
+            self.assertEqual((reply.status, reply.content_type), (200, kind))
             self.assertEqual(headers[b"Content-Security-Policy"], POLICY)
             self.assertEqual(headers[b"X-Content-Type-Options"], b"nosniff")
             self.assertEqual(headers[b"Referrer-Policy"], b"no-referrer")
@@ -110,7 +113,7 @@ class PageTests(SynchronousTestCase):
 
     def test_nothing_from_elsewhere(self) -> None:
         """No file refers to another machine, and the markup has no inline style or script."""
-        for name, _ in FILES.values():
+        for name in FILES.values():
             text = files("p2pshare").joinpath(*name.split("/")).read_text()
             text = text.replace("http://www.w3.org/2000/svg", "")
             self.assertNotRegex(text, r"(?i)(https?:)?//[a-z0-9-]+\.[a-z]{2,}")
