@@ -188,7 +188,8 @@ class SessionUploads:
     def ended(self, transfer: Transfer) -> None:
         """Remove a transfer, and log or count it.
 
-        A `get` of a folder is no upload: an opener that does not know what a path is asks for a file first.
+        A `get` of a folder is no upload: an opener that does not know what a path is asks for a file first. Neither is a
+        part of a file that was looked at, of which a film has hundreds; its bytes count.
         """
         if self.is_over or transfer.why is Fault.IS_FOLDER:
             return
@@ -198,6 +199,8 @@ class SessionUploads:
         if transfer in self._current:
             began = self._current.pop(transfer)
             self._uploads.busy -= not self._current
+        if not transfer.request.root and transfer.outcome is Outcome.UNCONFIRMED:
+            return
         for each in (self._all, self._job, self._since):
             each.files += transfer.outcome is Outcome.CONFIRMED
             each.unconfirmed += transfer.outcome is Outcome.UNCONFIRMED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -113,6 +114,17 @@ class LogTests(UploadsTestCase):
                 "upload failed: peer=bob path=f bytes=4194304 sent=4194304 s=0.0 why=changed",
             ],
         )
+
+    def test_parts(self) -> None:
+        """A part of a file that was looked at is no upload, but its bytes count; one that fails is logged."""
+        part = transfer(4 * MIB, to_send=MIB)
+        part.request = replace(part.request, root=False)
+        self.lines()
+        self.send(part, part, outcome=Outcome.UNCONFIRMED)
+        self.assertEqual(self.lines(), [])
+        self.assertEqual(self.uploads.status()[0]["bytes"], 2 * MIB)
+        self.send(part, outcome=Outcome.FAILED)
+        self.assertEqual(len(self.lines()), 1)
 
     def test_small(self) -> None:
         """Small files are counted, and logged every few seconds."""
