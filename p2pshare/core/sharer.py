@@ -12,7 +12,7 @@ only when that work has ended: a closed descriptor may be reused by another file
 **Small and large files.** Files of one block or less are opened, read and finished in one go, many in a batch; there is
 no timer, and requests during a batch form the next one. Of larger files a few are open at once, and a few blocks are
 read ahead. A batch does not know sizes before it opens a file, so a file that turns out large beyond the limit is
-closed and queued separately. Previews of pictures are made one at a time, and are small files from then on.
+closed and queued separately. Previews of pictures are made a few at a time, and are small files from then on.
 
 **Confirmation.** A transfer whose `End` went out is kept as unconfirmed until `Done`, so that uploads can be reported
 truthfully. This table is bounded: the oldest is reported as unconfirmed when it is full. A transfer without a root is
@@ -94,7 +94,7 @@ class SharerCore:
         self._large: deque[Transfer] = deque()  # to be opened, known to be large
         self._previews: deque[Transfer] = deque()  # to be made
         self._is_opening = False
-        self._previewing: Transfer | None = None  # whose preview was made last
+        self._previewing: list[Transfer] = []  # whose previews are being made, or were made last
         self._open_files = 0
         self._readers: deque[Transfer] = deque()  # open files
         self._reads = 0  # works under way with open files
@@ -351,12 +351,13 @@ class SharerCore:
         return OpenWork(tuple(batch), small, large)
 
     def _preview_work(self) -> Work | None:
-        """Return work with one preview at a time."""
-        before = self._previewing
-        is_busy = before is not None and before.is_busy
-        if not self._previews or is_busy or self._small_bytes_free < BLOCK_SIZE:
+        """Return work with one preview; a few may be made at once."""
+        self._previewing = [each for each in self._previewing if each.is_busy]
+        is_full = len(self._previewing) >= self._limits.previews_at_once
+        if not self._previews or is_full or self._small_bytes_free < BLOCK_SIZE:
             return None
-        self._previewing = transfer = self._previews.popleft()
+        transfer = self._previews.popleft()
+        self._previewing.append(transfer)
         transfer.is_busy = True
         return PreviewWork(transfer)
 

@@ -34,6 +34,8 @@ class SharerLimits:
     """Listings that are being made, or wait to be sent."""
     answers: int = 4096
     """Short answers that wait to be sent; with more, another request ends the session."""
+    previews_at_once: int = 4
+    """Previews that are being made."""
     open_files: int = 8
     """Files of more than one block that are open."""
     batch: int = 64

@@ -8,25 +8,19 @@ with the limit before anything is decoded (see `pictures.pixels`). Whatever a de
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
-from p2pshare.errors import PictureUnreadable
 from p2pshare.pictures.pixels import PIXELS_MAX, Pixels
+from p2pshare.pictures.reduced import FORMATS, orientation_of, picture_faults
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 DRAFT = 2  # times the pixels that are needed: so much is decoded, and scaled down better than a decoder does
 STRIP_PIXELS = 1_000_000  # pixels converted at once
 
-# Warnings cannot be filtered for one thread, so this is done once. Pillow's warnings about damaged metadata are noise;
-# its warning about more than 89 megapixels becomes an error.
-warnings.filterwarnings("ignore", module=r"(.*/)?PIL\b")
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 _ROWS_FIRST = (1, 0, 2)
 _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
@@ -60,23 +54,14 @@ def read_picture(
     Raises:
         PictureUnreadable: it has another format, is too large, or is damaged.
     """
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > pixel_limit:
-                raise Image.DecompressionBombError
-            if edge is not None:
-                image.draft("RGB", (DRAFT * edge, DRAFT * edge))
-            image.load()
-            orientation = _orientation(image)
-            pixels = _rgb_pixels(image)
-    except UnidentifiedImageError as error:
-        raise PictureUnreadable(path=name, reason="it is no JPEG, PNG or WebP picture.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = f"it has more than {pixel_limit} pixels."
-        raise PictureUnreadable(path=name, reason=reason) from error
-    except Exception as error:  # Pillow's decoders raise whatever their parsing runs into
-        reason = getattr(error, "strerror", None) or "it is damaged or cut short"
-        raise PictureUnreadable(path=name, reason=f"{reason}.") from error
+    with picture_faults(name, pixel_limit), Image.open(file, formats=FORMATS) as image:
+        if image.width * image.height > pixel_limit:
+            raise Image.DecompressionBombError
+        if edge is not None:
+            image.draft("RGB", (DRAFT * edge, DRAFT * edge))
+        image.load()
+        orientation = orientation_of(image)
+        pixels = _rgb_pixels(image)
     # The image is closed by now, so that at most two copies of the pixels exist at once.
     return np.ascontiguousarray(_UPRIGHT.get(orientation, _as_it_is)(pixels))
 
@@ -99,14 +84,6 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
 
 def _as_it_is(pixels: Pixels) -> Pixels:
     return pixels
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; 1, upright, if it is missing or damaged."""
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:
-        return 1
 
 
 def _rgb_pixels(image: Image.Image) -> Pixels:

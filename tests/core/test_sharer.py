@@ -89,7 +89,8 @@ class Sharer:
         busy = [each.transfer for each in reads]
         assert len(set(busy)) == len(busy), "two work with one file"
         assert len(reads) <= self.limits.reads_at_once
-        assert sum(isinstance(each, PreviewWork) for each in self.pending) <= 1
+        previews = [each for each in self.pending if isinstance(each, PreviewWork)]
+        assert len(previews) <= self.limits.previews_at_once
         assert len(self.opened) <= self.limits.open_files
         while (event := self.core.next_event()) is not None:
             match event:
@@ -263,14 +264,27 @@ class TransferTests(SynchronousTestCase):
 
     def test_preview(self) -> None:
         """A preview goes out like a small file; the file itself is not opened."""
-        self.sharer.say(RICH, get(1, 3 * MIB, preview=64), get(2, 5, preview=512))
-        self.sharer.collect()
-        self.assertEqual([type(each) for each in self.sharer.pending], [PreviewWork])
-        self.sharer.run()
+        sharer = Sharer(SharerLimits(previews_at_once=1))
+        sharer.say(RICH, get(1, 3 * MIB, preview=64), get(2, 5, preview=512))
+        sharer.collect()
+        self.assertEqual([type(each) for each in sharer.pending], [PreviewWork])
+        sharer.run()
         self.assertEqual(
-            self.sharer.words(),
+            sharer.words(),
             ["file 1", "digests 1", "1+64", "end 1", "file 2", "digests 2", "2+512", "end 2"],
         )
+
+    def test_many_previews(self) -> None:
+        """A few previews are made at once, and the next one when one of them is done, also if nobody wants it."""
+        most = self.sharer.limits.previews_at_once
+        self.sharer.say(RICH, *(get(number, 1, preview=64) for number in range(most + 3)))
+        self.sharer.collect()
+        self.assertEqual(len(self.sharer.pending), most)
+        self.sharer.say(Cancel(0, Cancelled.BY_USER))
+        self.sharer.collect()
+        self.assertEqual(len(self.sharer.pending), most)
+        self.sharer.run()
+        self.assertEqual(sum(isinstance(each, End) for each in self.sharer.out), most + 2)
 
     def test_no_preview(self) -> None:
         """A file without a preview fails, and one that is cancelled while its preview is made is forgotten."""

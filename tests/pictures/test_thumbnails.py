@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -10,8 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import PictureUnreadable
 from p2pshare.pictures.decoding import read_picture
-from p2pshare.pictures.thumbnails import THUMBNAIL_MAX, make_thumbnail
+from p2pshare.pictures.thumbnails import THUMBNAIL_MAX, make_thumbnails
 from tests.pictures.test_decoding import encoded, noise
+
+
+def make_thumbnail(file: BinaryIO, edge: int, **limits: Any) -> bytes:
+    """Return the thumbnail with one edge."""
+    return make_thumbnails(file, (edge,), **limits)[edge]
 
 
 class ThumbnailTests(SynchronousTestCase):

@@ -3,17 +3,23 @@
 The permission comes first: the file is opened for the viewer, as for any `get`, before the cache is looked at. So a
 viewer who may not see a file learns nothing, not even whether somebody else has asked for its preview.
 
-Pictures are decoded one at a time, since a large one takes hundreds of MB for a moment. A result is kept for the
-version of its file; that there is no picture is a result, too. The cache has a bound in bytes and in entries, and drops
-the one that was used least recently.
+Pictures are decoded in a few threads. Of a JPEG a small part is decoded, so several fit into memory at once; a large
+picture of another format takes hundreds of MB for a moment, and is decoded alone (`PixelRoom`). One decoding makes the
+previews of all smaller edges, too. A result is kept for the version of its file; that there is no picture is a result,
+too. The cache has a bound in bytes and in entries, and drops the one that was used least recently.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from p2pshare.errors import PictureUnreadable
+from p2pshare.net.threads import FairLimit
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.storage.shares.outgoing_files import OutgoingFile, WholeOutgoing
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
@@ -21,11 +27,14 @@ from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import PREVIEW_EDGES, Fault
 
-KEPT_BYTES = 16 * 1024 * 1024  # of all previews in memory
-KEPT_MAX = 4096  # previews in memory, including files that have none
+KEPT_BYTES = 64 * 1024 * 1024  # of all previews in memory
+KEPT_MAX = 16_384  # previews in memory, including files that have none
+AT_ONCE_MAX = 4  # previews that are made at once, on a machine with as many cores: threads must be left for files
 
+_Picture = tuple[RemotePath, str]
+"""The path and version of a file."""
 _Key = tuple[RemotePath, str, int]
-"""The path and version of a file, and the longest edge of the preview in pixels."""
+"""The same, and the longest edge of the preview in pixels."""
 
 
 class Previews:
@@ -42,7 +51,12 @@ class Previews:
         )  # the latest last; empty for no picture
         self._bytes = 0
         self._lock = threading.Lock()  # of the cache
-        self._decoding = threading.Lock()
+        self._decoding: set[_Picture] = set()
+        self._decoded = threading.Condition()
+        self._room: Any = None  # a `PixelRoom`, once a picture was wanted
+        at_once = min(AT_ONCE_MAX, os.cpu_count() or 1)
+        self.limit = FairLimit(at_once, at_once)
+        """Bounds the threads that make previews."""
 
     def open(self, viewer: Viewer, path: RemotePath, edge: int) -> WholeOutgoing:
         """Return a preview as a file, with the time and the version of the picture.
@@ -76,12 +90,41 @@ class Previews:
         key = file.path, file.version, edge
         data = self._find(key)
         if data is None:
-            with self._decoding:
+            with self._alone(key[:2]):
                 data = self._find(key)  # another thread may have made it meanwhile
                 if data is None:
-                    data = _made(file, edge)
-                    self._keep(key, data)
+                    made = self._made(file, edge)
+                    data = made[edge]
+                    for each, made_of_it in sorted(made.items()):
+                        self._keep((file.path, file.version, each), made_of_it)
         return data
+
+    def _made(self, file: OutgoingFile, edge: int) -> dict[int, bytes]:
+        """Return new previews with this edge and all smaller ones; they are empty if the file is no picture."""
+        from p2pshare.pictures.reduced import PixelRoom  # Pillow takes its time
+        from p2pshare.pictures.thumbnails import make_thumbnails
+
+        with self._lock:
+            self._room = self._room or PixelRoom()
+        edges = [each for each in PREVIEW_EDGES if each <= edge]
+        try:
+            with file.stream() as stream:
+                return make_thumbnails(stream, edges, room=self._room.hold)
+        except PictureUnreadable:
+            return dict.fromkeys(edges, b"")
+
+    @contextmanager
+    def _alone(self, picture: _Picture) -> Iterator[None]:
+        """Wait until no other thread decodes this picture."""
+        with self._decoded:
+            self._decoded.wait_for(lambda: picture not in self._decoding)
+            self._decoding.add(picture)
+        try:
+            yield
+        finally:
+            with self._decoded:
+                self._decoding.remove(picture)
+                self._decoded.notify_all()
 
     def _find(self, key: _Key) -> bytes | None:
         with self._lock:
@@ -92,19 +135,8 @@ class Previews:
 
     def _keep(self, key: _Key, data: bytes) -> None:
         with self._lock:
+            self._bytes += len(data) - len(self._kept.pop(key, b""))
             self._kept[key] = data
-            self._bytes += len(data)
             while self._bytes > self._kept_bytes or len(self._kept) > self._kept_max:
                 _, dropped = self._kept.popitem(last=False)
                 self._bytes -= len(dropped)
-
-
-def _made(file: OutgoingFile, edge: int) -> bytes:
-    """Return a new preview; empty if the file is no picture."""
-    from p2pshare.pictures.thumbnails import make_thumbnail  # Pillow and numpy take their time
-
-    try:
-        with file.stream() as stream:
-            return make_thumbnail(stream, edge)
-    except PictureUnreadable:
-        return b""

@@ -74,8 +74,8 @@ class ServedSession:
         limits: SharerLimits = LIMITS,
         previews: Previews | None = None,
     ) -> None:
-        """Serve `tree`; all sessions share `limit` (bytes per second), `uploads`, `listing` (folders being read, and
-        previews being made) and `previews`.
+        """Serve `tree`; all sessions share `limit` (bytes per second), `uploads`, `listing` (folders being read) and
+        `previews`.
         """
         self._reactor = reactor
         self._session = session
@@ -231,7 +231,7 @@ class ServedSession:
                     lambda: self._previews.open(viewer, request.path, request.preview),
                     lambda made: self._opened_whole(transfer, made),
                     lambda why: core.failed(transfer, why),
-                    self._listing,
+                    self._previews.limit,
                 )
             case ReadWork(transfer, indexes):
                 file = self._files[transfer]

@@ -188,8 +188,8 @@ class SessionUploads:
     def ended(self, transfer: Transfer) -> None:
         """Remove a transfer, and log or count it.
 
-        A `get` of a folder is no upload: an opener that does not know what a path is asks for a file first. Neither is a
-        part of a file that was looked at, of which a film has hundreds; its bytes count.
+        A `get` of a folder is no upload: an opener that does not know what a path is asks for a file first. Neither is
+        a part of a file that was looked at, of which a film has hundreds; its bytes count.
         """
         if self.is_over or transfer.why is Fault.IS_FOLDER:
             return

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+from threading import Thread
 from unittest import mock
 
 from PIL import Image
 
 from p2pshare.net.threads import FairLimit
-from p2pshare.peer.share import previews as module
 from p2pshare.peer.share.previews import Previews
+from p2pshare.pictures import thumbnails
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.tree import Unavailable
 from p2pshare.wire.blocks import digest_of, root_of
@@ -39,7 +40,7 @@ class PreviewsTests(ShareTestCase):
 
     def made(self) -> mock._patch[mock.MagicMock]:
         """Count the previews that are made."""
-        return mock.patch.object(module, "_made", wraps=module._made)
+        return mock.patch.object(thumbnails, "make_thumbnails", wraps=thumbnails.make_thumbnails)
 
     def why_not(self, *path: str, edge: int = 64, viewer: str = "bob") -> Fault:
         """Return why there is no preview."""
@@ -71,6 +72,26 @@ class PreviewsTests(ShareTestCase):
             second = self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), 64)
             self.assertEqual(made.call_count, 2)
         self.assertNotEqual(first.data, second.data)
+
+    def test_smaller_ones(self) -> None:
+        """One decoding makes the smaller previews, too."""
+        with self.made() as made:
+            for edge in (512, 256, 64):
+                self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), edge)
+            self.assertEqual(made.call_count, 1)
+
+    def test_together(self) -> None:
+        """Several threads that want the preview of one picture decode it once."""
+        threads = [
+            Thread(target=self.previews.open, args=(viewer_of("bob"), ("s", "cat.jpg"), edge))
+            for edge in (256, 256, 64, 256)
+        ]
+        with self.made() as made:
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join()
+            self.assertLessEqual(made.call_count, 2)
 
     def test_bounds(self) -> None:
         """The cache drops what was used least recently, by bytes and by entries."""
