@@ -33,6 +33,7 @@ class HealthTests(PageTestCase):
         self.keep_looks("health-registry-away")
         world.restore_registry()
         browser.wait(REGISTRY, "good")
+        browser.open("about:blank")
         self.open(world["alice"], "/health", language="fa")
         browser.wait(REGISTRY, "good")
         browser.keep("health-fa")

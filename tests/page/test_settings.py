@@ -52,6 +52,7 @@ class SettingsTests(PageTestCase):
         self.assertIn("--inbox-folder", browser.text(setting("inbox_folder")))
         alice.ask("settings_change", values={"offers": "nobody"})  # by another program
         browser.wait(f"{element(setting('offers') + ' select')}.value", "nobody")
+        browser.open("about:blank")
         self.open(alice, "/settings", language="fa")
         browser.wait_until(element(f"{setting('limit')} select"))
         browser.keep("settings-fa")

@@ -32,13 +32,13 @@ from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.web.exchange import Route
 from p2pshare.wire.comparison import comparison_code, comparison_text
 from p2pshare.wire.keys import TEXT_SIZE, PublicKey
-from p2pshare.wire.strict_json import boolean, text
+from p2pshare.wire.strict_json import boolean, integer, text
 
 LEASE = 60.0  # seconds after the last question for which the list is kept up to date
 LOOK_EVERY = 1.0  # seconds between two looks at the pins and at the sessions
 COLLECT = 0.2  # seconds in which changes are collected
 CHANGES_MAX = 200  # changes that are told one by one; more become one event
-ROWS_MAX = 1000  # people in a reply
+ROWS_MAX = 500  # people in a reply: more would hold the event loop for too long
 LIST_PATIENCE = 5.0  # seconds that a question waits for the first list
 QR_BORDER = 4  # light modules around a QR code, as the standard wants it
 
@@ -103,16 +103,16 @@ class People:
 
     async def _people(self, request: Fields) -> Fields:
         """Return a page of the list."""
-        fields = {"after": "", "search": "", "offline": True, **request}
+        fields = {"after": "", "search": "", "offline": True, "limit": ROWS_MAX, **request}
         after, search = text(fields, "after", NAME_MAX), text(fields, "search", NAME_MAX).lower()
-        with_offline = boolean(fields, "offline")
+        with_offline, most = boolean(fields, "offline"), integer(fields, "limit", 1, ROWS_MAX)
         await self._wake()
         await self._roster.complete(LIST_PATIENCE)
         rows: list[dict[str, Any]] = []
         for name in self._names_after(after):
             if search not in name or not (with_offline or self._online_of(name) is not False):
                 continue
-            if len(rows) == ROWS_MAX:
+            if len(rows) == most:
                 return {"people": rows, "more": True, **self._about_list()}
             rows.append(self._row(name))
         return {"people": rows, "more": False, **self._about_list()}

@@ -73,6 +73,10 @@ class ListTests(PeopleCase):
         self.assertIsInstance(carol["since"], int)
         found = await client.ask("people", search="AR")
         self.assertEqual([each["name"] for each in found["people"]], ["carol"])
+        first = await client.ask("people", limit=1)
+        self.assertEqual(
+            ([each["name"] for each in first["people"]], first["more"]), (["alice"], True)
+        )
         after = await client.ask("people", after="alice")
         self.assertEqual([each["name"] for each in after["people"]], ["bob", "carol"])
         await events.aclose()

@@ -7,14 +7,13 @@
 
 import { ask } from "../lib/api.js";
 import { useLive } from "../lib/live.js";
-import { href } from "../lib/route.js";
 import { useCollection, useStore } from "../lib/store.js";
-import { ago, collator, date, enumeration, errorText, hasText, number, t } from "../lib/texts.js";
+import { ago, collator, date, enumeration, errorText, number, t } from "../lib/texts.js";
 import { classes, html, useEffect, useId, useMemo, useNow, useState } from "../lib/ui.js";
-import { Button, Command, Icon, Loading, Name, Notice, Page } from "../parts/index.js";
+import { Button, Icon, Loading, Notice, Page } from "../parts/index.js";
+import { Advice, Report } from "./health/path_report.js";
 
 const ICONS = { good: "check", warning: "warning", bad: "warning", plain: "info" };
-const PORT_SHOWN = "PORT"; // in commands, when the peer has no port yet
 
 export default function Health() {
   const stored = useStore((store) => store.health);
@@ -89,7 +88,7 @@ function udpCheck({ udp }) {
 }
 
 function relayCheck({ registry }) {
-  if (registry.relay === null) return null;
+  if (registry.relay === null || registry.state === "away") return null; // that it is away says enough
   const key = !registry.relay ? "none" : registry.calls ? "ok" : "no_calls";
   const state = { ok: "good", none: "warning", no_calls: "warning" }[key];
   return { id: "relay", state, title: t(`health.relay.${key}_title`), text: t(`health.relay.${key}_text`) };
@@ -101,25 +100,6 @@ function Advices({ health }) {
   if (health.advice.length === 0) return "";
   return html`<section class="card padded health-advice"><h2>${t("health.advice_title")}</h2>
     <ul>${health.advice.map((advice) => html`<${Advice} key=${advice.code} advice=${advice} port=${health.port} />`)}</ul></section>`;
-}
-
-function Advice({ advice, port }) {
-  const key = `health.advice.${advice.code}`;
-  const values = { ...advice, port: number(port ?? 0, { useGrouping: false }), servers: enumeration(advice.servers ?? []) };
-  const needsPort = ["symmetric_nat", "independent_nat", "path_open_port"].includes(advice.code) && advice.nat !== false;
-  const needsFirewall = ["no_nat", "udp_blocked", "path_open_port"].includes(advice.code);
-  return html`<li data-advice=${advice.code}><p>${hasText(key) ? t(key, values) : advice.code}</p>
-    ${needsPort && html`<${HowTo} title=${t("health.forward_title")}><ol>
-      <li>${t("health.forward_1")}</li><li>${t("health.forward_2", { port: values.port })}</li><li>${t("health.forward_3")}</li></ol>
-      <p><a href=${href("settings")}>${t("health.to_settings")}</a></p><//>`}
-    ${needsFirewall && html`<${HowTo} title=${t("health.firewall_title")}><p>${t("health.firewall_text")}</p>
-      <p>ufw</p><${Command} text=${`sudo ufw allow ${port ?? PORT_SHOWN}`} />
-      <p>firewalld</p><${Command} text=${`sudo firewall-cmd --permanent --add-port=${port ?? PORT_SHOWN}/tcp --add-port=${port ?? PORT_SHOWN}/udp && sudo firewall-cmd --reload`} /><//>`}
-  </li>`;
-}
-
-function HowTo({ title, children }) {
-  return html`<details class="health-how"><summary>${title}</summary><div>${children}</div></details>`;
 }
 
 // The way to one person
@@ -147,25 +127,6 @@ function PathTo({ health }) {
     <div role="status">${state.isBusy && html`<${Loading} label=${t("health.path_busy")} />`}
       ${state.error && html`<${Notice} kind="bad">${errorText(state.error)}<//>`}${state.report && html`<${Report} report=${state.report} port=${health.port} />`}</div>
   </section>`;
-}
-
-function Report({ report, port }) {
-  const how = report.via === null ? "none" : report.via === "relay" ? "relay" : "direct";
-  const values = { name: report.peer, address: report.address ?? "", carrier: (report.via ?? "").toUpperCase(), ms: number(Math.round(report.ms ?? 0)) };
-  return html`<div class="health-report"><${Notice} kind=${how === "direct" ? "good" : how === "relay" ? "warning" : "bad"}>
-      <p>${t(`health.path.${how}`, values)}</p>${report.error && html`<p>${report.error.message}</p>`}
-      ${report.began_on_relay && html`<p>${t("health.path.moved")}</p>`}<//>
-    ${report.advice.length > 0 && html`<ul class="health-advice-list">${report.advice.map((advice) => html`<${Advice} key=${advice.code} advice=${advice} port=${port} />`)}</ul>`}
-    ${report.tried.length > 0 && html`<details class="health-how"><summary>${t("health.tried", { n: report.tried.length })}</summary>
-      <div class="health-scroll" tabindex="0" role="region" aria-label=${t("health.tried", { n: report.tried.length })}><table><thead><tr><th scope="col">${t("health.tried_way")}</th><th scope="col">${t("health.tried_address")}</th><th scope="col">${t("health.tried_result")}</th></tr></thead>
-      <tbody>${report.tried.map((each, index) => html`<tr key=${index}><td>${each.via.toUpperCase()}</td><td><code dir="ltr"><${Name}>${each.address}<//></code></td>
-        <td>${result(each)}</td></tr>`)}</tbody></table></div></details>`}</div>`;
-}
-
-function result(tried) {
-  if (tried.outcome === "used") return t("health.tried_used", { ms: Math.round(tried.answered_ms ?? 0) });
-  if (tried.answered_ms !== null) return t("health.tried_answered", { ms: Math.round(tried.answered_ms) });
-  return html`<${Name}>${tried.outcome ?? t("health.tried_running")}<//>`;
 }
 
 // For those who want to know it all
