@@ -193,6 +193,44 @@ class Browser:
             }"""
         self._chrome.execute_script(script, selector, encoded, text)
 
+    def drag_in(self, selector: str, *paths: Path) -> None:
+        """Drag files and folders of this machine onto an element, as a file browser would."""
+        box = self.run(f"document.querySelector({selector!r}).getBoundingClientRect().toJSON()")
+        at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 8}
+        data = {"items": [], "files": [*map(str, paths)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self._command("Input.dispatchDragEvent", type=kind, data=data, **at)
+
+    def paste(self, text: str) -> None:
+        """Paste a text while no field has the focus."""
+        script = """const data = new DataTransfer();
+            data.setData("text/plain", arguments[0]);
+            document.body.dispatchEvent(
+              new ClipboardEvent("paste", {bubbles: true, cancelable: true, clipboardData: data}));"""
+        self._chrome.execute_script(script, text)
+
+    def slow_uploads(self, rate: int | None) -> None:
+        """Let the page send only so many bytes per second; None for as many as it can."""
+        self._command("Network.enable")
+        self._command(
+            "Network.emulateNetworkConditions",
+            offline=False,
+            latency=0,
+            downloadThroughput=-1,
+            uploadThroughput=-1 if rate is None else rate,
+        )
+
+    def fill(self, selector: str, text: str) -> None:
+        """Replace the text of an input element by typing."""
+        element = self._chrome.find_element("css selector", selector)
+        element.click()
+        element.send_keys(f"\ue009a\ue000{text}")  # Ctrl-A
+
+    def click_text(self, selector: str, text: str) -> None:
+        """Click on the element that has this text among those that a selector finds."""
+        found = self._chrome.find_elements("css selector", selector)
+        next(each for each in found if text in each.text).click()
+
     def text(self, selector: str = "body") -> str:
         """Return the visible text of an element."""
         found: str = self._chrome.find_element("css selector", selector).text

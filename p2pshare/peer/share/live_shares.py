@@ -208,7 +208,11 @@ class LiveShares:
             if row is None:
                 return True
             if row.downloads.most is None:
-                return row.downloads.begin(viewer.key, self._reactor.seconds())
+                before = row.downloads.count
+                may = row.downloads.begin(viewer.key, self._reactor.seconds())
+                if row.downloads.count != before:
+                    self._reactor.callFromThread(self._counted, name)
+                return may
         with self._writing:
             with self._lock:
                 before = row.downloads.count

@@ -9,7 +9,7 @@ import { Icon } from "./icons.js";
 const SHOWN = 24; // people without a search
 const NAME = /^[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?$/;
 
-/** `chosen`: names; `onToggle(name)`; `offline`: whether people who are offline are offered, too. A name that is not in the list can be typed. */
+/** `chosen`: names; `onToggle(name)`. A name that is not in the list can be typed: of a person who was never met and is offline. */
 export function PeoplePicker({ label, chosen, onToggle }) {
   const { rows } = useCollection("people");
   const [text, setText] = useState("");
@@ -33,7 +33,7 @@ export function PeoplePicker({ label, chosen, onToggle }) {
   };
   const shown = rest.slice(0, SHOWN);
   return html`<div class="people-picker" role="group" aria-label=${label}>
-    ${(others.length > 6 || wanted || others.length === 0) && html`<${Search} label=${t("send.find_person")} value=${text} onInput=${setText} onKeyDown=${pressed} maxlength="32" />`}
+    <${Search} label=${t("send.find_person")} value=${text} onInput=${setText} onKeyDown=${pressed} maxlength="32" />
     <div class="picker-people">
       ${picked.map((person) => html`<${Face} key=${person.name} person=${person} isChosen=${true} onToggle=${toggle} />`)}
       ${shown.map((person) => html`<${Face} key=${person.name} person=${person} isChosen=${false} onToggle=${toggle} />`)}

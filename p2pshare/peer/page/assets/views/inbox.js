@@ -3,7 +3,7 @@
 import { ask } from "../lib/api.js";
 import { noticeState, setNotices } from "../lib/notices.js";
 import { href } from "../lib/route.js";
-import { put, useCollection, useStore } from "../lib/store.js";
+import { useCollection, useStore } from "../lib/store.js";
 import { ago, date, duration, errorText, hasText, percent, rate, t } from "../lib/texts.js";
 import { classes, html, useEffect, useMemo, useNow, useState } from "../lib/ui.js";
 import {
@@ -84,7 +84,7 @@ function Decision({ item }) {
   const perform = async (action, fields = {}) => {
     setBusy(true);
     try {
-      put("inbox", await ask(action, { id: item.id, ...fields }));
+      await ask(action, { id: item.id, ...fields }); // the event brings the row; the reply may be older than that
     } catch (error) {
       toast(errorText(error), { kind: "bad" });
     } finally {

@@ -4,7 +4,7 @@ import { useCollection } from "../lib/store.js";
 import { bytes, duration, enumeration, errorText, number, percent, rate, t } from "../lib/texts.js";
 import { classes, html, PHONE, useEffect, useMedia, useRef, useState } from "../lib/ui.js";
 import {
-  Button, Confirm, FolderChooser, Icon, IconButton, LeftOut, Name, Notice, Page, PeoplePicker, Progress, Select, Size, Switch, announce, toast,
+  Button, Confirm, FolderChooser, Icon, IconButton, LeftOut, Name, Notice, Page, PeoplePicker, Progress, Select, Size, Switch, announce,
 } from "../parts/index.js";
 import { compose, tops, useCompose } from "./send/compose.js";
 import { Sent } from "./send/sent.js";
@@ -27,8 +27,10 @@ export default function Send({ parameters: { query } }) {
     const names = enumeration(state.to);
     const offer = await compose.send(isSure);
     if (!offer) return;
-    toast(t("send.offered", { names }), { kind: "good" });
-    document.getElementById("sent-title").focus();
+    announce(t("send.offered", { names }));
+    const title = document.getElementById("sent-title"); // the new offer is the first one below it
+    title?.focus({ preventScroll: true });
+    title?.scrollIntoView({ block: "start", behavior: "smooth" });
   };
   return html`<${Page} title=${t("send.title")} summary=${t("send.summary")} className="send">
     <form class="card padded send-form" aria-label=${t("send.new")} onSubmit=${(event) => event.preventDefault()}>

@@ -3,7 +3,7 @@
 import { ask } from "../lib/api.js";
 import { useLive } from "../lib/live.js";
 import { href } from "../lib/route.js";
-import { put, useCollection } from "../lib/store.js";
+import { useCollection } from "../lib/store.js";
 import { ago, bytes, date, duration, enumeration, errorText, number, t } from "../lib/texts.js";
 import { html, useCallback, useEffect, useMemo, useNow, useState } from "../lib/ui.js";
 import {
@@ -33,11 +33,11 @@ function Share({ share, now }) {
   const missing = leftOutCount(share.left_out);
   const allow = () => show((close) => html`<${Allow} share=${share} onClose=${close} />`);
   const remove = () => show((close) => html`<${Confirm} title=${t("shares.remove_title", { name: share.name })} confirm=${t("shares.remove")} onClose=${close}
-    onConfirm=${() => run("share_remove", { name: share.name }, (row) => put("shares", { ...row, removed: true }), t("shares.removed", { name: share.name }))}>
+    onConfirm=${() => run("share_remove", { name: share.name }, t("shares.removed", { name: share.name }))}>
     <p>${t("shares.remove_text")}</p>${!share.kept && html`<p>${t("shares.remove_fixed")}</p>`}<//>`);
   return html`<li class="card share" data-share=${share.name}>
     <div class="share-head"><span class="share-icon"><${Icon} name="shares" /></span>
-      <div class="share-title"><h3><${Name}>${share.name}<//></h3><p class="hint"><code dir="ltr"><${Name}>${share.path}<//></code></p></div>
+      <div class="share-title"><h2><${Name}>${share.name}<//></h2><p class="hint"><code dir="ltr"><${Name}>${share.path}<//></code></p></div>
       <${Menu} label=${t("shares.actions", { name: share.name })} items=${[
         { label: t("shares.change_who"), icon: "people", onClick: allow }, { label: t("shares.remove"), icon: "trash", kind: "danger", onClick: remove }]} /></div>
     <ul class="share-marks">
@@ -83,7 +83,7 @@ function WhoChoice({ value, onChange }) {
 function Allow({ share, onClose }) {
   const [allow, setAllow] = useState(share.allow);
   const save = async () => {
-    if (await run("share_allow", { name: share.name, allow }, (row) => put("shares", row), t("shares.changed", { name: share.name }))) onClose();
+    if (await run("share_allow", { name: share.name, allow }, t("shares.changed", { name: share.name }))) onClose();
   };
   return html`<${Dialog} title=${t("shares.allow_title", { name: share.name })} onClose=${onClose} actions=${html`
     <${Button} onClick=${onClose}>${t("common.cancel")}<//><${Button} kind="primary" onClick=${save}>${t("shares.save")}<//>`}>
@@ -113,7 +113,6 @@ function Add({ taken, onClose }) {
     const patterns = exclude.split("\n").map((line) => line.trim()).filter(Boolean);
     try {
       const row = await ask("share_add", { path, name: called, allow, exclude: patterns, hidden, expires_s: expires || null, count: count === "" ? null : Number(count) });
-      put("shares", row);
       toast(t("shares.added", { name: row.name }), { kind: "good" });
       onClose();
     } catch (problem) {
@@ -167,9 +166,10 @@ function Visit({ row, now }) {
     <span class="hint visit-size">${row.files === 0 ? t("shares.partly", { size: bytes(row.bytes) }) : bytes(row.bytes)}</span><span class="hint visit-when" title=${date(row.at)}>${ago(row.at, now)}</span></li>`;
 }
 
-async function run(action, fields, done, text) {
+// The event of the change brings the new row; the reply may be older than that.
+async function run(action, fields, text) {
   try {
-    done(await ask(action, fields));
+    await ask(action, fields);
     toast(text, { kind: "good" });
     return true;
   } catch (error) {

@@ -10,7 +10,6 @@
  */
 
 import { ApiError, ask, put as upload } from "../../lib/api.js";
-import { put as keep } from "../../lib/store.js";
 import { useEffect, useReducer } from "../../lib/ui.js";
 import { leftOutCount } from "../../parts/left_out.js";
 
@@ -110,7 +109,6 @@ export const compose = {
       change({ phase: "offering" });
       const offer = await ask("send", request(), { timeoutMs: SEND_MS });
       draft = null;
-      keep("offers", offer);
       change({ ...blank, ...idle });
       return offer;
     } catch (error) {

@@ -1,7 +1,7 @@
 /** The offers that were made, the newest first: the state at each person, cancel, and send again. */
 
 import { ask } from "../../lib/api.js";
-import { put, useCollection } from "../../lib/store.js";
+import { useCollection } from "../../lib/store.js";
 import { ago, bytes, date, enumeration, errorText, hasText, percent, rate, t } from "../../lib/texts.js";
 import { html, useMemo, useNow, useState } from "../../lib/ui.js";
 import {
@@ -87,9 +87,7 @@ function Again({ offer, onClose }) {
 
 async function run(asking) {
   try {
-    const offer = await asking;
-    put("offers", offer);
-    return offer;
+    return await asking; // its event brings the row; the reply may be older than that
   } catch (error) {
     toast(errorText(error), { kind: "bad" });
     return null;

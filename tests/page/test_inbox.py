@@ -1,0 +1,108 @@
+"""The view Inbox: what others offer, and where it goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.page.files import EVIL, write
+from tests.page.page_case import PageTestCase
+from tests.page.world import Person, until
+
+WAITING = "document.querySelectorAll('.inbox-item.waiting').length"
+NOTE = f"{EVIL}\nsecond line \u202egpj"
+RECORD = """void (window.told = [], window.Notification = class {
+  static permission = "granted";
+  constructor(title, {body}) { told.push([title, body]); }
+  addEventListener() {}
+})"""
+
+
+class InboxTests(PageTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        world = self.own_world("alice", "bob", shares={"alice": {"a": b"1"}, "bob": {"b": b"1"}})
+        self.alice, self.bob = world["alice"], world["bob"]
+        self.saved = self.alice.saved / "bob"
+
+    def send(self, **fields: Any) -> str:
+        """Let bob offer something; return the selector of it in alice's inbox."""
+        offer = self.bob.ask("send", to=["alice"], **fields)
+        return f'[data-offer="{offer["id"]}"]'
+
+    def await_state(self, offer: str, state: str) -> None:
+        """Wait until an offer has a state."""
+        self.browser.wait_until(f"document.querySelector('{offer}')?.classList.contains('{state}')")
+
+    def states(self, person: Person) -> list[str]:
+        """Return the states of the offers of a person."""
+        return [each["to"][0]["state"] for each in person.ask("offers")["offers"]]
+
+    def test_offers(self) -> None:
+        """Offers are noticed, accepted into the usual folder or a chosen one, and declined; texts are shown."""
+        self.open(self.alice, "/inbox")
+        self.browser.wait_until("document.querySelector('.inbox .empty')")
+        self.browser.run(RECORD)
+        self.browser.click_text(".page-actions button", "Notify me")
+        self.browser.wait("document.querySelector('.page-actions button').ariaPressed", "true")
+        self.show("/people")
+        files = self.bob.folder / "files"
+        write(files, {f"{EVIL}.txt": b"harmless", "film/part 1.bin": b"x" * 300_000})
+        usual = self.send(paths=[str(each) for each in files.iterdir()], note=NOTE)
+        self.browser.wait_until("document.title.startsWith('(1)')")
+        self.browser.wait("told.length", 1)
+        (title, body) = self.browser.run("told[0]")
+        self.assertIn("bob wants to send you something", title)
+        self.assertNotIn("\u202e", body)
+        self.show("/inbox")
+        text = self.send(text=f"{EVIL}\nsecond line")
+        unwanted = self.send(text="unwanted")
+        elsewhere = self.send(paths=[str(files / "film")])
+        self.browser.wait(WAITING, 4)
+        self.browser.wait("document.querySelector('.nav [href=\"#/inbox\"] .badge').innerText", "4")
+        self.assertIn(EVIL, self.browser.text(f"{usual} .note"))
+        self.keep_looks("inbox")
+
+        self.browser.click(f"{usual} .button.primary")
+        self.await_state(usual, "done")
+        self.assertEqual((self.saved / f"{EVIL}.txt").read_bytes(), b"harmless")
+        self.assertIn(str(self.saved / "film"), self.browser.text(f"{usual} .inbox-places"))
+
+        self.browser.click(f"{text} .button.primary")
+        self.browser.wait(
+            f"document.querySelector('{text} pre')?.textContent", f"{EVIL}\nsecond line"
+        )
+
+        self.browser.click_text(f"{unwanted} .button", "Decline")
+        self.await_state(unwanted, "declined")
+        until(lambda: "declined" in self.states(self.bob))
+
+        chosen = self.alice.folder / "chosen"
+        self.browser.click(f"{elsewhere} .menu button")
+        self.browser.click_text("[role=menuitem]", "into a folder")
+        self.browser.wait_until("document.querySelector('.chooser-list')")
+        self.browser.fill(".chooser-bar input", f"{self.alice.folder}\ue007")
+        self.browser.wait_until("document.querySelector('.chooser-name')")
+        self.browser.click_text(".chooser-places button", "New folder")
+        self.browser.wait_until("document.querySelectorAll('.chooser-bar').length == 2")
+        self.browser.type(".chooser-bar ~ .chooser-bar input", "chosen\ue007")
+        self.browser.wait("document.querySelector('.chooser-bar input').value", str(chosen))
+        self.browser.click("dialog .button.primary")
+        self.await_state(elsewhere, "done")
+        self.assertEqual((chosen / "film" / "part 1.bin").read_bytes(), b"x" * 300_000)
+        self.check_accessibility()
+        self.assert_calm()
+
+    def test_always(self) -> None:
+        """A person whose offers are always accepted is not asked about again, also after a restart of the peer."""
+        self.open(self.alice, "/inbox")
+        first = self.send(text="first")
+        self.browser.wait(WAITING, 1)
+        self.browser.click(f"{first} .menu button")
+        self.browser.click_text("[role=menuitem]", "Always accept")
+        self.await_state(first, "done")
+        second = self.send(text="second")
+        self.await_state(second, "done")
+        self.alice.end()
+        self.alice.start()
+        third = self.send(text="third")
+        self.await_state(third, "done")
