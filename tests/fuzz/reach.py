@@ -6,13 +6,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from p2pshare.errors import JoinLinkExpired, JoinLinkUnusable, RemoteProtocolError
+from p2pshare.errors import (
+    JoinLinkExpired,
+    JoinLinkUnusable,
+    PersonLinkUnusable,
+    RemoteProtocolError,
+)
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.keys import SigningKey, to_base64url
 from p2pshare.wire.reach import join_links
 from p2pshare.wire.reach.access import Access
 from p2pshare.wire.reach.connect_back import PREAMBLE_MAX, split_preamble
 from p2pshare.wire.reach.join_links import JoinLink
+from p2pshare.wire.reach.person_links import PREFIX, PersonLink
 from p2pshare.wire.reach.signals import Signal, seal, seal_of, unseal
 from p2pshare.wire.reach.stun import MESSAGE_MAX, answer_to, is_authentic, parse
 from p2pshare.wire.statements import Statement
@@ -57,6 +63,9 @@ def links(data: bytes) -> None:
     """Any text, and any fields behind a right checksum, are a link that is read again, or an error."""
     for text in (data.decode("latin-1"), join_links.SCHEME + data.decode("latin-1")):
         _link(text)
+        with suppress(PersonLinkUnusable):
+            person = PersonLink.parse(f"{PREFIX}{REGISTRY}/{text}")
+            assert PersonLink.parse(str(person)) == person
     _link(join_links.framed(bytes([join_links.VERSION]) + data))
 
 

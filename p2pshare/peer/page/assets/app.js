@@ -31,7 +31,7 @@
 
 import { ApiError, session } from "./lib/api.js";
 import { takeDrops } from "./lib/drops.js";
-import { connect, hasNewAssets, listen, retryNow, useConnection } from "./lib/live.js";
+import { connect, currentSession, hasNewAssets, listen, retryNow, useConnection } from "./lib/live.js";
 import { watchOffers } from "./lib/notices.js";
 import { currentRoute, go, href, parse, useRoute } from "./lib/route.js";
 import { need, prime, useStore } from "./lib/store.js";
@@ -297,15 +297,21 @@ function SignIn({ problem }) {
 }
 
 // The fragment "#open=TOKEN&to=/people/bob" signs in once; it is removed from the history before anything else.
-async function signInByLink() {
+function takeLink() {
   if (!location.hash.startsWith("#open=")) return null;
   const words = new URLSearchParams(location.hash.slice(1));
   const to = words.get("to") ?? "";
   history.replaceState(null, "", to.startsWith("/") ? `#${to}` : "#/people");
   go(location.hash);
   dispatchEvent(new PopStateEvent("popstate"));
+  return words.get("open");
+}
+
+async function signInByLink() {
+  const token = takeLink();
+  if (token === null) return null;
   try {
-    return await session.begin({ token: words.get("open") });
+    return await session.begin({ token });
   } catch (error) {
     if (error.status !== 401 && error.status !== 403) throw error;
     return null; // an old link: the session of before may still be good
@@ -335,6 +341,13 @@ async function start() {
   watchOffers();
   render(html`<${App} found=${found} />`, root);
 }
+
+// A link that is opened in this tab changes the fragment only: a tab that is signed in already just goes there.
+addEventListener("hashchange", () => {
+  if (!location.hash.startsWith("#open=")) return;
+  if (currentSession()) takeLink();
+  else location.reload();
+});
 
 // New files of the page: loaded at once, unless the reader is in the middle of something; never twice for the same files.
 listen("hello", ({ assets }) => {
