@@ -1,0 +1,196 @@
+"""The peer's page at its largest: 10 000 people, a folder of 100 000 pictures, 1 000 jobs.
+
+A real Chromium shows the page of a peer that is one of 10 000 people. It scrolls through the people, through a folder
+of another peer as a list and as a grid of pictures, and through 1 000 transfers. For each view the table has the
+longest time between two frames, and beside it the same for an empty page that scrolls by as much: the limit of the
+browser on this machine. The event loops of both peers are watched meanwhile, in time of the clock and of the processor.
+
+Run it as `python benchmarks/bench_page.py`; it takes about three minutes, and needs Chromium and its driver.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.filling import fill, registry_key
+from benchmarks.reporting import print_table
+from tests.page.browser import Browser, why_none
+from tests.page.files import picture
+from tests.page.world import Person, World, until
+
+PEOPLE = 10_000
+PICTURES = 100_000
+JOBS = 1_000
+HOLD_SHOWN = 30  # ms of processor time, from which the stack is printed
+FRAMES = 120  # of one scroll
+STEP = 900  # pixels between two frames: more than a screen
+FIRST_VIEW_MAX = 100 * 1024  # bytes
+SCROLL = """
+  const done = arguments[arguments.length - 1], [frames, step] = arguments;
+  const scroller = document.querySelector("[data-virtual]") ?? document.scrollingElement;
+  const target = scroller.scrollHeight > scroller.clientHeight ? scroller : document.scrollingElement;
+  const tasks = [];
+  const observer = new PerformanceObserver(list => tasks.push(...list.getEntries().map(e => e.duration)));
+  observer.observe({entryTypes: ["longtask"]});
+  let last = performance.now(), longest = 0, count = 0;
+  const gaps = [];
+  function frame(now) {
+    gaps.push(now - last); last = now;
+    if (++count > frames) {
+      setTimeout(() => { observer.disconnect(); gaps.sort((a, b) => b - a);
+        done({longest: gaps[0], median: gaps[gaps.length >> 1], task: Math.max(0, ...tasks),
+              top: target.scrollTop, height: target.scrollHeight}); }, 200);
+      return;
+    }
+    target.scrollTop += step; requestAnimationFrame(frame);
+  }
+  requestAnimationFrame(now => { last = now; requestAnimationFrame(frame); });
+"""
+"""Scrolls down, and measures the time between frames and the longest task in ms."""
+ROW = "document.querySelector('[data-row]')"
+COUNT = "Number(document.querySelector('[data-row]')?.getAttribute('aria-setsize') ?? 0)"
+FIRST_ROW = """
+  const found = () => { if (document.querySelector("[data-row]")) window.firstRow = performance.now();
+                        else requestAnimationFrame(found); };
+  requestAnimationFrame(found);
+"""
+"""Notes when the first row is there, in ms since the page was asked for."""
+FIRST_VIEW = """[window.firstRow, [...performance.getEntriesByType("navigation"),
+  ...performance.getEntriesByType("resource")].filter(each => each.startTime < window.firstRow)
+  .reduce((sum, each) => sum + each.transferSize, 0)]"""
+"""The ms until the first row, and the bytes of everything that was asked for until then."""
+HEADER = ("view", "frame", "task", "alice's loop (busy)", "carol's loop (busy)")
+ORIGINALS = 4  # a file system takes some 65 000 links of a file
+PLAIN = (
+    "data:text/html,<body style='margin:0'><div style='height:2000000px;"
+    "background:linear-gradient(red,blue)'></div>"
+)
+
+
+class Watched:
+    """The event loop of a peer, as `watched_twistd` sees it."""
+
+    def __init__(self, person: Person, report: Path) -> None:
+        self._person = person
+        self._report = report
+
+    @contextmanager
+    def measured(self, held: dict[str, str]) -> Iterator[None]:
+        """Put the longest hold during the block into `held`, in ms."""
+        assert self._person.program is not None
+        pid = self._person.program.process.pid
+        os.kill(pid, signal.SIGUSR1)
+        time.sleep(0.2)
+        yield
+        time.sleep(1.2)
+        told = json.loads(self._report.read_text())
+        held[self._person.name] = f"{told['held_s'] * 1000:.0f} ({told['busy_s'] * 1000:.0f})"
+        if told["busy_s"] * 1000 > HOLD_SHOWN:
+            print(f"held for {told['busy_s'] * 1000:.0f} ms:", *told["stack"], file=sys.stderr)
+
+
+def watched(world: World, name: str, files: dict[str, bytes]) -> Watched:
+    """Add a person whose event loop is watched."""
+    report = world.folder / f"{name}.json"
+    twistd = ("-m", "benchmarks.watched_twistd", str(report), "-n")
+    return Watched(world.add(name, files, twistd=twistd), report)
+
+
+def first_view(browser: Browser, person: Person) -> tuple[float, int]:
+    """Return the ms until the first view shows people, without anything cached, and the bytes that came for it."""
+    browser.open(person.page_url("/people"))
+    browser.wait_until(ROW)  # from now on the browser has a cookie
+    browser.forget_cache()
+    browser.open(person.page_url("/people"))
+    browser.wait_until(ROW)
+    found = browser.run(FIRST_VIEW)
+    return found[0], found[1]
+
+
+def scrolled(browser: Browser, view: str, loops: Sequence[Watched]) -> list[str]:
+    """Scroll the view that is open, and return a row of the table."""
+    browser.wait_until(ROW)
+    held: dict[str, str] = {}
+    with ExitStack() as watching:
+        for each in loops:
+            watching.enter_context(each.measured(held))
+        found: dict[str, Any] = browser.run_async(SCROLL, FRAMES, STEP)
+    holds = [held.get(name, "") for name in ("alice", "carol")]
+    return [view, f"{found['longest']:.0f}", f"{found['task']:.0f}", *holds]
+
+
+def show(browser: Browser, view: str) -> None:
+    """Go to another view of the page that is open."""
+    browser.run("void (location.hash = a[0])", f"#{view}")
+    browser.wait("location.hash", f"#{view}")
+
+
+def link_pictures(folder: Path, count: int) -> None:
+    """Make a folder of many pictures out of a few; each has its own name, and is decoded for itself."""
+    folder.mkdir(parents=True)
+    originals = [folder.parent / f"original-{seed}" for seed in range(ORIGINALS)]
+    for seed, original in enumerate(originals):
+        original.write_bytes(picture(640, 480, seed))
+    for number in range(count):
+        os.link(originals[number % ORIGINALS], folder / f"IMG_{number:06}.jpg")
+    for original in originals:
+        original.unlink()
+
+
+def main() -> None:
+    """Run all measurements, and print a table."""
+    if why_none():
+        raise SystemExit(why_none())
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+    browser, world = Browser(), World(())
+    try:
+        rows = measure(browser, world)
+    finally:
+        browser.quit()
+        world.discard()
+    print_table("Longest times in ms while a view scrolls", HEADER, rows)
+
+
+def measure(browser: Browser, world: World) -> list[list[str]]:
+    """Return the rows of the table."""
+    link_pictures(world.folder / "carol" / "shared" / "many", PICTURES)
+    fill(str(world.folder / "registry" / "redis.sock"), PEOPLE, registry_key(world.registry.port))
+    carol = watched(world, "carol", {})
+    alice = watched(world, "alice", {})
+    loops, person = (alice, carol), world["alice"]
+    browser.look_as(1280, 800)
+    browser.open(PLAIN)
+    plain: dict[str, Any] = browser.run_async(SCROLL, FRAMES, STEP)
+    rows = [["an empty page", f"{plain['longest']:.0f}", f"{plain['task']:.0f}", "", ""]]
+    browser.begin_with(FIRST_ROW)
+    held: dict[str, str] = {}
+    with alice.measured(held):
+        shown, size = first_view(browser, person)
+    print(f"first view: {shown:.0f} ms, {size} bytes; alice's event loop held {held['alice']} ms")
+    until(lambda: browser.run(COUNT) >= PEOPLE)
+    rows.append(scrolled(browser, f"{PEOPLE} people", loops))
+    browser.run("void (location.hash = '#/people/carol/files/shared/many')")
+    browser.wait_until(ROW)
+    rows.append(scrolled(browser, "pictures as they are listed", loops))
+    until(lambda: browser.run(COUNT) >= PICTURES)
+    rows.append(scrolled(browser, f"{PICTURES} pictures", loops))
+    browser.run("document.querySelector('input[value=grid]').click()")
+    rows.append(scrolled(browser, f"{PICTURES} pictures as a grid", loops))
+    for number in range(JOBS):
+        person.ask("get", name=f"peer-{number:07}", paths=["photos"])
+    show(browser, "/transfers")
+    until(lambda: browser.run(COUNT) >= JOBS)
+    rows.append(scrolled(browser, f"{JOBS} transfers", loops))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
