@@ -477,6 +477,8 @@ class Jobs:
             link = fetch.link
             if link is None or link.state is LinkState.UP:
                 return "running", None, None
+            if self._parts.presence.is_online(kept.peer) is False:
+                return "waiting", OFFLINE, f"{kept.peer} has gone offline."
             return "running", RECONNECTING, f"{link}."
         if standing.trouble is not None:
             code = reason_of(standing.trouble).code

@@ -318,7 +318,10 @@ class DownloadQueue:
 
     def _came(self, entry: _Entry, is_online: bool) -> None:
         """Try at once what waits for a person who is online now."""
-        if is_online and self._entries.get(entry.series.id) is entry:
+        if self._entries.get(entry.series.id) is not entry:
+            return
+        entry.series.changed()
+        if is_online:
             self._resume(entry.owner)
             if entry.waiting is not None:
                 entry.back_off.reset()
