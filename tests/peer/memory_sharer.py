@@ -274,16 +274,24 @@ def give(session: MemorySession, get: Get, until: int | None = None) -> None:
         return
     header = header_of(session, get)
     session.say(header)
-    blocks = [data[at : at + BLOCK_SIZE] for at in range(0, len(data), BLOCK_SIZE)]
+    count = block_count(len(data))
     wanted, _ = named_blocks(get, header)
     sent = 0
-    for index, block in enumerate(blocks[:until]):
+    for index in range(count if until is None else min(until, count)):
         if index in wanted:
+            block = block_of(data, index)
             sent += len(block)
             session.after_data(Digests(get.id, index, (digest_of(block),)))
             session.data(get.id, index * BLOCK_SIZE, block)
-    if until is None or until >= block_count(len(data)):
-        session.after_data(End(get.id, root_of(len(data), map(digest_of, blocks)), sent))
+    if until is None or until >= count:
+        digests = (digest_of(block_of(data, index)) for index in range(count))
+        root = root_of(len(data), digests) if get.root else b""
+        session.after_data(End(get.id, root, sent))
+
+
+def block_of(data: bytes, index: int) -> bytes:
+    """Return a block of a file."""
+    return data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
 
 
 def give_listing(session: MemorySession, question: List) -> None:

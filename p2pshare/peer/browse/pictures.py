@@ -40,6 +40,14 @@ class Picture:
     """The version of the picture that it shows."""
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A question that is under way, and the number of those who wait for its answer."""
+
+    answer: SharedAnswer[Picture]
+    callers: int = 0
+
+
 class RemotePictures:
     """The previews that a user looks at."""
 
@@ -56,7 +64,7 @@ class RemotePictures:
         self._kept_max = kept_max
         self._kept: OrderedDict[_Key, Picture] = OrderedDict()  # the latest last
         self._bytes = 0
-        self._asked: dict[tuple[_Key, str], SharedAnswer[Picture]] = {}
+        self._asked: dict[tuple[_Key, str], _Asked] = {}
 
     async def preview(self, peer: str, path: RemotePath, edge: int, version: str = "") -> Picture:
         """Return a preview of a picture.
@@ -86,20 +94,27 @@ class RemotePictures:
     def stop(self) -> None:
         """Cancel all questions. May be called again."""
         for each in list(self._asked.values()):
-            each.cancel()
+            each.answer.cancel()
 
     async def _ask(self, key: _Key, version: str) -> Picture:
-        """Ask the sharer, once for all who want to know the same."""
+        """Ask the sharer, once for all who want to know the same.
+
+        When the last of them gives up, the question is withdrawn: who scrolls on leaves a hundred pictures behind.
+        """
         question = key, version
-        answer = self._asked.get(question)
-        if answer is None:
-            asking = Deferred.fromCoroutine(self._fetch(key, version))
-            answer = SharedAnswer(asking)
-            if answer.is_open:
-                self._asked[question] = answer
-                forget = answer.wait()
-                forget.addBoth(lambda _: self._asked.pop(question, None) and None)
-        return await answer.wait()
+        asked = self._asked.get(question)
+        if asked is None:
+            answer = SharedAnswer(Deferred.fromCoroutine(self._fetch(key, version)))
+            asked = self._asked[question] = _Asked(answer)
+        asked.callers += 1
+        try:
+            return await asked.answer.wait()
+        finally:
+            asked.callers -= 1
+            if not asked.callers:
+                self._asked.pop(question, None)
+                if asked.answer.is_open:
+                    asked.answer.cancel()
 
     async def _fetch(self, key: _Key, version: str) -> Picture:
         peer, path, edge = key

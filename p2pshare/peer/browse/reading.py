@@ -33,6 +33,7 @@ from p2pshare.errors import (
     P2pshareError,
     SharerLied,
     SourceChanged,
+    Unreachable,
 )
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
@@ -47,6 +48,8 @@ READINGS_MAX = 32  # files that are read at once
 AHEAD_ALL = 64  # blocks of all of them that are requested, or kept for a reader
 AHEAD_MAX = 8  # blocks of one of them
 AHEAD_MIN = 2  # blocks of one of them: what a reader wants at once may lie in two
+AWAY_MAX = 25.0  # seconds in which a sharer that is away is tried again, once a file was opened
+AWAY_DELAY = 1.0  # seconds between two such tries
 AHEAD_FIRST = 2  # blocks that are requested with the header, before it is known what is wanted
 
 Wanted = tuple[int, int | None]
@@ -149,6 +152,7 @@ class FileReading:
         self._connecting: Deferred[None] | None = None
         self._retry: IDelayedCall | None = None
         self._tries = 0  # in which the sharer was busy
+        self._away_since: float | None = None  # when first the sharer could not be reached
         self._error: P2pshareError | None = None
         self._is_closed = False
 
@@ -212,7 +216,7 @@ class FileReading:
 
     def announced(self, request: _Request, header: FileHeader) -> None:
         """Take the header of a request."""
-        self._tries, known = 0, self._header
+        self._tries, self._away_since, known = 0, None, self._header
         if known is None:
             self._header, self.length = header, header.size
             count = block_count(header.size)
@@ -301,7 +305,12 @@ class FileReading:
 
     def _connecting_failed(self, failure: Failure) -> None:
         self._connecting = None
-        if isinstance(failure.value, P2pshareError):
+        now = self._reactor.seconds()
+        self._away_since = now if self._away_since is None else self._away_since
+        is_patient = self._header is not None and now - self._away_since < AWAY_MAX
+        if is_patient and failure.check(Unreachable) and not self._is_closed:
+            self._retry = self._reactor.callLater(AWAY_DELAY, self._retry_now)
+        elif isinstance(failure.value, P2pshareError):
             self._fail(failure.value)
         elif not self._is_closed:
             self._fail(_defect(failure))
