@@ -344,10 +344,12 @@ class TroubleTests(FilesTestCase):
             self.browser.wait(NAMES, ["tone.wav"])
 
     def test_hostile_files(self) -> None:
-        """Names, pictures, texts and drawings of strangers run nothing and break no layout."""
-        world = self.own_world("alice", "bob", shares={"bob": hostile_share()})
+        """Names, pictures, texts and drawings of strangers run and break nothing: threats 150, 151 and 152."""
+        world = self.own_world(
+            "alice", "bob", shares={"bob": {**hostile_share(), "endless.txt": b"line\n" * 300_000}}
+        )
         self.open(world["alice"], "/people/bob/files/shared")
-        count = len(hostile_share())
+        count = len(hostile_share()) + 1
         self.browser.wait(f"{ROWS}.length", count)
         for width, height in SIZES.values():
             self.browser.look_as(width, height)
@@ -385,6 +387,18 @@ class TroubleTests(FilesTestCase):
                 "document.querySelector('.viewer pre')?.textContent.includes('window.evil')"
             )
             self.browser.keys(Keys.ESCAPE)
+        self.view("shared", "endless.txt")
+        for shown in (65_536, 262_144, 1_048_576):
+            self.browser.wait(
+                "document.querySelector('.viewer-text')?.textContent.match(/line/g).length",
+                round(shown / 5),
+            )
+            self.assertEqual(
+                shown < 1_048_576,
+                self.browser.run("Boolean(document.querySelector('.viewer-text button'))"),
+            )
+            if shown < 1_048_576:
+                self.browser.click(".viewer-text button")
         self.assertIs(self.browser.run("'evil' in window"), False)
         complaints = [each for each in self.browser.complaints() if "/api/v1/preview/" not in each]
         self.assertEqual(complaints, [])  # a picture without a preview is a reply 404

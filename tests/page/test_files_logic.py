@@ -81,7 +81,7 @@ class LogicTests(PageTestCase):
         self.assertLess(worst, 500.0)  # ms; a sort in the page's own thread takes longer
 
     def test_pages_of_a_listing(self) -> None:
-        """Pages are told as they come, a failure goes on behind them, a change is noticed, an endless folder ends."""
+        """Pages are told as they come, a failure goes on behind them, and an endless folder ends: threat 152."""
         script = """(async () => {
             const told = [];
             let names = ["a", "b", "c", "d", "e"], fails = 0;
@@ -183,7 +183,7 @@ class LogicTests(PageTestCase):
         )
 
     def test_picture_sizes(self) -> None:
-        """The size of a picture is found in its first bytes, and a drawing has none."""
+        """The size of a picture is found in its first bytes, and a drawing has none: threat 151."""
         pictures = {}
         kinds = ("png", "gif", "jpeg", "bmp", "webp")
         for kind, options in (*((kind, {}) for kind in kinds), ("webp", {"lossless": True})):

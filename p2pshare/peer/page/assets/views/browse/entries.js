@@ -27,6 +27,7 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
   const [menuAt, setMenuAt] = useState(null);
   const letters = useRef(null);
   letters.current ??= new TypedLetters();
+  const searching = useRef(null);
   const { order, entries } = sight;
   const place = placeOf(selection.active, sight);
 
@@ -54,10 +55,16 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
     const from = selection.active === null ? { ...selection, anchor: order[Math.max(0, place)] } : selection;
     select(event.shiftKey ? extend(from, order[index], sight) : move(selection, order[index]));
   };
-  const find = async (letter, timeMs) => {
+  const search = async (letter, timeMs) => {
     const { text, isNext } = letters.current.add(letter, timeMs);
     const found = await folder.find(text, Math.max(0, place) + (isNext && place >= 0 ? 1 : 0));
-    if (found >= 0) reveal(move(selection, order[found]));
+    if (found < 0) return null;
+    reveal(move(selection, order[found]));
+    return order[found];
+  };
+  const find = (letter, timeMs) => { // Enter that follows at once means what is still searched for
+    const own = search(letter, timeMs).finally(() => searching.current === own && (searching.current = null));
+    searching.current = own;
   };
   const pressed = (event, index) => {
     const id = order[index];
@@ -73,6 +80,7 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
     else if (event.altKey && event.key === "ArrowUp") action = onUp;
     else if (event.shiftKey && event.key === "F10") action = actions.ContextMenu;
     else if (isControl && event.key !== " ") return;
+    else if (event.key === "Enter" && searching.current) action = () => searching.current.then((found) => onOpen(found ?? id));
     else if (event.key in actions) action = actions[event.key];
     else if (event.key.length === 1 && event.key !== "/" && !event.altKey && !event.isComposing) action = () => find(event.key, event.timeStamp);
     if (!action) return;

@@ -34,8 +34,8 @@ function Layers({ person, folder, path, entry, onRetry }) {
   useEffect(() => {
     if (whole.state !== "asking") return undefined;
     const ending = new AbortController();
-    readRange(address, 0, Math.min(entry.bytes, HEADER_BYTES), ending.signal).then(
-      (head) => setWhole(judged(pictureSize(head))),
+    readSize(address, entry.bytes, ending.signal).then(
+      (size) => setWhole(judged(size)),
       (error) => ending.signal.aborted || setWhole({ state: "failed", reason: errorText(error) }),
     );
     return () => ending.abort();
@@ -68,6 +68,14 @@ function Note({ whole, entry, onRetry }) {
   if (whole.state === "asking" || whole.state === "arriving") return html`<p class="viewer-note" role="status">${t("viewer.sharpening", { size: bytes(entry.bytes) })}</p>`;
   if (whole.state === "none") return html`<p class="viewer-note">${t("viewer.only_preview")}</p>`;
   if (whole.state === "failed") return html`<p class="viewer-note" role="alert">${t("viewer.only_preview")} ${whole.reason}${!whole.isFinal && html` <${Button} kind="quiet" onClick=${onRetry}>${t("common.try_again")}<//>`}</p>`;
+  return null;
+}
+
+async function readSize(address, fileBytes, signal) {
+  for (const most of HEADER_BYTES) {
+    const size = pictureSize(await readRange(address, 0, Math.min(fileBytes, most), signal));
+    if (size !== null || fileBytes <= most) return size;
+  }
   return null;
 }
 

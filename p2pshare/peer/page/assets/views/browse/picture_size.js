@@ -4,7 +4,7 @@
  * Sources: PNG (RFC 2083, IHDR), GIF89a, JPEG (ITU T.81, start of frame), WebP (RFC 9649), BMP, AVIF (ISO 14496-12, `ispe`).
  */
 
-export const HEADER_BYTES = 65536; // enough for the header of all but a few JPEGs with much metadata
+export const HEADER_BYTES = [65536, 1048576]; // read at first, and if that does not tell the size: some JPEGs have much metadata
 export const PIXELS_MAX = 120e6; // shown whole; decoded that takes 480 MB
 
 /** Return `{width, height}` in pixels before rotation, or null if the bytes are no known picture. */

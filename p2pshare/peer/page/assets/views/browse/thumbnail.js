@@ -11,6 +11,16 @@ const REST_MS = 90; // a row that is scrolled past within as long asks for nothi
 
 const queue = new ThumbnailQueue();
 
+/** Let the browser get a preview that will be wanted soon. */
+export function preload(person, path, entry) {
+  const address = previewUrl(person, path, entry, EDGE);
+  if (!hasPreview(entry) || queue.isKnown(address) || queue.hasFailed(address, performance.now())) return;
+  const image = new Image();
+  image.onload = () => queue.learn(address);
+  image.onerror = () => queue.fail(address, performance.now());
+  image.src = address;
+}
+
 /** Leave the connections to something that the user waits for, or go on. */
 export const pauseThumbnails = (isPaused) => queue.pause(isPaused);
 

@@ -8,13 +8,13 @@ import { html, useEffect, useLayoutEffect, useMemo, useRef } from "../../lib/ui.
 import { IconButton, Loading, Menu, Name, visible } from "../../parts/index.js";
 import { Card } from "./card.js";
 import { downloadItems } from "./downloads.js";
-import { hasPreview, viewerOf } from "./kinds.js";
+import { viewerOf } from "./kinds.js";
 import { Audio, Video } from "./media.js";
 import { join } from "./paths.js";
 import { Picture } from "./picture.js";
 import { useSwipe } from "./swipe.js";
 import { Text } from "./text.js";
-import { EDGE, pauseThumbnails, previewUrl } from "./thumbnail.js";
+import { pauseThumbnails, preload } from "./thumbnail.js";
 
 const SHOWN_BY = { picture: Picture, text: Text, audio: Audio, video: Video, card: Card };
 
@@ -44,9 +44,7 @@ export function Viewer({ person, path, sight, name, isReading, onShow, onClose }
   const goTo = (index) => files[index] && files[index].name !== name && onShow(files[index].name);
   const swipe = useSwipe((count) => step(isRightToLeft() ? -count : count));
   useEffect(() => { // the pictures beside this one will be wanted next
-    for (const beside of [files[place + 1], files[place - 1]]) {
-      if (beside && hasPreview(beside)) new Image().src = previewUrl(person, join(path, beside.name), beside, EDGE);
-    }
+    for (const beside of [files[place + 1], files[place - 1]]) if (beside) preload(person, join(path, beside.name), beside);
   }, [place, files]);
 
   const pressed = (event) => {
