@@ -6,8 +6,10 @@ import io
 import math
 import struct
 import wave
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 EVIL = "<img src=x onerror='window.evil=1'><script>window.evil=1<"
@@ -25,19 +27,30 @@ SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" onload="window.evil=1">'
     "<script>window.evil=1</script></svg>"
 )
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION, CAMERA = 0x0112, 0x010F  # EXIF tags
 
 
+@cache
 def picture(width: int, height: int, seed: int = 0, orientation: int = 1) -> bytes:
-    """Return a JPEG with a gradient whose colours depend on `seed`; its top is lighter than its bottom."""
-    ramp = Image.linear_gradient("L").rotate(180).resize((width, height))
-    tints = ((seed * 53) % 200, (seed * 97) % 200, (seed * 29) % 200)
-    channels = [ramp.point(lambda level, tint=tint: min(255, level // 2 + tint)) for tint in tints]
+    """Return a JPEG of hills in a colour that depends on `seed`; the sky is lighter than the ground."""
+    rng = np.random.default_rng(seed)
+    hue = rng.uniform(0, 2 * math.pi)
+    tint = 0.5 + 0.5 * np.cos(hue + np.array([0.0, 2.1, 4.2]))
+    x, y = np.linspace(0, 1, width), np.linspace(0, 1, height)[:, None]
+    sky = (150 + 105 * (1 - y * (1 - tint)) - 20 * y).clip(0, 255).astype(np.uint8)
+    pixels = np.repeat(sky[:, None, :], width, axis=1)
+    sun_x, sun_y, radius = rng.uniform(0.2, 0.8), rng.uniform(0.15, 0.35), 0.07
+    pixels[((x - sun_x) * width / height) ** 2 + (y - sun_y) ** 2 < radius**2] = (255, 250, 225)
+    for layer in range(1, 5):
+        waves = rng.uniform(2, 7, (3, 1)) * math.pi * layer / 2
+        hills = np.sin(waves * x + rng.uniform(0, 6, (3, 1))).sum(axis=0)
+        colour = (40 + 120 * tint) * (1.1 - 0.22 * layer)
+        pixels[y > 0.35 + 0.13 * layer + 0.06 * hills] = colour.astype(np.uint8)
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    exif[0x010F] = "Secret camera"
+    exif[CAMERA] = "Secret camera"
     encoded = io.BytesIO()
-    Image.merge("RGB", channels).save(encoded, "JPEG", quality=85, exif=exif)
+    Image.fromarray(pixels).save(encoded, "JPEG", quality=85, exif=exif)
     return encoded.getvalue()
 
 
