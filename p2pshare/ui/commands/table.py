@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from p2pshare.ui.invocation import Invocation
 
 SHELLS = ("bash", "zsh", "fish")
+FORMS = ("auto", "kitty", "sixel", "blocks", "off")
+"""Of pictures: `storage.settings.PICTURES`, which takes its time to import."""
 INVITATIONS_MAX = 1000  # at once
 
 
@@ -211,7 +213,9 @@ COMMANDS = (
             flag("--wait", None, "wait up to 7 days for peers that are offline"),
             flag("--wait-for", "TIME", "the same, for up to TIME: 30m, 12h, 2d", parse=read_time),
             flag("--preview", None, "get small previews of pictures, not the files"),
-            flag("--pictures", "FORM", "auto (default), kitty, sixel, blocks or off"),
+            flag(
+                "--pictures", "FORM", "auto (default), kitty, sixel, blocks or off", choices=FORMS
+            ),
             flag("--list-partial", None, "get nothing: list partial files in DEST"),
             flag("--clean", None, "get nothing: remove partial files in DEST"),
             flag("--max-files", "N", "fail beyond N entries (default: 1000000)", parse=_files_max),

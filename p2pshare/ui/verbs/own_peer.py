@@ -189,7 +189,7 @@ async def own_peer(
             if is_lasting is not None:
                 yield OwnPeer(invocation, name, None, is_lasting=is_lasting)
                 return
-        service = _make_service(invocation, is_whole=is_whole)
+        service = _make_service(invocation, name, is_whole=is_whole)
         try:
             patience_for_contact = CONTACT_PATIENCE if is_whole else 0.0
             await _until_it_answers(
@@ -326,9 +326,11 @@ async def _is_lasting(client: ControlClient) -> bool | None:
         client.close()
 
 
-def _make_service(invocation: Invocation, *, is_whole: bool) -> PeerService:
+def _make_service(invocation: Invocation, name: str, *, is_whole: bool) -> PeerService:
+    """Return the peer that runs inside the command. A whole one waits for a registry that it has met before."""
     allow_open_files(OPEN_FILES, OPEN_FILES_MIN)
     settings, shares = invocation.settings, None
+    place = PeerPlace.of(settings, name)
     if is_whole:
         shares = shares_of(settings, invocation.cwd)
     else:
@@ -339,7 +341,7 @@ def _make_service(invocation: Invocation, *, is_whole: bool) -> PeerService:
         settings,
         shares,
         wall=invocation.wall,
-        patient=is_whole,
+        patient=is_whole and (place.is_lan or place.key is not None),
         on_notice=invocation.output.remark,
     )
 

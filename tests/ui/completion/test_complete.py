@@ -22,7 +22,7 @@ from p2pshare.storage.identity.data_folder import LAN_PLACE
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.identity.known_registries import KnownRegistries
 from p2pshare.storage.identity.last_seen import Seen
-from p2pshare.storage.settings import Settings
+from p2pshare.storage.settings import PICTURES, Settings
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.kept import KeptShare, KeptShares
 from p2pshare.storage.socket_paths import CONTROL_NAME
@@ -80,6 +80,7 @@ class CompleteTests(CompletingTestCase):
         self.assertEqual(self.candidates("key", "exp"), ["export"])
         self.assertEqual(self.candidates("completion", ""), ["bash", "fish", "zsh"])
         self.assertEqual(self.candidates("ls", "--via", ""), ["auto", "relay", "tcp", "udp"])
+        self.assertEqual(self.candidates("get", "--pictures", ""), sorted(PICTURES))
         self.assertIn("--force", self.candidates("get", "--"))
         self.assertNotIn("--force", self.candidates("ls", "--"))
         self.assertIn("--version", self.candidates("--"))
@@ -100,6 +101,8 @@ class CompleteTests(CompletingTestCase):
         self.assertEqual(self.candidates("path", "alice", ""), [])
         self.assertEqual(self.candidates("invite", "alice:n"), ["alice:notes.txt"])
         self.assertEqual(self.candidates("join", ""), [])
+        self.assertEqual(self.candidates("open", "al"), ["albert:", "alice:"])
+        self.assertEqual(self.candidates("open", "alice:n"), ["alice:notes.txt"])
 
     def test_destination(self) -> None:
         """After the first item of `get`, local folders are offered beside peers; the shell completes paths."""

@@ -2,7 +2,9 @@
 
 A running peer is asked for the address of its page. If none runs, the whole peer of the user runs inside this command,
 with all that it shares, until Ctrl+C. Only the user's own command does that: a link that another program passes on
-(`--desktop`) starts nothing. A link never leads to a registry that the user has not joined, see `link_target.py`.
+(`--desktop`) starts nothing. A link never leads to a registry that the user has not joined, see `link_target.py`; and
+one to another registry than that of the settings starts nothing either, since the shares of the settings are not meant
+for the people there.
 """
 
 from __future__ import annotations
@@ -35,6 +37,11 @@ NO_NAME = (
 )
 JOIN_FIRST = "This link joins a registry. Run `p2pshare join LINK` in a terminal to follow it."
 NO_PAGE = "Your running peer is of an older version, without a page. Restart it."
+NOT_HERE = (
+    "Your peer {name} does not run in the registry {registry} of this link. Start it with"
+    " `p2pshare open --registry {registry} --name {name}`, then follow the link again."
+)
+AWAY = "The registry {registry} does not answer now. Your peer keeps trying."
 NOT_RUNNING = "Your peer does not run, and a link does not start it. Run `p2pshare open`, then follow the link again."
 
 
@@ -76,12 +83,18 @@ async def _open(
     invocation: Invocation, where: str | None, environ: Mapping[str, str], *, may_browse: bool
 ) -> int:
     """Open the page of the running peer, or run a peer and open its page."""
-    invocation, place = await _target(invocation, where)
+    given, (invocation, place) = invocation, await _target(invocation, where)
     if invocation.settings.name is None:
         raise WrongUsage(reason=NO_NAME)
+    if invocation is not given:
+        await _expect_running(
+            invocation, NOT_HERE
+        )  # the shares of the settings are not for that registry
     async with own_peer(invocation, in_contact=False, is_whole=True) as peer:
         await _Opening(invocation, peer, environ, may_browse=may_browse).show(place)
         if peer.runs_here:
+            if not (await peer.ask("status"))["online"]:
+                invocation.output.remark(AWAY.format(registry=invocation.settings.registry))
             with suppress(PeerStopped):
                 await peer.until_it_ends()
     return 0
@@ -99,14 +112,23 @@ async def _follow(invocation: Invocation, where: str | None, environ: Mapping[st
     if not is_person_link(where):
         raise WrongUsage(reason=JOIN_FIRST)
     invocation, place = await _target(invocation, where)
-    name = name_of(invocation.settings)
-    client = await running_peer(invocation.reactor, peer_folder(invocation.settings, name))
-    if client is None:
-        raise Unreachable(reason=NOT_RUNNING)
-    client.close()
-    peer = OwnPeer(invocation, name, None)
+    await _expect_running(invocation, NOT_RUNNING)
+    peer = OwnPeer(invocation, name_of(invocation.settings), None)
     await _Opening(invocation, peer, environ, may_browse=True).show(place)
     return 0
+
+
+async def _expect_running(invocation: Invocation, reason: str) -> None:
+    """Check that the user's peer runs.
+
+    Raises:
+        Unreachable: it does not, and `reason` says what to do.
+    """
+    settings, name = invocation.settings, name_of(invocation.settings)
+    client = await running_peer(invocation.reactor, peer_folder(settings, name))
+    if client is None:
+        raise Unreachable(reason=reason.format(name=name, registry=settings.registry))
+    client.close()
 
 
 def _has_scheme(text: str) -> bool:

@@ -122,7 +122,9 @@ async def _join(
     joined = joining.invocation
     _warn_of_variables(joined, environ)
     if place is None:
-        output.remark("`p2pshare users` lists who is there.")
+        output.remark(
+            "`p2pshare open` shows who is there in your browser, and `p2pshare users` here."
+        )
         return 0
     peer = place.partition(":")[0]
     if peer == joined.settings.name:

@@ -14,7 +14,13 @@ from unittest.mock import patch
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from p2pshare.errors import ForeignRegistry, PersonLinkUnusable, Unreachable, WrongUsage
+from p2pshare.errors import (
+    ForeignRegistry,
+    PersonLinkUnusable,
+    RegistryUnreachable,
+    Unreachable,
+    WrongUsage,
+)
 from p2pshare.peer.control import running_peer
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
@@ -168,6 +174,35 @@ class OpenTests(RegistryTestCase):
                 await self.opened(where, desktop=True)
         self.assertFalse(opened.exists())
         self.assertIsNone(await running_peer(self.reactor, self.data_of("bob")))
+
+    async def test_other_registry_of_the_user(self) -> None:
+        """A link to another registry that the user has joined needs a peer there: none is started with the shares of
+        the settings (threat 130).
+        """
+        async with own_peer(self.invocation()):
+            key = await self.registry_key()
+        elsewhere = self.invocation().with_settings(registry="http://127.0.0.1:9", name="robert")
+        with (
+            patch("p2pshare.ui.verbs.page.open.invocation_for", return_value=self.invocation()),
+            patch("p2pshare.ui.verbs.page.open.own_peer", side_effect=AssertionError),
+            self.assertRaises(Unreachable) as caught,
+        ):
+            work = open_page(
+                elsewhere,
+                str(PersonLink(key, "alice")),
+                no_browser=True,
+                desktop=False,
+                registry=None,
+                data=None,
+                environ={},
+            )
+            await Deferred.fromCoroutine(work)
+        self.assertIn("p2pshare open --registry", str(caught.exception))
+
+    async def test_new_registry_away(self) -> None:
+        """A registry that was never met and does not answer is an error, since nothing works without its key."""
+        with self.assertRaises(RegistryUnreachable):
+            await self.opened(registry="http://127.0.0.1:9", data=self.data_of("zoe"))
 
     async def test_join_link(self) -> None:
         """A link for joining leads to `join`."""
