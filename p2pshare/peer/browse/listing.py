@@ -21,6 +21,10 @@ from p2pshare.wire.transfer_messages import (
     Listing,
 )
 
+ENTRIES_MAX = (
+    400  # in one page: with 1000, writing it would hold the event loop of either peer for 50 ms
+)
+
 
 class Listings:
     """Lists folders of other peers for the user of a running peer."""
@@ -48,7 +52,7 @@ class Listings:
         async with self._sessions.use(name) as session:
             await session.listings.acquire()
             try:
-                return shown_page(await session.remote.list(path, after, limit))
+                return shown_page(await session.remote.list(path, after, min(limit, ENTRIES_MAX)))
             finally:
                 session.listings.release()
 

@@ -18,7 +18,7 @@ from p2pshare.errors import (
     RemoteProtocolError,
     WrongUsage,
 )
-from p2pshare.peer.browse.listing import Listings
+from p2pshare.peer.browse.listing import ENTRIES_MAX, Listings
 from p2pshare.peer.browse.sessions import IDLE_MAX, SESSIONS_MAX, RemoteSession, RemoteSessions
 from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
 from p2pshare.peer.find.target import given
@@ -188,6 +188,8 @@ class ListingTests(BrowseTestCase):
             after, more = found[-1], page["more"]
         self.assertEqual(found, names)
         self.assertEqual(len(self.alice.heard_of(List)), 3)
+        self.ask(path="s")
+        self.assertEqual(self.alice.heard_of(List)[-1].limit, ENTRIES_MAX)
 
     def test_together(self) -> None:
         """Many pages that are wanted at once are asked for a few at a time."""
