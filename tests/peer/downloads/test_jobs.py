@@ -75,6 +75,20 @@ class GetTests(DownloadsTestCase):
         self.assertEqual((done["files_failed"], done["failures"]), (0, []))
         self.assertEqual(self.saved(), {"cat.jpg": b"miaow", "dog.jpg": b"woof"})
 
+    def test_many_fail(self) -> None:
+        """Threat 160: of many files that fail, with long names, some are kept, and all are counted."""
+        self.begin()
+        names = [f"files/{'x' * 240}/{'y' * 240}/{'z' * 200}{number}" for number in range(200)]
+        job = self.get(*names)
+        self.assertEqual((len(job["paths"]), job["more_paths"]), (4, 196))
+        failed = self.until_job(job, state="failed")
+        self.assertEqual((failed["why"], failed["files_failed"]), ("not_found", 200))
+        self.assertEqual(len(failed["failures"]), 50)
+        self.assertEqual(failed["more_failures"], 150)
+        for each in failed["failures"]:
+            self.assertLessEqual(max(len(each["path"]), len(each["why_text"])), 512)
+            self.assertIn(each["path"][-9:], {name[-9:] for name in names})
+
     def test_update_and_force(self) -> None:
         """A repeated download keeps both versions, `update` replaces what was fetched, `force` anything."""
         self.begin()
@@ -112,7 +126,7 @@ class WaitingTests(DownloadsTestCase):
         self.until_job(job, state="done")
 
     def test_many_offline(self) -> None:
-        """A hundred downloads from somebody who is away cost a try now and then, and not one for each of them."""
+        """Threat 161: a hundred downloads from somebody who is away cost a try now and then, not one for each."""
         self.begin()
         self.alice.write("cat.jpg", b"miaow")
         self.alice.stop()

@@ -105,7 +105,7 @@ class QueueTests(SynchronousTestCase):
         return PeerOffline(name="alice", seen="now", tried="")
 
     def test_slots(self) -> None:
-        """Two run of each person, four in all; the others follow in order."""
+        """Threat 161: two run of each person, four in all; the others follow in order."""
         tasks = [each for person in ("a", "b", "c") for each in self.add(3, person)]
         self.assertEqual(self.running(tasks), ["a 0000", "a 0001", "b 0000", "b 0001"])
         self.assertEqual((RUNNING_MAX, RUNNING_OF_PERSON_MAX), (4, 2))
@@ -116,7 +116,7 @@ class QueueTests(SynchronousTestCase):
         self.assertIsNone(self.queue.standing("a 0000"))
 
     def test_person_away(self) -> None:
-        """An error of a person costs all of their downloads one pause; each has the trouble."""
+        """Threat 161: an error of a person costs all of their downloads one pause; each has the trouble."""
         tasks = self.add(1000, error=self.offline())
         for each in tasks:
             standing = self.queue.standing(each.id)

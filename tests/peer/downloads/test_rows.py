@@ -87,7 +87,7 @@ class UploadTests(DownloadsTestCase):
         self.assertEqual((self.row()["state"], self.row()["why"]), ("cancelled", "lost"))
 
     def test_bounded(self) -> None:
-        """No more than `OVER_MAX` uploads that are over are kept."""
+        """Threat 160: no more than `OVER_MAX` uploads that are over are kept."""
         self.begin()
         self.alice.write("cat.jpg", b"miaow")
         for number in range(OVER_MAX + 10):
@@ -177,7 +177,7 @@ class OfferTests(DownloadsTestCase):
 
 class SharedTests(DownloadsTestCase):
     def test_limit(self) -> None:
-        """All downloads of a peer share its rate limit equally; it may be changed while they run."""
+        """Threat 161: all downloads of a peer share its rate limit equally; it may be changed while they run."""
         self.begin(limit=float(MIB))
         for number in range(2):
             self.alice.write(f"film{number}", bytes([number]) * (20 * MIB))
@@ -241,7 +241,7 @@ class RowEventsTests(SynchronousTestCase):
         self.assertEqual(len(self.told), 2)
 
     def test_many(self) -> None:
-        """A thousand rows that keep changing are told in turns of at most 50, each at most twice per second."""
+        """Threat 160: a thousand rows that keep changing are told 50 at a time, each at most twice per second."""
         for _ in range(100):
             for number in range(1000):
                 self.events.soon(str(number))

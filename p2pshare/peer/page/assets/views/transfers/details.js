@@ -7,7 +7,7 @@ import { bytes, errorText, number, t } from "../../lib/texts.js";
 import { html, useEffect, useNow, useState } from "../../lib/ui.js";
 import { Button, CopyButton, Dialog, Name, Notice, Progress, show } from "../../parts/index.js";
 import { ICONS, perform } from "./actions.js";
-import { nextTry, partOf, reasonOf, timeOf, titleOf } from "./words.js";
+import { Title, nextTry, partOf, reasonOf, timeOf, titleOf } from "./words.js";
 
 /** Open the details of a transfer. */
 export const showDetails = (id) => show((close) => html`<${Details} id=${id} onClose=${close} />`);
@@ -36,7 +36,7 @@ function Details({ id, onClose }) {
     perform(job, action);
   };
   const reason = reasonOf(job);
-  return html`<${Dialog} title=${html`<${Name}>${titleOf(job)}<//>`} className="transfer-details" wide onClose=${onClose} actions=${html`
+  return html`<${Dialog} title=${html`<${Title} job=${job} />`} className="transfer-details" wide onClose=${onClose} actions=${html`
     ${job.can.filter((action) => action in ICONS).map((action) => html`<${Button} key=${action} icon=${ICONS[action]} onClick=${() => act(action)}>${t(`transfers.verbs.${action}`)}<//>`)}
     <${Button} kind="primary" onClick=${onClose}>${t("common.close")}<//>`}>
     ${(job.state === "running" || job.state === "paused") && html`<${Progress} value=${partOf(job)} label=${t("transfers.progress_of", { title: titleOf(job) })} state=${job.state} />`}

@@ -6,7 +6,7 @@ import { classes, html } from "../../lib/ui.js";
 import { Icon, IconButton, Name, Progress } from "../../parts/index.js";
 import { PathTag } from "../people/marks.js";
 import { ICONS, isOver } from "./actions.js";
-import { factsOf, partOf, titleOf } from "./words.js";
+import { Title, factsOf, partOf, titleOf } from "./words.js";
 
 const SHORTCUTS = { pause: "P", go_on: "P", retry: "R", cancel: "Delete", remove: "Delete" };
 
@@ -18,7 +18,7 @@ export function Row({ job, place, now, onAction, onDetails }) {
   return html`<div class=${classes("transfer", job.state, job.direction)} data-job=${job.id} data-state=${job.state}>
     <span class="transfer-way"><${Icon} name=${job.direction === "down" ? "download" : "upload"} label=${t(`transfers.directions.${job.direction}`)} /></span>
     <div class="transfer-head">
-      <button type="button" class="transfer-title" onClick=${onDetails} aria-haspopup="dialog"><${Name}>${title}<//></button>
+      <button type="button" class="transfer-title" onClick=${onDetails} aria-haspopup="dialog"><${Title} job=${job} /></button>
       <span class="transfer-person">${rich(job.direction === "down" ? "transfers.from" : "transfers.to", { name: person })}</span>
       ${job.path && html`<${PathTag} path=${job.path} />`}
     </div>

@@ -1,12 +1,19 @@
 /** A transfer in words: its title, how far it is, and why it does not go on. */
 
-import { ago, bytes, date, duration, hasText, rate, t } from "../../lib/texts.js";
+import { ago, bytes, date, duration, hasText, rate, rich, t } from "../../lib/texts.js";
+import { html } from "../../lib/ui.js";
+import { Name } from "../../parts/index.js";
 
-/** Return what is transferred, in a few words: the last part of its first path, and how many more there are. */
-export function titleOf(job) {
-  const first = job.paths[0]?.split("/").at(-1) || job.title || t("transfers.unknown");
-  const others = Math.max(0, job.paths.length - 1) + job.more_paths;
-  return others > 0 ? t("transfers.and_more", { title: first, n: others }) : first;
+const firstOf = (job) => job.paths[0]?.split("/").at(-1) || job.title || t("transfers.unknown");
+const othersOf = (job) => Math.max(0, job.paths.length - 1) + job.more_paths;
+
+/** Return what is transferred, in a few words for a sentence: the last part of its first path, and how many more there are. */
+export const titleOf = (job) => (othersOf(job) > 0 ? t("transfers.and_more", { title: firstOf(job), n: othersOf(job) }) : firstOf(job));
+
+/** The same, to be shown. */
+export function Title({ job }) {
+  const first = html`<${Name}>${firstOf(job)}<//>`;
+  return othersOf(job) > 0 ? rich("transfers.and_more", { title: first, n: othersOf(job) }) : first;
 }
 
 /** Return the reason for the state in a sentence, empty if there is none. `place` is that in the queue. */
