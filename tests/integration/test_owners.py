@@ -113,6 +113,30 @@ class OwnerTests(CommandLineTestCase):
             self.near.run("get", "alice:alice/my_file.txt", folder.name, *me).returncode, 0
         )
 
+    def test_compare(self) -> None:
+        """Both sides see the same code; the mark is kept until the key is forgotten."""
+        self.join("lea")
+        codes = []
+        for other, me in (
+            ("alice", ("--name", "lea")),
+            ("lea", ("--name", "alice", "--data", "a")),
+        ):
+            done = self.near.run("peers", "compare", other, *me, "--json")
+            (event,) = self.assert_events(done.stdout)
+            self.assertEqual((event["event"], event["compared"]), ("comparison", False))
+            codes.append(event["code"])
+        self.assertEqual(codes[0], codes[1])
+        done = self.near.run("peers", "compare", "alice", "--name", "lea")
+        self.assertEqual((done.returncode, done.stdout), (0, f"{codes[0]}\n"))
+        self.assertIn("p2pshare peers compare lea", done.stderr)
+        self.assertEqual(
+            self.near.run("peers", "compare", "alice", "--done", "--name", "lea").returncode, 0
+        )
+        (known,) = self.assert_events(self.near.run("peers", "--name", "lea", "--json").stdout)
+        self.assertEqual((known["name"], known["compared"]), ("alice", True))
+        refused = self.near.run("peers", "compare", "lea", "--name", "lea")
+        self.assertEqual(refused.returncode, 2)
+
     def test_key_file(self) -> None:
         """The passphrase is typed twice without echo, and restores the key on another machine."""
         self.join("kim")

@@ -253,12 +253,27 @@ COMMANDS = (
         "verbs.peers.peers",
         examples=(
             ("p2pshare peers", "names and keys"),
+            ("p2pshare peers compare alice", "a short code, to be read to alice"),
             ("p2pshare peers forget alice", "accept the next key of alice"),
             ("p2pshare peers accept bob", "without a registry: let bob see your shares"),
         ),
-        notes="The key of a peer is remembered at the first contact. Compare it with the key that `p2pshare whoami`"
-        " shows to its owner.",
-        usage="[options] [accept NAME [KEY] | pin NAME KEY | forget NAME]",
+        notes="The key of a peer is remembered at the first contact. Compare it with its owner: `p2pshare peers compare"
+        " NAME` shows both of you the same code.",
+        usage="[options] [compare NAME | accept NAME [KEY] | pin NAME KEY | forget NAME]",
+    ),
+    Command(
+        "peers compare",
+        "show a short code of your key and that of a peer, to compare them",
+        "verbs.peers.compare",
+        (
+            positional("peer", "NAME", "the peer"),
+            flag("--done", None, "the codes were the same: mark the key as compared"),
+        ),
+        (
+            ("p2pshare peers compare alice", "the code, and a QR code with it"),
+            ("p2pshare peers compare alice --done", "alice has read the same code to you"),
+        ),
+        "Read the code to each other on the telephone, or scan it. If the codes differ, somebody stands between you.",
     ),
     Command(
         "peers accept",

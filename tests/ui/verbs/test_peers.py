@@ -89,7 +89,7 @@ class PeersTests(SynchronousTestCase):
         self.peers(self.output(json=True))
         self.assertEqual(
             json.loads(self.stdout.getvalue()),
-            {"event": "peer", "name": "alice", "key": str(ALICE)},
+            {"event": "peer", "name": "alice", "key": str(ALICE), "compared": False},
         )
 
     def test_terminal(self) -> None:
@@ -104,6 +104,21 @@ class PeersTests(SynchronousTestCase):
                 self.peers(Output(terminal, terminal))
                 self.assertEqual(real.show(), lines)
                 self.assertFalse(real.screen.wrapped)
+
+    def test_compared(self) -> None:
+        """A key that was compared is marked everywhere."""
+        self.known.pin("alice", ALICE, None)
+        self.known.compared("dave", DAVE)
+        self.peers(self.output())
+        self.assertEqual(self.stdout.getvalue(), f"alice\t{ALICE}\ndave\t{DAVE}\tcompared\n")
+        for columns, last in (
+            (80, "dave  compared"),
+            (100, f"dave   {DAVE.grouped}  compared"),
+        ):
+            with real_terminal(columns) as real:
+                terminal = Terminal.detect(real.stream, {})
+                self.peers(Output(terminal, terminal))
+                self.assertEqual([each for each in real.show() if "dave" in each][-1], last)
 
     def test_nobody(self) -> None:
         """Without known peers a remark says how to find some."""

@@ -8,7 +8,7 @@
 import { ask } from "../lib/api.js";
 import { useLive } from "../lib/live.js";
 import { useCollection, useStore } from "../lib/store.js";
-import { ago, collator, date, enumeration, errorText, number, t } from "../lib/texts.js";
+import { collator, date, enumeration, errorText, number, span, t } from "../lib/texts.js";
 import { classes, html, useEffect, useId, useMemo, useNow, useState } from "../lib/ui.js";
 import { Button, Icon, Loading, Notice, Page } from "../parts/index.js";
 import { Advice, Report } from "./health/path_report.js";
@@ -46,7 +46,7 @@ function Checks({ health }) {
   return html`<ul class="card health-checks" aria-label=${t("health.checks")}>
     ${checksOf(health).map(({ id, state, title, text, since }) => html`<li key=${id} class=${classes("health-check", state)} data-check=${id} data-state=${state}>
       <span class="health-icon"><${Icon} name=${ICONS[state]} label=${t(`health.state.${state}`)} /></span>
-      <div><h2>${title}</h2><p>${text}${since ? html` <span class="hint">${t("health.since", { ago: ago(since, now) })}</span>` : ""}</p></div></li>`)}
+      <div><h2>${title}</h2><p>${text}${since && now / 1000 - since >= 60 ? html` <span class="hint">${t("health.since", { span: span(now / 1000 - since) })}</span>` : ""}</p></div></li>`)}
   </ul>`;
 }
 
