@@ -336,7 +336,13 @@ class TroubleTests(FilesTestCase):
             self.browser.click(".notice.bad .button:nth-of-type(2)")
             self.browser.wait(f"{NAMES}.includes('album')", True)
         with self.subTest("a person who goes away, and comes back"):
+            self.show_folder("shared/album", "IMG_0001.jpg")
             bob.end()
+            self.browser.wait(
+                "document.querySelector('.notice.warning')?.textContent.includes('bob is offline')",
+                True,
+            )
+            self.browser.wait(f"{ROWS}.length", 13)
             self.show("/people/bob/files/shared/music")
             self.browser.wait_until("document.querySelector('.notice.bad')")
             self.assertIn("bob", self.browser.text(".notice.bad"))

@@ -24,6 +24,7 @@ import { LeftOut } from "./browse/left_out.js";
 import { baseName, folderHref, join, parent } from "./browse/paths.js";
 import { sortedBy, usePreferences } from "./browse/preferences.js";
 import { NOTHING, all, none, placeOf, restrict } from "./browse/selection.js";
+import { retryThumbnails } from "./browse/thumbnail.js";
 import { Viewer } from "./browse/viewer.js";
 
 const LOOK_MS = 15000; // between two looks whether the folder has changed
@@ -61,6 +62,10 @@ function FolderView({ person, path, shown }) {
     focusList = Boolean(document.activeElement?.closest("[data-virtual]"));
     if (remembered !== null) remember(`${person}/${to}`, remembered);
     go(folderHref(person, to));
+  };
+  const refresh = () => {
+    retryThumbnails();
+    folder.refresh();
   };
   const goUp = () => path !== "" && openFolder(parent(path), baseName(path));
   const open = (id) => {
@@ -103,12 +108,12 @@ function FolderView({ person, path, shown }) {
     <${LeftOut} listing=${listing} />
     ${(listing.entries.length > 0 || !listing.error) && html`<div class="browse-top" data-sticky>
       <${Toolbar} search=${search} filter=${filter} onFilter=${setFilter} preferences=${preferences} onPreferences=${change} isBusy=${folder.isRefreshing}
-        onRefresh=${() => folder.refresh()} onDown=${() => document.querySelector(".browse [data-virtual]")?.focus()}
+        onRefresh=${refresh} onDown=${() => document.querySelector(".browse [data-virtual]")?.focus()}
         isMarking=${isMarking || count > 0} onMark=${() => (isMarking || count > 0 ? stopMarking() : setMarking(true))} />
       ${preferences.layout === "list" && sight.order.length > 0 && html`<${ColumnHeads} preferences=${preferences} onSort=${(by) => change(sortedBy(by, preferences))} />`}
     </div>`}
     ${sight.order.length > 0 && html`<${Entries} key=${preferences.layout} person=${person} path=${path} sight=${sight} folder=${folder} preferences=${preferences} selecting=${selecting}
-      isMarking=${isMarking} autoFocus=${focusList} onOpen=${open} onUp=${goUp} menuItems=${menuItems} />`}
+      isMarking=${isMarking} autoFocus=${focusList && hasNoFocus()} onOpen=${open} onUp=${goUp} menuItems=${menuItems} />`}
     <${Nothing} folder=${folder} filter=${filter} path=${path} onClear=${() => setFilter("")} />
     <${Status} folder=${folder} filter=${filter} />
     ${count > 0 && html`<${SelectionBar} entries=${chosen} items=${menuItems()} total=${sight.order.length}
@@ -132,7 +137,11 @@ function useFolder(person, path, arrangement) {
 
   const again = () => (folder.listing.state === "failed" ? folder.refresh() : folder.look());
   useLive("hello", again);
-  useLive("person", (found) => found.name === person && found.online && folder.listing.state === "failed" && folder.refresh());
+  useLive("person", (found) => {
+    if (found.name !== person || !found.online) return;
+    retryThumbnails();
+    again();
+  });
   useEffect(() => {
     const look = () => document.visibilityState === "visible" && folder.look();
     const timer = setInterval(look, LOOK_MS);
@@ -213,11 +222,12 @@ function remember(key, name) {
   lastEntries.set(key, name);
 }
 
+const hasNoFocus = () => !document.activeElement || document.activeElement === document.body;
+
 /** A folder that is opened from the list keeps the focus there; from a breadcrumb that is gone, it goes to the heading. */
 function useFocus(path) {
   useLayoutEffect(() => {
-    const active = document.activeElement;
-    if (!focusList && (!active || active === document.body)) document.querySelector("#main h1")?.focus({ preventScroll: true });
+    if (!focusList && hasNoFocus()) document.querySelector("#main h1")?.focus({ preventScroll: true });
     announce(path ? visible(baseName(path)) : "");
     const timer = setTimeout(() => (focusList = false), LOOK_MS);
     return () => clearTimeout(timer);

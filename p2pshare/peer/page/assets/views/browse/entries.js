@@ -14,6 +14,7 @@ import { ContextMenu } from "./context_menu.js";
 import { useLongPress } from "./long_press.js";
 import { join } from "./paths.js";
 import { Cell, Row } from "./rows.js";
+import { thumbnailEpoch } from "./thumbnail.js";
 import { TypedLetters, all, click, extend, move, none, only, placeOf, toggle } from "./selection.js";
 
 const ROW_PX = 44;
@@ -98,7 +99,7 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
   const isGrid = preferences.layout === "grid";
   const Part = isGrid ? Cell : Row;
   const keyOf = useCallback((entry, index) => order[index], [order]);
-  const renderRow = useCallback((entry) => html`<${Part} person=${person} path=${join(path, entry.name)} entry=${entry} />`, [Part, person, path]);
+  const renderRow = useCallback((entry) => html`<${Part} person=${person} path=${join(path, entry.name)} entry=${entry} />`, [Part, person, path, thumbnailEpoch()]);
   const shared = {
     count: order.length, itemAt: (index) => entries[order[index]], keyOf, renderRow, label: t("browse.list_label"), multiselectable: true,
     active: Math.max(0, place), onActive: moved, onOpen: (entry, index) => onOpen(order[index]), onRowClick: clicked, onKeyDown: pressed,

@@ -24,6 +24,17 @@ export function preload(person, path, entry) {
 /** Leave the connections to something that the user waits for, or go on. */
 export const pauseThumbnails = (isPaused) => queue.pause(isPaused);
 
+let epoch = 0;
+
+/** Grows when pictures that have failed are worth another attempt. */
+export const thumbnailEpoch = () => epoch;
+
+/** Ask again for pictures that have failed, with the next rendering. */
+export function retryThumbnails() {
+  queue.forgive();
+  epoch += 1;
+}
+
 /** Return the address of a preview with an edge of this many pixels. */
 export const previewUrl = (person, path, entry, edge) => url("preview", person, path, { edge, v: entry.version });
 
@@ -32,7 +43,7 @@ export function Thumbnail({ person, path, entry, size }) {
   const wanted = hasPreview(entry);
   const address = wanted ? previewUrl(person, path, entry, EDGE) : null;
   return html`<span class=${classes("browse-thumb", `of-${iconOf(entry)}`)}>
-    <${Icon} name=${iconOf(entry)} size=${size} />${wanted && html`<${Picture} key=${address} address=${address} />`}
+    <${Icon} name=${iconOf(entry)} size=${size} />${wanted && html`<${Picture} key=${`${epoch} ${address}`} address=${address} />`}
   </span>`;
 }
 

@@ -24,6 +24,11 @@ export class ThumbnailQueue {
     return (this.failed.get(address) ?? 0) > nowMs;
   }
 
+  /** Forget what has failed. */
+  forgive() {
+    this.failed.clear();
+  }
+
   /** Remember that an address has failed. */
   fail(address, nowMs) {
     if (this.failed.size >= KNOWN_MAX) this.failed.delete(this.failed.keys().next().value);

@@ -70,7 +70,7 @@ export function Viewer({ person, path, sight, name, isReading, onShow, onClose }
     opened.current = next.name;
     onShow(next.name);
   };
-  return html`<dialog ref=${dialog} class="viewer" aria-label=${t("viewer.label", { name: visible(name) })} onCancel=${cancelled} onKeyDown=${pressed}>
+  return html`<dialog ref=${dialog} class="viewer" aria-label=${t("viewer.label", { name: visible(name) })} onCancel=${cancelled} onClose=${close} onKeyDown=${pressed}>
     <header class="viewer-head">
       <div class="viewer-title"><h2><${Name}>${name}<//></h2>${place >= 0 && html`<p>${t("viewer.place", { n: place + 1, count })} · ${bytes(entry.bytes)}</p>`}</div>
       ${entry && html`<${Menu} label=${t("viewer.download")} icon="download" items=${downloadItems(person, path, [entry])} />`}
