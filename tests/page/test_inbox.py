@@ -21,6 +21,7 @@ class InboxTests(PageTestCase):
     def setUp(self) -> None:
         super().setUp()
         world = self.own_world("alice", "bob", shares={"alice": {"a": b"1"}, "bob": {"b": b"1"}})
+        self.world_of_test = world
         self.alice, self.bob = world["alice"], world["bob"]
         self.saved = self.alice.saved / "bob"
 
@@ -38,7 +39,7 @@ class InboxTests(PageTestCase):
         return [each["to"][0]["state"] for each in person.ask("offers")["offers"]]
 
     def test_offers(self) -> None:
-        """Offers are noticed, accepted into the usual folder or a chosen one, and declined; texts are shown."""
+        """Threat 142: offers are noticed, accepted into the usual folder or another, and declined; texts are shown."""
         self.open(self.alice, "/inbox")
         self.browser.wait_until("document.querySelector('.inbox .empty')")
         self.browser.run(RECORD)
@@ -106,3 +107,19 @@ class InboxTests(PageTestCase):
         self.alice.start()
         third = self.send(text="third")
         self.await_state(third, "done")
+
+    def test_quota(self) -> None:
+        """An offer that would fill the inbox beyond its quota waits, and the page says why; the user may take it."""
+        options = ("--accept-from", "bob", "--inbox-quota", "100k")
+        carol = self.world_of_test.add("carol", {"c": b"1"}, *options)
+        (self.bob.folder / "large").write_bytes(bytes(300_000))
+        path = str(self.bob.folder / "large")
+        offer = f'[data-offer="{self.bob.ask("send", paths=[path], to=["carol"])["id"]}"]'
+        self.open(carol, "/inbox")
+        self.await_state(offer, "waiting")
+        self.browser.wait_until(f"document.querySelector('{offer} .notice.warning')")
+        self.assertIn("beyond its quota", self.browser.text(f"{offer} .notice"))
+        self.check_accessibility()
+        self.browser.click(f"{offer} .button.primary")
+        self.await_state(offer, "done")
+        self.assertEqual((carol.saved / "bob" / "large").stat().st_size, 300_000)

@@ -40,7 +40,7 @@ class SendTests(PageTestCase):
         return os.listdir(folder) if folder.exists() else []
 
     def test_dropped(self) -> None:
-        """What is dropped on a person arrives there: files and folders with hostile names, after a look at the rest."""
+        """Threat 142: files and folders with hostile names arrive after a look at what is left out."""
         world = self.own_world("alice", "bob", shares={"alice": {"a": b"1"}, "bob": {"b": b"1"}})
         alice, bob = world["alice"], world["bob"]
         self.open(alice, "/people")

@@ -80,7 +80,7 @@ class FetchesTests(OffersTestCase):
         self.assertEqual(self.rows(), [])
 
     def test_bounds(self) -> None:
-        """Many keys at a time cost a bounded number of rows and events."""
+        """Threat 141: many keys at a time cost a bounded number of rows and events."""
         for number in range(PENDING_MAX + 10):
             self.fetch(Viewer(f"p{number}", key_of(str(number))), "photos", "cat.jpg")
         self.world.wait(WRITE_EVERY + 1)

@@ -41,7 +41,7 @@ class DraftRouteTests(PageTestCase):
         self.assertEqual((told.status, told.fields["error"]), (400, "WrongUsage"))
 
     async def test_refused(self) -> None:
-        """Paths that lead elsewhere, drafts that do not exist, and other pages bring nothing."""
+        """Threat 140: paths that lead elsewhere, drafts that do not exist, and other pages bring nothing."""
         _, browser = await self.page()
         draft = (await browser.do("draft_begin")).fields["draft"]
         for path in ("..%2Fx", "a/../b", "%00", "a//b", ".p2pshare-x", "%FF", "", "x" * 256):
@@ -59,7 +59,7 @@ class DraftRouteTests(PageTestCase):
         self.assertEqual(os.listdir(self.data_of("alice") / "outgoing"), [draft])
 
     async def test_broken_off(self) -> None:
-        """A browser that leaves in the middle of a file leaves nothing of it."""
+        """Threat 140: a browser that leaves in the middle of a file leaves nothing of it."""
         _, browser = await self.page()
         draft = (await browser.do("draft_begin")).fields["draft"]
         path = f"/api/v1/draft/{draft}/x"

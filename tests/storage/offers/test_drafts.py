@@ -78,7 +78,7 @@ class DraftTests(SynchronousTestCase):
         self.assertEqual(len(draft.close()), 2)
 
     def test_names(self) -> None:
-        """No path leads out of a draft, to a reserved name, or to what is there."""
+        """Threat 140: no path leads out of a draft, to a reserved name, or to what is there."""
         draft = self.draft()
         self.add(draft, "a")
         self.add(draft, "b/c")
@@ -100,7 +100,7 @@ class DraftTests(SynchronousTestCase):
         self.assertEqual({each.name for each in self.data.iterdir()}, {"outgoing"})
 
     def test_bounds(self) -> None:
-        """The number of files and folders, and their bytes, are bounded, also of files that are still arriving."""
+        """Threat 140: files, folders and bytes are bounded, also those of files that are still arriving."""
         draft = self.draft(files_max=3, bytes_max=5)
         self.add(draft, "a/b", b"12")
         coming = draft.begin(("c",), 3)
@@ -112,7 +112,7 @@ class DraftTests(SynchronousTestCase):
         self.assertEqual(self.there(), {"a/b": b"12", "c": b"123"})
 
     def test_full_disk(self) -> None:
-        """A file for which there is no room is refused before its first byte, with those that are still arriving."""
+        """Threat 140: a file without room is refused before its first byte; what still arrives counts."""
         self.data = small_disk(self)
         draft = self.draft()
         first = draft.begin(("a",), 2**20)

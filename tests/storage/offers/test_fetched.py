@@ -38,7 +38,7 @@ class FetchedTests(LedgerTestCase):
         self.assertEqual([each.number for each in rows.page(9, peer="nobody")], [])
 
     def test_bound(self) -> None:
-        """The oldest rows are dropped, and none of them is a line of the history, or makes somebody known."""
+        """Threat 141: the oldest rows are dropped; none is a line of the history, or makes somebody known."""
         self.history.add(line())
         rows = FetchedRows(self.ledger, most=3)
         rows.add([replace(BOB, share=f"share {number}") for number in range(5)])

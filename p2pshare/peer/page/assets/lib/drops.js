@@ -2,7 +2,8 @@
  * Files, folders and texts that are dropped or pasted anywhere on the page.
  *
  * A drop on an element with `data-drop-person="NAME"`, or within one, is for that person; any other drop waits in the Send view until the user has
- * chosen people. Nothing is sent by a drop. What is dropped has to be taken out of the event at once, because the browser empties it afterwards.
+ * chosen people. In the views of a person, every
+ * drop is for them. Nothing is sent by a drop. What is dropped has to be taken out of the event at once, because the browser empties it afterwards.
  */
 
 import { currentRoute, go, href } from "./route.js";
@@ -34,7 +35,7 @@ export function takeDrops() {
   });
   addEventListener("drop", (event) => {
     const isTaken = event.defaultPrevented || !carriesSomething(event);
-    const person = event.target.closest?.(TARGET)?.dataset.dropPerson ?? null;
+    const person = event.target.closest?.(TARGET)?.dataset.dropPerson ?? personOfView();
     over();
     if (isTaken) return;
     event.preventDefault();
@@ -47,6 +48,11 @@ export function takeDrops() {
     event.preventDefault();
     take(event.clipboardData, null);
   });
+}
+
+function personOfView() {
+  const { view, parameters } = currentRoute();
+  return view === "person" || view === "browse" ? parameters.name : null;
 }
 
 async function take(transfer, person) {
@@ -62,7 +68,10 @@ async function take(transfer, person) {
 
 /** Return the files and folders in a transfer, as entries of a file system or as files. */
 export function rootsOf(transfer) {
-  return [...transfer.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile()).filter(Boolean);
+  return [...transfer.items].filter((item) => item.kind === "file").map((item) => {
+    const entry = item.webkitGetAsEntry?.();
+    return entry?.isDirectory ? entry : (item.getAsFile() ?? entry);
+  }).filter(Boolean);
 }
 
 // Text is taken from a drag too, but not text of this page that is only moved about in it.

@@ -72,7 +72,7 @@ export function FolderChooser({ title, start = "", files = false, writable = !fi
     <div class="chooser-bar">
       <${IconButton} icon="up" label=${t("send.chooser.up")} disabled=${!folder?.parent} onClick=${() => open(folder.parent)} />
       <${Field} hiddenLabel=${true} label=${t("common.folder_path")} value=${text} onInput=${setText} onKeyDown=${typed} spellcheck=${false} autocapitalize="none" dir="ltr" maxlength="4096" />
-      <${Button} disabled=${text.trim() === folder?.path} onClick=${() => open(text.trim())}>${t("send.chooser.open")}<//>
+      ${folder !== null && text.trim() !== folder.path && html`<${Button} onClick=${() => open(text.trim())}>${t("send.chooser.open")}<//>`}
     </div>
     <div class="chooser-places">
       <${Button} kind="quiet" icon="home" onClick=${() => open("")}>${t("send.chooser.home")}<//>

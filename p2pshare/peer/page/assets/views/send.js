@@ -56,7 +56,7 @@ export default function Send({ parameters: { query } }) {
     </form>
     ${state.phase === "asking" && html`<${Question} state=${state} onSend=${() => send(true)} />`}
     <${Sent} />
-    <div class="drop-sign" aria-hidden="true"><div><${Icon} name="download" size=${40} /><p>${t("send.drop_here")}</p></div></div>
+    <div class="drop-sign" aria-hidden="true"><div><${Icon} name="download" size=${24} /><p>${t("send.drop_here")}</p></div></div>
   <//>`;
 }
 

@@ -96,6 +96,7 @@ export const compose = {
     if (state.phase !== "idle" && state.phase !== "asking") return null;
     abort = new AbortController();
     change({ error: null });
+    const isReused = draft !== null;
     try {
       await prepare();
       if (!isSure) {
@@ -112,7 +113,11 @@ export const compose = {
       change({ ...blank, ...idle });
       return offer;
     } catch (error) {
-      if (error.error === "WrongUsage") forgetDraft(); // the peer may not know it any more
+      if (error.error === "WrongUsage" && draft !== null) {
+        forgetDraft();
+        change({ phase: "idle" });
+        if (isReused) return compose.send(isSure); // a restarted peer does not know the draft of before
+      }
       change({ phase: "idle", progress: null, checked: null, error: error.name === "AbortError" ? null : error });
       return null;
     }
