@@ -41,6 +41,7 @@ from p2pshare.ui.verbs.connection import announce, connection, finder_of
 from p2pshare.ui.verbs.fetching.recording import record
 from p2pshare.ui.verbs.job import Results, WatchedJob, destinations
 from p2pshare.ui.verbs.own_peer import OwnPeer
+from p2pshare.ui.verbs.preview import maker_with_picture
 from p2pshare.wire.addresses import LAN, PeerAddress, is_loopback
 from p2pshare.wire.offers.messages import MOUNT
 from p2pshare.wire.paths import RemotePath, format_path
@@ -275,7 +276,7 @@ class Visit:
         return listing
 
     async def fetch(self, path: RemotePath) -> int:
-        """Fetch a file, a folder or a glob, and show the progress; return the exit code.
+        """Fetch a file, a folder or a glob, and show the progress, and a picture; return the exit code.
 
         A file that cannot be had is reported, and the others are fetched.
 
@@ -285,12 +286,16 @@ class Visit:
         results = Results(self._invocation)
         try:
             async with destinations(self._invocation) as open_folder:
-                make_job = partial(FetchJob, open_folder=open_folder)
-                watched = WatchedJob(self._invocation, self._found.name, results, make_job=make_job)
+                items = [JobItem(path, self._destination())]
+                make_job, draw = await maker_with_picture(
+                    self._invocation, items, partial(FetchJob, open_folder=open_folder)
+                )
+                watched = WatchedJob(
+                    self._invocation, self._found.name, results, make_job=make_job, draw=draw
+                )
                 self._watched = watched
                 if self._link is not None:
                     watched.link(self._link)
-                items = [JobItem(path, self._destination())]
                 progress = await watched.run(self.remote, items)
                 await record(
                     self._invocation.with_settings(name=self._own_name),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from p2pshare.errors import DestinationGone, DiskFull, P2pshareError, WrongUsage
 from p2pshare.peer.fetch.job import FetchJob
@@ -15,15 +14,14 @@ from p2pshare.storage.incoming.destination import make_folder
 from p2pshare.storage.open_file_limit import allow_open_files
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
-from p2pshare.ui.terminal.job_view import JobView
 from p2pshare.ui.verbs.connection import announce, connection, finder_of, introduce
 from p2pshare.ui.verbs.fetching.recording import record
 from p2pshare.ui.verbs.fetching.streaming import goes_to_stdout, stream_maker, write_all
 from p2pshare.ui.verbs.fetching.updating import UpdateJob
 from p2pshare.ui.verbs.fetching.waiting import WaitingPeers
-from p2pshare.ui.verbs.job import HARD_STOPS, MakeJob, Results, WatchedJob, destinations
+from p2pshare.ui.verbs.job import HARD_STOPS, Draw, MakeJob, Results, WatchedJob, destinations
 from p2pshare.ui.verbs.key import name_of
-from p2pshare.ui.verbs.preview import PictureJob, PreviewJob, is_picture
+from p2pshare.ui.verbs.preview import PreviewJob, maker_with_picture
 from p2pshare.ui.verbs.remote_arguments import parse_at, parse_items
 
 OPEN_FILES = 4096  # with this many, all bounds on open files have their full values
@@ -78,11 +76,7 @@ async def get(
     results = Results(invocation, tries_again=wait is not None, names_present=not update)
     async with invocation.registry() as registry, destinations(invocation) as open_folder:
         fetch_job = partial(FetchJob, files_max=files_max, open_folder=open_folder)
-        if preview or (write is None and _is_one_picture(jobs)):
-            await invocation.prepare_pictures()
-        make_job, draw = _job_maker(
-            invocation.output, jobs, fetch_job, preview=preview, write=write
-        )
+        make_job, draw = await _job_maker(invocation, jobs, fetch_job, preview=preview, write=write)
         if update:
             survey = partial(UpdateSurvey, open_folder=open_folder, files_max=files_max)
             output = invocation.output
@@ -121,34 +115,28 @@ async def get(
                 waiting.stop()
 
 
-def _job_maker(
-    output: Output,
+async def _job_maker(
+    invocation: Invocation,
     jobs: Mapping[str, Sequence[JobItem]],
     fetch_job: MakeJob,
     *,
     preview: bool,
     write: Write | None,
-) -> tuple[MakeJob, Callable[[Any, JobView], object]]:
+) -> tuple[MakeJob, Draw]:
     """Return how to make a job of `get`, and how to draw it.
 
     Raises:
         WrongUsage: an item of `--preview` is a glob, or standard output cannot take the items.
     """
     if write is not None:
-        return stream_maker(jobs, output, write), lambda *_: None
+        return stream_maker(jobs, invocation.output, write), lambda *_: None
     items = [item for each in jobs.values() for item in each]
     if preview:
         if any(item.is_glob for item in items):
             raise WrongUsage(reason="--preview takes the paths of pictures, and no globs.")
+        await invocation.prepare_pictures()
         return PreviewJob, PreviewJob.draw
-    if _is_one_picture(jobs) and output.shows_pictures:
-        return partial(PictureJob, make_job=fetch_job), PictureJob.draw
-    return fetch_job, lambda *_: None
-
-
-def _is_one_picture(jobs: Mapping[str, Sequence[JobItem]]) -> bool:
-    items = [item for each in jobs.values() for item in each]
-    return len(items) == 1 and not items[0].is_glob and is_picture(items[0].path)
+    return await maker_with_picture(invocation, items, fetch_job)
 
 
 async def fetch_from_each(

@@ -64,6 +64,8 @@ class Job(Protocol):
 
 MakeJob = Callable[..., Job]
 """Makes a job; called with the arguments of `FetchJob`."""
+Draw = Callable[[Any, JobView], object]
+"""Draws a job in its view, besides the line."""
 
 
 class Destinations:
@@ -262,7 +264,7 @@ class WatchedJob:
         results: Results,
         *,
         make_job: MakeJob = FetchJob,
-        draw: Callable[[Any, JobView], object] = lambda *_: None,
+        draw: Draw = lambda *_: None,
     ) -> None:
         """Fetch files from `peer` and report them to `results`; `draw` is called with the job and the view."""
         self._output = invocation.output

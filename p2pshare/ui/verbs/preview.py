@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -25,8 +26,9 @@ from p2pshare.peer.fetch.unsaved.preview import Preview, fetch_preview
 from p2pshare.storage.incoming.destination import safe_name
 from p2pshare.storage.incoming.sequential_file import SequentialFile
 from p2pshare.storage.shares.arguments import PICTURE_SUFFIXES
+from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.terminal.job_view import JobView
-from p2pshare.ui.verbs.job import Job, MakeJob
+from p2pshare.ui.verbs.job import Draw, Job, MakeJob
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import PREVIEW_EDGES
 
@@ -42,6 +44,17 @@ FATAL = (Unreachable, DiskFull, DestinationGone)
 def is_picture(path: RemotePath) -> bool:
     """Whether the name of a file is that of a picture."""
     return bool(path) and PurePath(path[-1]).suffix.lower() in PICTURE_SUFFIXES
+
+
+async def maker_with_picture(
+    invocation: Invocation, items: Sequence[JobItem], make_job: MakeJob
+) -> tuple[MakeJob, Draw]:
+    """Return how to make a job of `items` and how to draw it: a single picture is shown, if the terminal can."""
+    if len(items) == 1 and not items[0].is_glob and is_picture(items[0].path):
+        await invocation.prepare_pictures()
+        if invocation.output.shows_pictures:
+            return partial(PictureJob, make_job=make_job), PictureJob.draw
+    return make_job, lambda *_: None
 
 
 def preview_name(path: RemotePath) -> str:

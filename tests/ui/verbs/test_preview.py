@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import P2pshareError, RemoteNoPreview
 from p2pshare.peer.fetch.job import FetchJob, JobProgress, SavedFile
 from p2pshare.peer.fetch.plan import JobItem
 from p2pshare.pictures.pixels import Pixels
-from p2pshare.ui.verbs.preview import PictureJob, PreviewJob, is_picture, preview_name
+from p2pshare.ui.verbs.preview import (
+    PictureJob,
+    PreviewJob,
+    is_picture,
+    maker_with_picture,
+    preview_name,
+)
 from p2pshare.wire.paths import RemotePath
 from p2pshare.wire.transfer_messages import Done, Failed, Fault, Get
 from tests.peer.fetch.unsaved.test_preview import give_preview
@@ -146,6 +153,24 @@ class PictureJobTests(PreviewTestCase):
         self.assertEqual(self.view.enlarged, [True, True, False])
         self.assertEqual((self.inbox / "cat.jpg").read_bytes(), self.original)
         self.assertEqual([each.path.name for each in self.saved], ["cat.jpg"])
+
+    def test_when_shown(self) -> None:
+        """One picture is shown on a terminal that can do that; globs, several items and other files are not."""
+        for names, shows, is_shown in (
+            (("cat.jpg",), True, True),
+            (("cat.jpg",), False, False),
+            (("cat.jpg", "dog.jpg"), True, False),
+            (("*.jpg",), True, False),
+            (("film.mp4",), True, False),
+        ):
+            invocation: Any = SimpleNamespace(
+                output=SimpleNamespace(shows_pictures=shows), prepare_pictures=lambda: succeed(None)
+            )
+            items = [JobItem(("s", name), self.inbox) for name in names]
+            choosing = Deferred.fromCoroutine(maker_with_picture(invocation, items, FetchJob))
+            make_job, draw = self.successResultOf(choosing)
+            self.assertEqual(make_job is not FetchJob, is_shown)
+            self.assertEqual(draw is PictureJob.draw, is_shown)
 
     def slow(self, session: MemorySession, get: Get) -> None:
         """Let the file come after its previews."""
