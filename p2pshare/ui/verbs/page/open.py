@@ -21,7 +21,7 @@ from p2pshare.peer.control import running_peer
 from p2pshare.storage.identity.data_folder import peer_folder
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.verbs.key import name_of
-from p2pshare.ui.verbs.own_peer import OwnPeer, own_peer
+from p2pshare.ui.verbs.own_peer import LAST_ACTION, OwnPeer, own_peer
 from p2pshare.ui.verbs.page.browser import has_browser, is_remote, open_browser
 from p2pshare.ui.verbs.page.link_handler import should_offer
 from p2pshare.ui.verbs.page.link_target import invocation_for
@@ -37,6 +37,7 @@ NO_NAME = (
 )
 JOIN_FIRST = "This link joins a registry. Run `p2pshare join LINK` in a terminal to follow it."
 NO_PAGE = "Your running peer is of an older version, without a page. Restart it."
+NOT_MET = "Your peer has never reached its registry, so it has no page yet: {trouble}"
 NOT_HERE = (
     "Your peer {name} does not run in the registry {registry} of this link. Start it with"
     " `p2pshare open --registry {registry} --name {name}`, then follow the link again."
@@ -182,10 +183,14 @@ class _Opening:
         """Open the page in the browser, or print its address.
 
         Raises:
+            Unreachable: the peer has never reached its registry.
             P2pshareError: the peer does not open it.
         """
-        version = await self._peer.ask("version")
-        if PAGE_ACTION not in version["actions"]:
+        actions = (await self._peer.ask("version"))["actions"]
+        if LAST_ACTION not in actions:  # it has met no registry yet, and so has no data folder
+            trouble = (await self._peer.ask("status"))["trouble"]
+            raise Unreachable(reason=NOT_MET.format(trouble=trouble or "it has just started."))
+        if PAGE_ACTION not in actions:
             raise WrongUsage(reason=NO_PAGE)
         url = str((await self._peer.ask(PAGE_ACTION, to=place))["url"])
         is_open = False

@@ -22,6 +22,7 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.peer.control import running_peer
+from p2pshare.peer.service import PeerService
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
@@ -203,6 +204,22 @@ class OpenTests(RegistryTestCase):
         """A registry that was never met and does not answer is an error, since nothing works without its key."""
         with self.assertRaises(RegistryUnreachable):
             await self.opened(registry="http://127.0.0.1:9", data=self.data_of("zoe"))
+
+    async def test_never_met(self) -> None:
+        """A running peer that has never reached its registry has no page; the error says what it waits for."""
+        there: dict[str, Any] = {"registry": "http://127.0.0.1:9", "data": self.data_of("zoe")}
+        settings = replace(self.settings("bob"), **there)
+        service = PeerService(
+            self.reactor, random.Random(1), settings, [], wall=self.reactor.seconds
+        )
+        service.ready.addErrback(lambda _: None)
+        service.startService()
+        while await running_peer(self.reactor, self.data_of("zoe")) is None:
+            await deferLater(self.reactor, 0.02)
+        with self.assertRaises(Unreachable) as caught:
+            await self.opened(**there)
+        self.assertIn("has never reached its registry", str(caught.exception))
+        await service.stopService()
 
     async def test_join_link(self) -> None:
         """A link for joining leads to `join`."""
