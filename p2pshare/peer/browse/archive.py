@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 
 from p2pshare.errors import ControlRefused, NotFound, P2pshareError, RemoteIsFile, TransferFailed
 from p2pshare.net.threads import run_in_thread
+from p2pshare.peer.browse.listing import ENTRIES_MAX
 from p2pshare.peer.browse.reading import FileReading, Readings
 from p2pshare.peer.browse.sessions import RemoteSessions
 from p2pshare.peer.browse.zip_stream import ZipStream, unused
@@ -89,8 +90,11 @@ class Selection:
 class Archives:
     """Writes zips."""
 
-    def __init__(self, sessions: RemoteSessions, readings: Readings) -> None:
-        """List over `sessions`, and read with `readings`."""
+    def __init__(
+        self, sessions: RemoteSessions, readings: Readings, *, files_max: int = FILES_MAX
+    ) -> None:
+        """List over `sessions`, and read with `readings`; at most `files_max` files and folders go into a zip."""
+        self.files_max = files_max
         self._sessions = sessions
         self._readings = readings
         self._running: set[Deferred[None]] = set()
@@ -111,7 +115,7 @@ class Archives:
             raise ControlRefused(reason="it writes too many archives now")
         async with self._sessions.use(peer) as session:
             try:
-                first = await session.remote.list(paths[0], recursive=True)
+                first = await session.remote.list(paths[0], (), ENTRIES_MAX, recursive=True)
             except RemoteIsFile:
                 first = _A_FILE
         return Selection(peer, tuple(dict.fromkeys(paths)), first)
@@ -136,6 +140,7 @@ class _Archive:
     """One zip."""
 
     def __init__(self, archives: Archives, selection: Selection, writer: Writer) -> None:
+        self._files_max = archives.files_max
         self._sessions = archives._sessions
         self._readings = archives._readings
         self._selection = selection
@@ -145,6 +150,7 @@ class _Archive:
         self._written = 0  # files and folders
         self._left_out: list[str] = []
         self._unnamed = 0  # left out, beyond `LEFT_OUT_MAX`
+        self._is_cut = False  # whether there are more than `_files_max`
 
     async def write(self) -> None:
         """Write all of it."""
@@ -154,6 +160,10 @@ class _Archive:
                 aclosing(self._found()) as everything,
             ):
                 async for each in everything:
+                    if self._written == self._files_max:  # a stranger's list may have no end
+                        self._is_cut = True
+                        break
+                    self._written += 1
                     await self._take(each)
                 while self._ahead:
                     await self._write_next()
@@ -191,7 +201,7 @@ class _Archive:
         """Return a page of a folder, or `_A_FILE`; None if the folder, or the rest of it, is left out."""
         async with self._sessions.use(self._selection.peer) as session:
             try:
-                return await session.remote.list(path, after, recursive=True)
+                return await session.remote.list(path, after, ENTRIES_MAX, recursive=True)
             except RemoteIsFile:
                 return _A_FILE
             except OF_ONE_FILE as error:
@@ -200,10 +210,6 @@ class _Archive:
 
     async def _take(self, found: _Found) -> None:
         """Add a folder, or open a file, when there is room for it."""
-        self._written += 1
-        if self._written > FILES_MAX:
-            self._unnamed += 1
-            return
         if found.is_folder:
             while self._ahead:  # in order
                 await self._write_next()
@@ -259,6 +265,10 @@ class _Archive:
         lines = list(self._left_out)
         if self._unnamed:
             lines.append(f"{self._unnamed} more files and folders are left out.")
+        if self._is_cut:
+            lines.append(
+                f"All others are left out: a zip has at most {self._files_max} files and folders."
+            )
         if lines:
             data = "".join(f"{line}\n" for line in lines).encode(errors="replace")
             await self._send(self._zip.begin_file((LEFT_OUT,), len(data), 0.0))

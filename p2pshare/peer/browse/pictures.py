@@ -10,6 +10,7 @@ The bytes come from a stranger. Only a JPEG whose header announces no more pixel
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -65,6 +66,8 @@ class RemotePictures:
         self._kept: OrderedDict[_Key, Picture] = OrderedDict()  # the latest last
         self._bytes = 0
         self._asked: dict[tuple[_Key, str], _Asked] = {}
+        self.on_bytes: Callable[[int], object] = lambda _: None
+        """Called with the number of bytes of previews that have arrived."""
 
     async def preview(self, peer: str, path: RemotePath, edge: int, version: str = "") -> Picture:
         """Return a preview of a picture.
@@ -127,6 +130,7 @@ class RemotePictures:
             finally:
                 session.previews.release()
             session.remote.done([fetched.number])
+        self.on_bytes(len(fetched.data))
         size = jpeg_size(fetched.data)
         is_preview = size is not None and max(size) <= edge
         return self._keep(key, Picture(fetched.data if is_preview else b"", fetched.version))

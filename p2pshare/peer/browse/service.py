@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -63,6 +63,10 @@ class Browsing:
             "list": Listings(self._sessions).list,
         }
         """What the control socket performs."""
+
+    def count_bytes(self, count: Callable[[int], object]) -> None:
+        """Call `count` with the number of bytes of files and previews that have arrived."""
+        self.readings.on_bytes = self.pictures.on_bytes = count
 
     async def stop(self) -> None:
         """Cancel all questions, and close all sessions."""

@@ -108,6 +108,7 @@ class Transfers:
         self._started = SharedAnswer(self._starting)
         sent.watchers.append(self.traffic)
         parts.queue.on_received = self.traffic.received
+        peer.browsing.count_bytes(self.traffic.received)
 
     @property
     def actions(self) -> Mapping[str, Action]:
