@@ -132,8 +132,20 @@ class Jobs:
         kept = KeptDownload(
             self._parts.draw_id(), name, paths, folder, now, is_update, is_forced, updated=now
         )
+        if (same := self._same(kept)) is not None:
+            return self._shown(same)
         await self._put([kept])
         return self._shown(self._rows[kept.id])
+
+    def _same(self, kept: KeptDownload) -> _Row | None:
+        """Return a download of the same that is not over: a user may have clicked twice."""
+        wanted = kept.peer, kept.folder, set(kept.paths)
+        for row in self._rows.values():
+            there = row.kept
+            known = there.peer, there.folder, set(there.paths)
+            if there.state.is_live and known == wanted:
+                return row
+        return None
 
     async def pause_all(self, _request: Fields) -> Fields:
         """Perform the action `jobs_pause`: pause all downloads of the user."""

@@ -6,8 +6,10 @@ no row. Offers that end while the peer runs stay as rows until they are removed,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from p2pshare.core.session_interface import SessionPath
 from p2pshare.peer.control import Action, Fields
 from p2pshare.peer.downloads.reasons import CONNECTING, QUEUE, RECONNECTING, reason_of
 from p2pshare.peer.downloads.rows import RowOwner, row_fields, seconds_left
@@ -59,14 +61,25 @@ class OfferRows:
         inbox: Inbox,
         outbox: Outbox,
         owner: RowOwner,
+        path_to: Callable[[str], SessionPath | None] = lambda _: None,
         *,
         over_max: int = OVER_MAX,
     ) -> None:
-        """Follow the events of the peer after `load`; `owner` hears of changes."""
+        """Follow the events of the peer after `load`.
+
+        Args:
+            parts: of the peer.
+            inbox: the offers of others.
+            outbox: the offers of this peer.
+            owner: hears of changes.
+            path_to: returns the way over which somebody fetches an offer.
+            over_max: rows that are over and still shown.
+        """
         self._parts = parts
         self._inbox = inbox
         self._outbox = outbox
         self._owner = owner
+        self._path_to = path_to
         self._over_max = over_max
         self._rows: dict[str, _Row] = {}
         self._unsubscribe = parts.events.subscribe(self._published)
@@ -223,6 +236,7 @@ class OfferRows:
             left_s=seconds_left(size - done, rate) if row.is_live else None,
             created=offer["created"],
             updated=to["updated"],
+            path=self._owner.shown_path(self._path_to(to["name"])) if row.is_live else None,
             offer=offer["id"],
             can=["cancel"] if row.is_live else ["remove"],
         )

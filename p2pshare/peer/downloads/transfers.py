@@ -102,7 +102,7 @@ class Transfers:
         """Counts the bytes of files; other parts that fetch some tell it of them."""
         self._jobs = Jobs(parts, self)
         self._uploads = UploadRows(parts.reactor, sent, parts.now, self)
-        self._offers = OfferRows(parts, inbox, outbox, self)
+        self._offers = OfferRows(parts, inbox, outbox, self, self._uploads.offer_path)
         self._events = RowEvents(parts.reactor, self._tell)
         self._starting: Deferred[None] = Deferred()
         self._started = SharedAnswer(self._starting)

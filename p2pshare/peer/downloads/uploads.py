@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from p2pshare.core.session_interface import SessionPath
 from p2pshare.peer.control import Fields
 from p2pshare.peer.downloads.rows import RowOwner, row_fields
 from p2pshare.peer.share.upload_log import SessionUploads, Uploads
@@ -45,6 +46,13 @@ class _Upload:
     updated: int = 0
     status: dict[str, Any] = field(default_factory=dict)
     """As of the latest look."""
+    path: str = ""
+    """Of the first file, as long as the other end has told no title."""
+
+    def look(self) -> None:
+        """Note what is being fetched now."""
+        self.status = self.session.status()
+        self.path = self.path or next(iter(self.status["current"]), "")
 
 
 class UploadRows:
@@ -69,6 +77,7 @@ class UploadRows:
         self._numbers = count(1)
         self._rows: dict[str, _Upload] = {}
         self._live: dict[SessionUploads, _Upload] = {}
+        self._of_offers: dict[str, SessionUploads] = {}  # by name; the latest session
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = clock
         self._has_stopped = False
@@ -108,7 +117,7 @@ class UploadRows:
         status, session = row.status, row.session
         files_left, bytes_left = status["files_left"] or 0, status["bytes_left"] or 0
         is_running = row.state == "running"
-        title = session.title or next(iter(status["current"]), "")
+        title = session.title or row.path
         return row_fields(
             id=row.id,
             direction="up",
@@ -130,8 +139,17 @@ class UploadRows:
             can=["cancel"] if is_running else ["remove"],
         )
 
+    def offer_path(self, name: str) -> SessionPath | None:
+        """Return the way of the session over which somebody fetches an offer; None if there is none."""
+        session = self._of_offers.get(name)
+        return None if session is None else session.path
+
     def _noted(self, session: SessionUploads) -> None:
         """Begin, change or end the row of a session."""
+        if session.is_offer and not session.is_over:
+            self._of_offers[session.name] = session
+        elif self._of_offers.get(session.name) is session:
+            del self._of_offers[session.name]
         row = self._live.get(session)
         if row is None:
             is_new = session.is_busy and not session.is_offer and not session.is_over
@@ -151,7 +169,7 @@ class UploadRows:
             self._end(row, *self._outcome(row))
             return
         row.had_job = row.had_job or session.wants_more
-        row.status = session.status()
+        row.look()
         self._owner.row_changed(row.id)
 
     def _outcome(self, row: _Upload) -> tuple[str, str | None]:
@@ -174,7 +192,8 @@ class UploadRows:
     def _tick(self) -> None:
         now = self._clock.seconds()
         for session, row in list(self._live.items()):
-            before, row.status = row.status, session.status()
+            before = row.status
+            row.look()
             if row.status != before:
                 self._owner.row_changed(row.id)
             if not (session.is_busy or session.wants_more) and now - row.active >= IDLE:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from p2pshare.errors import JobNotSo, NoSuchJob, RemoteProtocolError, WrongUsage
 from tests.peer.downloads.case import MIB, DownloadsTestCase
+from tests.peer.offers.world import KilledError
 
 HOUR = 3600.0
 
@@ -40,6 +42,16 @@ class GetTests(DownloadsTestCase):
         folder = self.bob.home / "new" / "one"
         self.until_job(self.get("files/cat.jpg", folder=str(folder)), state="done")
         self.assertEqual((folder / "cat.jpg").read_bytes(), b"miaow")
+
+    def test_twice(self) -> None:
+        """The same request again, while the first is not over, makes no second download."""
+        self.begin()
+        self.alice.stop()
+        one, other = self.get("files/a", "files/b"), self.get("files/b", "files/a")
+        self.assertEqual(one["id"], other["id"])
+        for fields in ({"folder": str(self.bob.home)}, {"paths": ["files/a"]}):
+            again = self.get(**{"paths": ["files/a", "files/b"], **fields})
+            self.assertNotEqual(again["id"], one["id"])
 
     def test_wrong(self) -> None:
         """A request that makes no sense is refused at once."""
@@ -158,6 +170,29 @@ class WaitingTests(DownloadsTestCase):
         self.assertEqual(self.saved()["film"], bytes(range(256)) * 4096 * 20)
         (entry,) = self.bob.ask("history")["entries"]
         self.assertEqual(entry["outcome"], "done")
+
+    def test_killed_after_each_commit(self) -> None:
+        """Whenever a peer is killed between two commits, the download is done in the end, with one line of history."""
+        self.begin()
+        self.alice.write("cat.jpg", b"miaow")
+        self.bob.returns_after = 1.0
+        for commits in range(1, 9):
+            deaths = self.bob.deaths
+            self.bob.crash_after_commits(commits)
+            folder = self.bob.home / str(commits)
+            with contextlib.suppress(KilledError):
+                self.get("files/cat.jpg", folder=str(folder))
+            self.world.wait(20)
+            if not self.jobs():  # it was killed before the request was kept
+                self.get("files/cat.jpg", folder=str(folder))
+            self.world.until(lambda: {each["state"] for each in self.jobs()} == {"done"}, 60, 0.25)
+            self.assertEqual((folder / "cat.jpg").read_bytes(), b"miaow")
+            if self.bob.deaths == deaths:
+                break
+            self.bob.ask("jobs_clear")
+        self.assertGreater(commits, 2, "it was killed at least twice")
+        entries = [each for each in self.bob.ask("history")["entries"] if each["peer"] == "alice"]
+        self.assertEqual(len(entries), commits)
 
     def test_sharer_killed(self) -> None:
         """A sharer that is killed in the middle is waited for."""

@@ -9,6 +9,8 @@ import { Button, CopyButton, Dialog, Name, Notice, Progress, show } from "../../
 import { ICONS, perform } from "./actions.js";
 import { Title, nextTry, partOf, reasonOf, timeOf, titleOf } from "./words.js";
 
+const KEYS = new Set(["key_changed", "other_key"]);
+
 /** Open the details of a transfer. */
 export const showDetails = (id) => show((close) => html`<${Details} id=${id} onClose=${close} />`);
 
@@ -36,11 +38,13 @@ function Details({ id, onClose }) {
     perform(job, action);
   };
   const reason = reasonOf(job);
+  const knowsFiles = job.kind !== "offer" || job.direction === "down" || job.state === "done";
   return html`<${Dialog} title=${html`<${Title} job=${job} />`} className="transfer-details" wide onClose=${onClose} actions=${html`
     ${job.can.filter((action) => action in ICONS).map((action) => html`<${Button} key=${action} icon=${ICONS[action]} onClick=${() => act(action)}>${t(`transfers.verbs.${action}`)}<//>`)}
     <${Button} kind="primary" onClick=${onClose}>${t("common.close")}<//>`}>
     ${(job.state === "running" || job.state === "paused") && html`<${Progress} value=${partOf(job)} label=${t("transfers.progress_of", { title: titleOf(job) })} state=${job.state} />`}
-    ${reason && html`<${Notice} kind=${job.state === "failed" ? "bad" : "info"}><p>${reason} ${job.state === "waiting" ? nextTry(job, now) : ""}</p>
+    ${reason && html`<${Notice} kind=${job.state === "failed" ? "bad" : "info"}><p>${reason}${job.state === "waiting" && job.retry_at ? `. ${nextTry(job, now)}` : ""}</p>
+      ${KEYS.has(job.why) && html`<p><a href=${href("people", job.name)} onClick=${onClose}>${t("transfers.details.compare_keys")}</a></p>`}
       ${job.why_text && html`<p class="hint" dir="ltr" lang="en">${job.why_text}</p>`}<//>`}
     ${problem && html`<${Notice} kind="warning">${errorText(problem)}<//>`}
     <dl class="facts">
@@ -51,7 +55,7 @@ function Details({ id, onClose }) {
         ${job.more_paths > 0 && html`<p class="hint">${t("transfers.details.more_paths", { n: job.more_paths })}</p>`}</dd>
       ${job.folder && html`<dt>${t("transfers.details.folder")}</dt><dd class="transfer-folder"><code><${Name}>${job.folder}<//></code> <${CopyButton} text=${job.folder} /></dd>`}
       ${job.files > 0 && html`<dt>${t("transfers.details.size")}</dt><dd>${t("transfers.of", { done: bytes(job.bytes_done), all: bytes(job.bytes) })}</dd>
-        <dt>${t("transfers.details.files")}</dt><dd>${t("transfers.files_of", { done: job.files_done, n: job.files })}${job.files_failed > 0 && ` · ${t("transfers.details.failed_count", { n: job.files_failed })}`}</dd>`}
+        <dt>${t("transfers.details.files")}</dt><dd>${knowsFiles ? t("transfers.files_of", { done: job.files_done, n: job.files }) : number(job.files)}${job.files_failed > 0 && ` · ${t("transfers.details.failed_count", { n: job.files_failed })}`}</dd>`}
       ${job.path && html`<dt>${t("transfers.details.path")}</dt><dd>${t(`people.paths.${job.path.kind}`)} <span class="hint" dir="ltr">${[job.path.carrier, job.path.address].filter(Boolean).join(" ")}</span></dd>`}
       <dt>${t("transfers.details.created")}</dt><dd>${timeOf(job.created, now)}</dd>
       ${job.updated > job.created && html`<dt>${t("transfers.details.updated")}</dt><dd>${timeOf(job.updated, now)}</dd>`}

@@ -41,7 +41,7 @@ export function factsOf(job, place, now) {
     case "paused":
       return [t("transfers.states.paused"), ...amounts(job)];
     case "done":
-      return [job.files > 1 && t("transfers.files", { n: job.files_done }), bytes(job.bytes), ago(job.updated, now)].filter(Boolean);
+      return [job.files > 1 && t("transfers.files", { n: job.files_done }), bytes(job.bytes), job.folder && rich("transfers.in_folder", { folder: html`<${Name}>${job.folder}<//>` }), ago(job.updated, now)].filter(Boolean);
     default:
       return [t(`transfers.states.${job.state}`), reasonOf(job, place), ago(job.updated, now)].filter(Boolean);
   }
@@ -50,7 +50,8 @@ export function factsOf(job, place, now) {
 function amounts(job) {
   if (!job.bytes && !job.files) return [];
   const size = job.bytes_done < job.bytes ? t("transfers.of", { done: bytes(job.bytes_done), all: bytes(job.bytes) }) : bytes(job.bytes);
-  return [size, job.files > 1 && t("transfers.files_of", { done: job.files_done, n: job.files })].filter(Boolean);
+  const knowsFiles = job.kind !== "offer" || job.direction === "down"; // people tell of bytes, until they have all
+  return [size, knowsFiles && job.files > 1 && t("transfers.files_of", { done: job.files_done, n: job.files })].filter(Boolean);
 }
 
 /** Return the part that has arrived, 0 to 1; null if it is not known how much there is. */
