@@ -12,7 +12,8 @@ import { ask, askAll } from "./api.js";
 import { listen } from "./live.js";
 import { useEffect, useReducer, useRef } from "./ui.js";
 
-const SETTLE_MS = 50; // events are collected for as long before views are told
+const SETTLE_MS = 50; // events are collected for as long before views are told,
+const SETTLE_MS_PER_ROW = 0.05; // and longer while a long list changes, because views sort and search it again
 const RETRY_MS = 5000; // after a read that failed while the stream is open
 
 const COLLECTIONS = {
@@ -125,7 +126,7 @@ class Reader {
     this.meanwhile?.push(row);
     this.dirty ??= new Map(store[this.name].map);
     apply(this.dirty, row, this.definition.key);
-    settle();
+    settle(this.dirty.size * SETTLE_MS_PER_ROW);
   }
 
   flush() {
@@ -147,12 +148,12 @@ function apply(map, row, key) {
   else map.set(id, row);
 }
 
-function settle() {
+function settle(moreMs = 0) {
   settleTimer ||= setTimeout(() => {
     settleTimer = 0;
     for (const reader of readers.values()) reader.flush();
     for (const watch of watchers) watch();
-  }, SETTLE_MS);
+  }, SETTLE_MS + moreMs);
 }
 
 function change(fields) {

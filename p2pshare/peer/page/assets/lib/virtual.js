@@ -13,6 +13,7 @@
  *       renderRow=${(person, index, { isActive }) => html`<${PersonRow} person=${person} />`} textOf=${(person) => person.name}
  *       onOpen=${(person) => go(href("people", person.name))} />`
  *
+ * Rows are rendered again when `renderRow` is another function: let it be one whenever it shows more than its item, as an inline function is.
  * For items that are not in memory give `count` and `itemAt(index)` in place of `items`; `onRange(first, last)` tells which are wanted.
  * A list below others in a view gives `moved`, any value that changes when it may have moved although nothing scrolled.
  * When the view sets `active` itself, it changes `reveal` (any value) to bring that row into sight. `rowHeight` is in pixels at the browser's default font size, and grows with the font.
@@ -21,7 +22,7 @@
 import { classes, html, useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "./ui.js";
 import { isRightToLeft } from "./texts.js";
 
-const OVERSCAN_ROWS = 6; // rows above and below those in sight
+const OVERSCAN_PX = 280; // rows this far above and below those in sight are elements, too
 const TYPE_AHEAD_MS = 800; // letters within as long are one word
 
 /** A list of rows of equal height; see the module. */
@@ -68,8 +69,8 @@ function Virtual({
     if (!base.current) return;
     const view = scroller();
     const top = offsetIn(base.current, view);
-    const first = Math.floor((view.scrollTop - top) / step) - OVERSCAN_ROWS;
-    const last = Math.ceil((view.scrollTop - top + view.clientHeight) / step) + OVERSCAN_ROWS;
+    const first = Math.floor((view.scrollTop - top - OVERSCAN_PX) / step);
+    const last = Math.ceil((view.scrollTop - top + view.clientHeight + OVERSCAN_PX) / step);
     const next = [Math.max(0, Math.min(first, rowCount)), Math.max(0, Math.min(last, rowCount))];
     setRange((now) => (now[0] === next[0] && now[1] === next[1] ? now : next));
   };
@@ -186,30 +187,48 @@ function Virtual({
   }, [range, columns, count, activeIndex]);
 
   const isListbox = role === "listbox";
-  const width = 100 / columns;
+  const rowOf = (index) => {
+    const item = itemAt(index);
+    const isActive = index === activeIndex;
+    const selected = isSelected?.(item, index) ?? false;
+    const column = index % columns;
+    return cached(index, [item, isActive, selected], () => html`<div
+      key=${keyOf(item, index)} id=${`${id}-${index}`} class=${classes("virtual-row", isActive && "active", selected && "selected", rowClass?.(item, index))}
+      data-row data-index=${index} role=${isListbox ? "option" : "listitem"} tabindex=${isListbox ? undefined : isActive ? 0 : -1}
+      aria-setsize=${count} aria-posinset=${index + 1}
+      aria-selected=${isListbox ? String(isSelected ? selected : isActive) : undefined}
+      style=${{
+        transform: `translateY(${Math.floor(index / columns) * step}px)`, height: `${rowHeight * scale}px`,
+        insetInlineStart: columns > 1 ? `${(column * 100) / columns}%` : "0",
+        inlineSize: columns > 1 ? `calc(${100 / columns}% - ${gap * scale * (1 - 1 / columns)}px)` : "100%",
+        marginInlineStart: columns > 1 ? `${(gap * scale * column) / columns}px` : undefined,
+      }}
+    >${renderRow(item, index, { isActive, isSelected: selected })}</div>`);
+  };
+  const cached = useRowCache([renderRow, keyOf, rowClass, columns, step, rowHeight, count, role], indices);
   return html`<div
     ref=${base} class=${classes("virtual", className)} data-virtual role=${count > 0 ? role : undefined} tabindex=${isListbox && count > 0 ? 0 : undefined}
     aria-label=${count > 0 ? label : undefined} aria-labelledby=${count > 0 ? labelledBy : undefined} aria-multiselectable=${multiselectable ? "true" : undefined}
     aria-activedescendant=${isListbox && count > 0 ? `${id}-${activeIndex}` : undefined}
     style=${{ height: `${Math.max(0, rowCount * step - gap * scale)}px` }}
     onKeyDown=${pressed} onClick=${clicked} onAuxClick=${hrefOf ? clicked : undefined} onDblClick=${opened}
-  >${indices.map((index) => {
-    const item = itemAt(index);
-    const row = Math.floor(index / columns);
-    const isActive = index === activeIndex;
-    const selected = isSelected?.(item, index) ?? false;
-    return html`<div
-      key=${keyOf(item, index)} id=${`${id}-${index}`} class=${classes("virtual-row", isActive && "active", selected && "selected", rowClass?.(item, index))}
-      data-row data-index=${index} role=${isListbox ? "option" : "listitem"} tabindex=${isListbox ? undefined : isActive ? 0 : -1}
-      aria-setsize=${count} aria-posinset=${index + 1}
-      aria-selected=${isListbox ? (isSelected ? selected : isActive) ? "true" : "false" : undefined}
-      style=${{
-        transform: `translateY(${row * step}px)`, height: `${rowHeight * scale}px`,
-        insetInlineStart: columns > 1 ? `${(index % columns) * width}%` : "0", inlineSize: columns > 1 ? `calc(${width}% - ${gap * scale * (1 - 1 / columns)}px)` : "100%",
-        marginInlineStart: columns > 1 ? `${(gap * scale * (index % columns)) / columns}px` : undefined,
-      }}
-    >${renderRow(item, index, { isActive, isSelected: selected })}</div>`;
-  })}</div>`;
+  >${indices.map(rowOf)}</div>`;
+}
+
+// Keeps the elements of rows between renders: a row whose element is the same object is not compared again, so a scroll costs only its new rows.
+function useRowCache(shared, indices) {
+  const kept = useRef({ shared: [], rows: new Map() });
+  const before = shared.every((value, index) => Object.is(value, kept.current.shared[index])) ? kept.current.rows : new Map();
+  const rows = new Map(); // of this render only, so that the cache stays as small as the view
+  for (const index of indices) if (before.has(index)) rows.set(index, before.get(index));
+  kept.current = { shared, rows };
+  return (index, own, make) => {
+    const old = rows.get(index);
+    if (old && own.every((value, at) => Object.is(value, old.own[at]))) return old.element;
+    const element = make();
+    rows.set(index, { own, element });
+    return element;
+  };
 }
 
 /** Return the nearest ancestor that scrolls. */
