@@ -66,7 +66,8 @@ export function need(name) {
 /** Read the first rows of a collection before the stream of events is open, so that the page shows something at once. */
 export function prime(name) {
   readers.set(name, readers.get(name) ?? new Reader(name, COLLECTIONS[name]));
-  readers.get(name).readFirst().catch(() => {}); // the complete read follows, and tells what is wrong
+  const reader = readers.get(name);
+  reader.early = reader.readFirst().catch(() => {}); // the complete read follows, and tells what is wrong
 }
 
 /** Read a collection again, for example after a request that failed half-way. */
@@ -84,6 +85,7 @@ class Reader {
     this.definition = definition;
     this.meanwhile = null; // events during a read
     this.run = 0;
+    this.early = null; // the promise of the first rows
     this.dirty = null; // the map that is changed until views are told
     listen(definition.event, (row) => this.change(row));
   }
@@ -97,7 +99,7 @@ class Reader {
     const run = (this.run += 1);
     this.meanwhile = [];
     try {
-      if (first && store[this.name].rows.length === 0) await this.readFirst();
+      if (first && store[this.name].rows.length === 0) await (this.early ?? this.readFirst());
       if (run !== this.run) return;
       const found = await askAll(action, fields, rows, key);
       if (run !== this.run) return;

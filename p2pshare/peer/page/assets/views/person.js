@@ -7,6 +7,7 @@ import { useCollection } from "../lib/store.js";
 import { date, errorText, rich, t } from "../lib/texts.js";
 import { html, useCallback, useEffect, useNow, useState } from "../lib/ui.js";
 import { Avatar, Button, Confirm, Dialog, Empty, Icon, Loading, Menu, Name, Notice, Page, QrCode, show, toast } from "../parts/index.js";
+import { PathReport } from "./health/path_report.js";
 import { PathTag, TrustTag, presence, presenceText } from "./people/marks.js";
 
 const SHARES_SHOWN = 8; // entries; the others are one click away
@@ -58,7 +59,7 @@ export default function Person({ parameters: { name } }) {
     <div class="person-cards">
       <div>
         ${!person.own && html`<${Shares} person=${person} />`}
-        <section class="card padded" aria-labelledby="person-path"><h2 id="person-path">${t("person.path_title")}</h2><${Path} path=${person.path} name=${name} state=${state} /></section>
+        <section class="card padded" aria-labelledby="person-path"><h2 id="person-path">${t("person.path_title")}</h2><${Path} key=${name} path=${person.path} name=${name} state=${state} /></section>
       </div>
       <section class="card padded" aria-labelledby="person-key"><h2 id="person-key">${t("person.key_title")}</h2>
         <${Key} person=${person} details=${details} onCompare=${() => setComparing(true)} /></section>
@@ -113,6 +114,13 @@ function Key({ person, details, onCompare }) {
 }
 
 function Path({ path, name, state }) {
+  const [isChecking, setChecking] = useState(false);
+  const check = isChecking ? html`<${PathReport} name=${name} />`
+    : html`<div class="person-buttons"><${Button} icon="health" onClick=${() => setChecking(true)}>${t("person.path_check")}<//></div>`;
+  return html`<${PathWords} path=${path} name=${name} state=${state} />${state !== "offline" && check}`;
+}
+
+function PathWords({ path, name, state }) {
   if (!path) return html`<p>${t(state === "offline" ? "person.path_offline" : "person.path_none", { name })}</p>`;
   const words = { direct: "person.path_direct", relay: "person.path_relay", lan: "person.path_lan" }[path.kind] ?? "person.path_direct";
   return html`<p><${PathTag} path=${path} /></p><p>${t(words, { name })}</p>
