@@ -2,7 +2,7 @@
  * The files of a person: `#/people/NAME/files/PATH`, with `?show=FILE` while the viewer is open.
  *
  *     browse/folder.js        what is read, in which order (listing.js, sorter.js and its worker)
- *     browse/selection.js     what is selected
+ *     browse/selection.js     what is selected (selecting.js keeps it for a folder)
  *     browse/entries.js       the list or grid, its keys and clicks (rows.js, thumbnail.js)
  *     browse/bars.js          breadcrumbs, filter, sort, and what can be done with the selection (downloads.js)
  *     browse/viewer.js        the viewer (picture.js, text.js, media.js, card.js)
@@ -23,15 +23,13 @@ import { Folder } from "./browse/folder.js";
 import { LeftOut } from "./browse/left_out.js";
 import { baseName, folderHref, join, parent } from "./browse/paths.js";
 import { sortedBy, usePreferences } from "./browse/preferences.js";
-import { NOTHING, all, none, placeOf, restrict } from "./browse/selection.js";
+import { remember, useSelection } from "./browse/selecting.js";
+import { all, none } from "./browse/selection.js";
 import { retryThumbnails } from "./browse/thumbnail.js";
 import { Viewer } from "./browse/viewer.js";
 
 const LOOK_MS = 15000; // between two looks whether the folder has changed
-const ANNOUNCE_MS = 500; // a selection that rests as long is told to screen readers
-const PLACES_MAX = 200; // folders whose last entry is remembered
 
-const lastEntries = new Map(); // from "person/path" to the name of the entry that had the keyboard
 let focusList = false; // the next folder was opened from the list, which keeps the focus
 
 export default function View({ parameters: { name, path, query } }) {
@@ -44,7 +42,7 @@ function FolderView({ person, path, shown }) {
   const [isMarking, setMarking] = useState(false);
   const folder = useFolder(person, path, { by: preferences.by, isDescending: preferences.isDescending, filter });
   const { sight, listing } = folder;
-  const selecting = useSelection(folder, `${person}/${path}`);
+  const selecting = useSelection(sight, `${person}/${path}`);
   const { selection, select, reveal } = selecting;
   const search = useRef(null);
   const openedFrom = useRef(null);
@@ -71,7 +69,7 @@ function FolderView({ person, path, shown }) {
   const open = (id) => {
     const entry = sight.entries[id];
     remember(`${person}/${path}`, entry.name);
-    select({ ...selection, active: id });
+    select((now) => ({ ...now, active: id }));
     if (entry.kind === "folder") openFolder(join(path, entry.name));
     else {
       openedFrom.current = entry.name;
@@ -80,7 +78,7 @@ function FolderView({ person, path, shown }) {
   };
   const closeViewer = (name) => {
     const id = sight.entries.findIndex((entry) => entry.name === name);
-    if (id >= 0) reveal({ ...selection, active: id });
+    if (id >= 0) reveal((now) => ({ ...now, active: id }));
     if (openedFrom.current === null) go(folderHref(person, path), { replace: true });
     else history.back();
     openedFrom.current = null;
@@ -88,7 +86,7 @@ function FolderView({ person, path, shown }) {
   const count = selection.chosen.size;
   const stopMarking = () => {
     setMarking(false);
-    select(none(selection));
+    select(none);
   };
   const chosen = useMemo(() => {
     const found = [];
@@ -117,7 +115,7 @@ function FolderView({ person, path, shown }) {
     <${Nothing} folder=${folder} filter=${filter} path=${path} onClear=${() => setFilter("")} />
     <${Status} folder=${folder} filter=${filter} />
     ${count > 0 && html`<${SelectionBar} entries=${chosen} items=${menuItems()} total=${sight.order.length}
-      onAll=${() => select(all(selection, sight))} onNone=${stopMarking} />`}
+      onAll=${() => select((now) => all(now, sight))} onNone=${stopMarking} />`}
     ${shown !== null && listing.entries.length > 0 && html`<${Viewer} person=${person} path=${path} sight=${sight} name=${shown} isReading=${listing.state === "reading"}
       onShow=${(name) => go(folderHref(person, path, { show: name }), { replace: true })} onClose=${closeViewer} />`}
   <//>`;
@@ -164,62 +162,6 @@ function useOffline(person) {
   }, [person]);
   useLive("person", (found) => found.name === person && setOffline(found.online === false));
   return isOffline;
-}
-
-/** What is selected: `select` changes it, `reveal` also scrolls to its active entry; `turn` changes with each reveal. */
-function useSelection(folder, key) {
-  const { sight } = folder;
-  const [state, setState] = useState({ selection: NOTHING, generation: 0, turn: 0, names: null });
-  let { selection } = state;
-  const shown = useRef(sight);
-
-  // After a new read ids mean other entries: what was selected is found by name. After a filter only what is shown stays selected.
-  if (sight !== shown.current) {
-    selection = sight.generation === shown.current.generation ? restrict(selection, sight) : renamed(selection, shown.current, sight);
-    shown.current = sight;
-    state.selection = selection;
-  }
-  const select = (next) => setState((now) => ({ ...now, selection: next }));
-  const reveal = (next) => setState((now) => ({ ...now, selection: next, turn: now.turn + 1 }));
-
-  // Coming back to a folder: the entry from which it was left.
-  const remembered = useRef(lastEntries.get(key) ?? null);
-  useEffect(() => {
-    if (remembered.current === null || sight.order.length === 0) return;
-    const id = sight.entries.findIndex((entry) => entry.name === remembered.current);
-    if (placeOf(id < 0 ? null : id, sight) >= 0) {
-      remembered.current = null;
-      reveal({ ...selection, active: id });
-    }
-  }, [sight]);
-
-  const count = selection.chosen.size;
-  const isFirst = useRef(true);
-  useEffect(() => {
-    if (isFirst.current) return void (isFirst.current = false);
-    const timer = setTimeout(() => announce(t("browse.selected", { n: count })), ANNOUNCE_MS);
-    return () => clearTimeout(timer);
-  }, [count]);
-  return { selection, select, reveal, turn: state.turn };
-}
-
-function renamed({ chosen, active, anchor }, before, now) {
-  const names = new Set([...chosen].map((id) => before.entries[id].name));
-  const wanted = (id) => (id === null ? null : before.entries[id]?.name ?? null);
-  const [activeName, anchorName] = [wanted(active), wanted(anchor)];
-  const found = { chosen: new Set(), active: null, anchor: null };
-  now.entries.forEach(({ name }, id) => {
-    if (names.has(name)) found.chosen.add(id);
-    if (name === activeName) found.active = id;
-    if (name === anchorName) found.anchor = id;
-  });
-  return restrict(found, now);
-}
-
-function remember(key, name) {
-  lastEntries.delete(key);
-  if (lastEntries.size >= PLACES_MAX) lastEntries.delete(lastEntries.keys().next().value);
-  lastEntries.set(key, name);
 }
 
 const hasNoFocus = () => !document.activeElement || document.activeElement === document.body;

@@ -33,12 +33,12 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
   const place = placeOf(selection.active, sight);
 
   const openMenu = (id, at) => {
-    if (!selection.chosen.has(id)) select(only(id));
+    if (!selection.chosen.has(id)) select(() => only(id));
     setMenuAt(at);
   };
   const longPress = useLongPress((target) => {
     const row = target.closest?.("[data-index]");
-    if (row) select(toggle(selection, order[Number(row.dataset.index)]));
+    if (row) select((now) => toggle(now, order[Number(row.dataset.index)]));
   });
 
   const clicked = (entry, index, event) => {
@@ -46,21 +46,21 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
     const { target } = event;
     const isTouch = event.pointerType === "touch";
     if (target.closest(".browse-check") || (isTouch && (isMarking || selection.chosen.size > 0))) {
-      select(event.shiftKey ? extend(selection, id, sight, { isAdding: true }) : toggle(selection, id));
-    } else if (event.shiftKey || event.ctrlKey || event.metaKey) select(click(selection, id, sight, event));
+      select((now) => (event.shiftKey ? extend(now, id, sight, { isAdding: true }) : toggle(now, id)));
+    } else if (event.shiftKey || event.ctrlKey || event.metaKey) select((now) => click(now, id, sight, event));
     else if (isTouch || target.closest(".browse-open")) onOpen(id);
-    else select(only(id));
+    else select(() => only(id));
   };
   const moved = (index, event) => {
     if (event?.type !== "keydown") return;
-    const from = selection.active === null ? { ...selection, anchor: order[Math.max(0, place)] } : selection;
-    select(event.shiftKey ? extend(from, order[index], sight) : move(selection, order[index]));
+    const anchored = (now) => (now.active === null ? { ...now, anchor: order[Math.max(0, place)] } : now);
+    select((now) => (event.shiftKey ? extend(anchored(now), order[index], sight) : move(now, order[index])));
   };
   const search = async (letter, timeMs) => {
     const { text, isNext } = letters.current.add(letter, timeMs);
     const found = await folder.find(text, Math.max(0, place) + (isNext && place >= 0 ? 1 : 0));
     if (found < 0) return null;
-    reveal(move(selection, order[found]));
+    reveal((now) => move(now, order[found]));
     return order[found];
   };
   const find = (letter, timeMs) => { // Enter that follows at once means what is still searched for
@@ -71,13 +71,13 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
     const id = order[index];
     const isControl = event.ctrlKey || event.metaKey;
     const actions = {
-      " ": () => (letters.current.isOpen(event.timeStamp) ? find(" ", event.timeStamp) : select(event.shiftKey ? extend(selection, id, sight) : toggle(selection, id))),
-      Escape: () => select(none(selection)),
+      " ": () => (letters.current.isOpen(event.timeStamp) ? find(" ", event.timeStamp) : select((now) => (event.shiftKey ? extend(now, id, sight) : toggle(now, id)))),
+      Escape: () => select(none),
       Backspace: onUp,
       ContextMenu: () => openMenu(id, placeOfRow(event.currentTarget, index)),
     };
     let action = null;
-    if (isControl && event.key.toLowerCase() === "a") action = () => select(event.shiftKey ? none(selection) : all(selection, sight));
+    if (isControl && event.key.toLowerCase() === "a") action = () => select((now) => (event.shiftKey ? none(now) : all(now, sight)));
     else if (event.altKey && event.key === "ArrowUp") action = onUp;
     else if (event.shiftKey && event.key === "F10") action = actions.ContextMenu;
     else if (isControl && event.key !== " ") return;
