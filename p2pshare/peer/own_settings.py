@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import DeferredLock
+
 from p2pshare.errors import BadSetting, ControlRefused, WrongUsage
 from p2pshare.net.notifier import Notifier
 from p2pshare.net.threads import run_in_thread
@@ -79,6 +81,7 @@ class OwnSettings:
         self._peer = peer
         self._make_notifier = make_notifier
         self._kept = peer.settings  # those after a restart
+        self._changing = DeferredLock()  # one change of the file at a time
         self._desktop: DesktopNotices | None = None
         if peer.settings.notify:
             self._desktop = DesktopNotices(peer.events, make_notifier(peer.reactor))
@@ -131,6 +134,10 @@ class OwnSettings:
 
     async def _change(self, request: Fields) -> Fields:
         """Change some settings, or none of them if one of the new values is not valid."""
+        async with self._changing:
+            return await self._change_now(request)
+
+    async def _change_now(self, request: Fields) -> Fields:
         values = member(dict(request), "values")
         if not isinstance(values, dict) or not 1 <= len(values) <= CHANGES_MAX:
             raise ControlRefused(reason="the values is no object with a setting in it")

@@ -39,6 +39,26 @@ GONE = 1  # bytes of a file that its sharer does not find
 UNREADABLE = 3 * MIB  # bytes of a file of which its sharer can read nothing
 
 
+class ChangedLimitTests(SynchronousTestCase):
+    """The user changes the rate limit during a session."""
+
+    def test_changed(self) -> None:
+        """Grants follow the new limit: less at a time for a lower one, and the whole window without one."""
+        limit = RateLimit(None, 0.0, burst_min=LIMITED_STEP_MIN)
+        crediting = CreditControl(limit, 0.0, WINDOW)
+        self.assertEqual(crediting.granted, WINDOW)
+        limit.change(40_000.0, 0.0)
+        crediting.arrived = WINDOW
+        crediting.release(WINDOW)
+        granted = crediting.due(0.0)
+        assert granted is not None
+        self.assertLessEqual(granted - WINDOW, 20_000)
+        self.assertIsNotNone(crediting.get_timer(0.0))
+        limit.change(None, 0.5)
+        self.assertIsNone(crediting.get_timer(0.5))
+        self.assertEqual(crediting.due(0.5), 2 * WINDOW)
+
+
 class Fetched:
     """One file that an opener asks for; its blocks stay in memory until `release`."""
 

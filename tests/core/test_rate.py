@@ -111,6 +111,21 @@ class RateLimitTests(SynchronousTestCase):
             self.assertGreaterEqual(limit.available(now) + 1, min(wanted, limit.burst))
             limit.spend(wanted, now)
 
+    def test_changed(self) -> None:
+        """A limit that is changed, set or lifted holds from then on."""
+        limit = RateLimit(1000.0, 0.0, burst_min=100)
+        limit.spend(limit.burst, 0.0)
+        limit.change(10_000.0, 0.0)
+        self.assertEqual((limit.available(0.0), limit.available(0.1)), (0, 1000))
+        limit.spend(10_000, 0.1)
+        limit.change(None, 0.1)
+        self.assertEqual((limit.available(0.1), limit.when(10**9, 0.1)), (UNLIMITED, 0.1))
+        limit.spend(10**9, 0.2)
+        limit.change(2000.0, 0.2)
+        self.assertEqual(limit.available(0.2), limit.burst)
+        limit.spend(limit.burst, 0.2)
+        self.assertAlmostEqual(limit.when(200, 0.2), 0.3)
+
 
 class RateMeterTests(SynchronousTestCase):
     def test_steady(self) -> None:

@@ -82,7 +82,7 @@ class OfferRows:
         self._path_to = path_to
         self._over_max = over_max
         self._rows: dict[str, _Row] = {}
-        self._unsubscribe = parts.events.subscribe(self._published)
+        self._unsubscribe = parts.events.subscribe(self._published, lambda: False)
 
     async def load(self) -> None:
         """Make the rows of what is on its way already."""

@@ -61,7 +61,7 @@ class People:
         self._trust = Trust(peer.reactor, known, peer.place.is_lan, waiting, self._changed)
         self._pins = Pins(peer.reactor, known, peer.directory)
         self._roster = Roster(
-            peer.reactor, peer.wall, peer.offers.presence, self._changed, self._trust.is_pinned
+            peer.reactor, peer.wall, peer.offers.presence, self._sighted, self._trust.is_pinned
         )
         self._paths = OpenPaths(lambda: peer.sessions.open_sessions, lambda: peer.network.networks)
         peer.dialler.on_open = self._paths.dialled
@@ -72,6 +72,7 @@ class People:
         self._flushing: IDelayedCall | None = None
         self._looking: IDelayedCall | None = None
         self._asked_at = 0.0
+        self._is_incomplete = False  # whether somebody was told a list that was not complete
         self._has_stopped = False
 
     @property
@@ -119,6 +120,7 @@ class People:
 
     def _about_list(self) -> Fields:
         roster = self._roster
+        self._is_incomplete = not roster.is_complete
         return {
             "complete": roster.is_complete,
             "left_out": roster.left_out,
@@ -209,6 +211,9 @@ class People:
             return
         self._looking = self._reactor.callLater(LOOK_EVERY, self._look)
         self._look_at_sessions()
+        if self._is_incomplete and self._roster.is_complete:
+            self._is_incomplete = False
+            self._events.publish("people", **self._about_list())
         refreshing = Deferred.fromCoroutine(self._trust.refresh())
         refreshing.addErrback(self._not_refreshed)
 
@@ -234,6 +239,13 @@ class People:
         self._dirty.clear()
         self._sorted, self._connected = None, {}
 
+    def _sighted(self, name: str) -> None:
+        """Take a change of the directory. While the list is read for the first time, nobody has heard of it yet."""
+        if self._roster.is_complete:
+            self._changed(name)
+        else:
+            self._sorted = None
+
     def _changed(self, name: str) -> None:
         """Tell of a name soon."""
         self._sorted = None if self._is_new_or_gone(name) else self._sorted
@@ -241,7 +253,7 @@ class People:
             return
         if len(self._dirty) <= CHANGES_MAX:
             self._dirty[name] = None
-        if self._flushing is None and self._roster.is_complete:
+        if self._flushing is None:
             self._flushing = self._reactor.callLater(COLLECT, self._flush)
 
     def _is_new_or_gone(self, name: str) -> bool:

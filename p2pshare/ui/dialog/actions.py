@@ -141,7 +141,7 @@ class Actions:
         offers = self._offers = DialogOffers(
             invocation, own, self._console.line, lambda: self._destination
         )
-        peer.events.subscribe(offers.event)
+        peer.events.subscribe(offers.event, lambda: False)
         left_out = [
             (f"Not shared of {share}: {text}.", HINT) for share, text in peer.left_out().items()
         ]

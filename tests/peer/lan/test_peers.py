@@ -58,7 +58,9 @@ class Viewer:
     def session_ended(self, reason: P2pshareError | None) -> None: ...
 
 
-class LanPeerTests(LoopbackTestCase):
+class LanPeerCase(LoopbackTestCase):
+    """Alice's peer on a network in memory."""
+
     def setUp(self) -> None:
         super().setUp()
         self.network = Network()
@@ -111,6 +113,10 @@ class LanPeerTests(LoopbackTestCase):
             return await client.ask(do, **fields)
         finally:
             client.close()
+
+
+class LanPeerTests(LanPeerCase):
+    """What a peer without a registry does."""
 
     async def test_accepted_while_running(self) -> None:
         """A new key waits, the owner is asked, and a verb lets it in at once; it is announced from start to end."""
