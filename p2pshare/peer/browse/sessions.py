@@ -48,12 +48,16 @@ class RemoteSession:
         """Closes the session when it has not been used for `IDLE_MAX`."""
         self.finder: PeerFinder | None = None
         """Looks the peer up before the session is opened."""
+        self.looked_up_by: PeerFinder | None = None
+        """The one that has looked the peer up last."""
         self.found: FoundPeer | None = None
         """The latest answer."""
 
     async def _find(self) -> Target:
         assert self.finder is not None
-        self.found = await self.finder.find(self.peer)
+        finder = self.finder
+        self.found = await finder.find(self.peer)
+        self.looked_up_by = finder
         return self.found.target
 
     def explained(self, error: P2pshareError) -> P2pshareError:
@@ -106,10 +110,11 @@ class RemoteSessions:
         _cancel(session.idle)
         session.users += 1
         try:
-            if pins and session.finder is not self._pinning:
-                if session.remote.is_up:
-                    await self._pinning.find(peer)
+            if pins:
                 session.finder = self._pinning
+                if session.remote.is_up and session.looked_up_by is not self._pinning:
+                    await self._pinning.find(peer)
+                    session.looked_up_by = self._pinning
         except BaseException:
             self.release(session)
             raise
