@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
     IProtocol,
+    IProtocolNegotiationFactory,
     IReactorTime,
     ISSLTransport,
     ITCPTransport,
@@ -24,7 +25,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
-from zope.interface import alsoProvides
+from zope.interface import alsoProvides, implementer
 
 from p2pshare.errors import P2pshareError
 from p2pshare.web.client_addresses import origin_of, plain_ip
@@ -56,6 +57,7 @@ _HEADS = {
 }
 
 
+@implementer(IProtocolNegotiationFactory)
 class Site(HTTPFactory):
     """A server: its connections, its long replies, and the one timer for all deadlines."""
 
@@ -104,6 +106,10 @@ class Site(HTTPFactory):
         self._checking.stop()
         for channel in self.connections:
             channel.abort()
+
+    def acceptableProtocols(self) -> list[bytes]:  # noqa: N802 - IProtocolNegotiationFactory
+        """Return what may be spoken over TLS: Twisted refuses clients that offer protocols if it knows none of ours."""
+        return [b"http/1.1"]
 
     def log(self, request: Request) -> None:
         """Log nothing: look-ups are many and say little."""

@@ -253,6 +253,10 @@ class Browser:
         """Press keys while another one is held, such as `Keys.SHIFT`."""
         ActionChains(self._chrome).key_down(modifier).send_keys(*keys).key_up(modifier).perform()
 
+    def trust_any_certificate(self, is_trusted: bool) -> None:
+        """Accept certificates of pages that nobody has signed, or reject them again."""
+        self._command("Security.setIgnoreCertificateErrors", ignore=is_trusted)
+
     def keep_downloads(self, folder: Path) -> None:
         """Save all later downloads into a folder."""
         self._command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))

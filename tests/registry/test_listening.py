@@ -13,13 +13,20 @@ from typing import Any
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.endpoints import SSL4ClientEndpoint
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import CertificateOptions
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, TestCase
 
 from p2pshare.errors import BadSetting, CannotStart
 from p2pshare.net.dns import NameResolver
-from p2pshare.net.sockets import addresses_of_this_machine, takes_both_families
+from p2pshare.net.sockets import (
+    addresses_of_this_machine,
+    connect_to,
+    takes_both_families,
+)
 from p2pshare.registry.listening import URLS_MAX, port_number, shown_urls
 from p2pshare.web import listening
 from p2pshare.web.client import HttpClient, pooled_agent
@@ -218,6 +225,44 @@ class BothFamiliesTests(ListeningTestCase):
             self.assertEqual(await self.ask(host), "127.0.0.1 127.0.0.1")
         for host in ("[::1]", "six.test"):
             self.assertEqual(await self.ask(host), "::1 ::1")
+
+
+class TlsTests(ListeningTestCase):
+    """Clients over TLS."""
+
+    async def test_browsers(self) -> None:
+        """A client that offers HTTP/2 as well, as browsers and curl do, gets HTTP/1.1."""
+        pem = write_certificate(self.folder / "localhost.pem")
+        description = f"ssl:0:interface=127.0.0.1:privateKey={pem}"
+        answers: Any = SourceAnswers()
+        port = Place.of(ListeningReactor(reactor), description).listen(Site(answers, reactor))
+        self.addCleanup(lambda: maybeDeferred(port.stopListening))
+        offers = CertificateOptions(acceptableProtocols=[b"h2", b"http/1.1"])
+        endpoint = SSL4ClientEndpoint(reactor, "127.0.0.1", port_number(port), offers)
+        replies = Replies()
+        await connect_to(endpoint, replies)
+        replies.transport.write(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await replies.ended
+        self.assertEqual(replies.transport.negotiatedProtocol, b"http/1.1")
+        self.assertIn(b"127.0.0.1 127.0.0.1", replies.received)
+
+
+class Replies(Protocol):
+    """What a server sends until it closes the connection."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.ended: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep it."""
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell the end."""
+        self.ended.callback(None)
 
 
 class SharedTests(ListeningTestCase):

@@ -19,6 +19,8 @@ from tests.peer.page.page_document import DOCUMENT
 from tests.peer.registry_case import RegistryTestCase
 
 HOST = "127.0.0.1"
+OFFERS = CertificateOptions(acceptableProtocols=[b"h2", b"http/1.1"])
+"""What browsers offer over TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Browser:
         """Return an open connection."""
         endpoint: IStreamClientEndpoint = TCP4ClientEndpoint(self.reactor, HOST, self.port)
         if self.is_secure:
-            endpoint = SSL4ClientEndpoint(self.reactor, HOST, self.port, CertificateOptions())
+            endpoint = SSL4ClientEndpoint(self.reactor, HOST, self.port, OFFERS)
         connection = await endpoint.connect(Factory.forProtocol(Connection))
         return cast(Connection, connection)
 
