@@ -92,7 +92,9 @@ async def _open(
             invocation, NOT_HERE
         )  # the shares of the settings are not for that registry
     async with own_peer(invocation, in_contact=False, is_whole=True) as peer:
-        await _Opening(invocation, peer, environ, may_browse=may_browse).show(place)
+        is_link = where is not None and _has_scheme(where)
+        opening = _Opening(invocation, peer, environ, may_browse=may_browse, is_link=is_link)
+        await opening.show(place)
         if peer.runs_here:
             if not (await peer.ask("status"))["online"]:
                 invocation.output.remark(AWAY.format(registry=invocation.settings.registry))
@@ -115,7 +117,7 @@ async def _follow(invocation: Invocation, where: str | None, environ: Mapping[st
     invocation, place = await _target(invocation, where)
     await _expect_running(invocation, NOT_RUNNING)
     peer = OwnPeer(invocation, name_of(invocation.settings), None)
-    await _Opening(invocation, peer, environ, may_browse=True).show(place)
+    await _Opening(invocation, peer, environ, may_browse=True, is_link=False).show(place)
     return 0
 
 
@@ -172,11 +174,14 @@ class _Opening:
         environ: Mapping[str, str],
         *,
         may_browse: bool,
+        is_link: bool,
     ) -> None:
+        """Open the page of `peer`; `is_link` if the user has typed a link, and might want to click on it instead."""
         self._invocation = invocation
         self._output = invocation.output
         self._peer = peer
         self._environ = environ
+        self._is_link = is_link
         self._may_browse = may_browse and has_browser(environ)
 
     async def show(self, place: str) -> None:
@@ -224,7 +229,7 @@ class _Opening:
             output.remark(
                 "Your peer, and so the page, runs only as long as another command of yours."
             )
-        if is_open and should_offer(self._environ):
+        if is_open and (self._is_link or self._peer.runs_here) and should_offer(self._environ):
             output.remark(
                 "To open p2pshare:// links of web pages in p2pshare, run `p2pshare open --register` once."
             )

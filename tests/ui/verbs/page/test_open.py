@@ -146,6 +146,16 @@ class OpenTests(RegistryTestCase):
             )
             opened.unlink()
 
+    async def test_offer(self) -> None:
+        """Who types a link is told how to register it, once; nobody else whose peer runs already."""
+        await self.started("bob")
+        self.browser()
+        link = str(PersonLink(await self.registry_key(), "alice"))
+        with patch("p2pshare.ui.verbs.page.open.should_offer", return_value=True):
+            for where, desktop in ((link, False), (link, True), (None, False), ("alice", False)):
+                await self.opened(where, desktop=desktop)
+        self.assertEqual(self.stderr.getvalue().count("p2pshare open --register"), 1)
+
     async def test_foreign_registry(self) -> None:
         """A link to another registry contacts nobody, and says how to join (threat 130)."""
         await self.started("bob")
