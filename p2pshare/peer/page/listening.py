@@ -17,6 +17,8 @@ from p2pshare.web.listening import ListeningReactor, Place
 LOOPBACK = "127.0.0.1"
 DEFAULT = f"tcp:0:interface={LOOPBACK}"
 """The endpoint of a page that a command opens."""
+KINDS = ("tcp", "tcp4", "tcp6", "ssl")
+"""Kinds of endpoints that the page can have; of others it is not known here who reaches them, and over what."""
 
 _OPEN = (
     "the page would be open to other machines. Add :interface=127.0.0.1 to the endpoint; or give it TLS"
@@ -38,12 +40,6 @@ class PageReactor(ListeningReactor):
         """Whether it has TLS."""
         self.interface = LOOPBACK
         """The address that it listens on; empty for all."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what the real reactor has; the page has a TCP port."""
-        if name in ("listenUNIX", "adoptStreamPort"):
-            raise WrongUsage(reason="--page needs a TCP port: tcp: or ssl:.")
-        return super().__getattr__(name)
 
     def listenTCP(  # noqa: N802 - IReactorTCP
         self, port: int, factory: Any, backlog: int = 50, interface: str = ""
@@ -99,7 +95,11 @@ def place_of(reactor: PageReactor, description: str) -> Place:
         BadSetting: the description is malformed, or names files that cannot be read.
         WrongUsage: the page cannot listen on an endpoint of this kind.
     """
-    return Place.of(reactor, description, "--page", "The page")
+    place = Place.of(reactor, description, "--page", "The page")
+    if description.partition(":")[0] not in KINDS:
+        reason = f"--page is refused: it must begin with {', '.join(KINDS[:-1])} or {KINDS[-1]}."
+        raise WrongUsage(reason=reason)
+    return place
 
 
 def _is_loopback(interface: str) -> bool:

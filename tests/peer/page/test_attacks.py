@@ -367,7 +367,8 @@ class RemoteTests(PageTestCase):
                 self.assertIsInstance(error, WrongUsage, page)
                 self.assertIn("interface=127.0.0.1", str(error))
         self.assertIn("--page-password-file", str(await self.refusal(tls)))
-        self.assertIn("TCP port", str(await self.refusal(f"unix:{self.saved}/page.sock")))
+        for page in (f"unix:{self.saved}/page.sock", "haproxy:tcp:0:interface=127.0.0.1"):
+            self.assertIn("tcp, tcp4, tcp6 or ssl", str(await self.refusal(page)))
         for text, mode in (("short", 0o600), (PASSWORD, 0o644), ("a" * 300, 0o600)):
             error = await self.refusal(tls, self.secret(text, mode))
             self.assertIsInstance(error, SettingsUnreadable)
