@@ -21,6 +21,7 @@ ENTRY_MODE = 0o644  # desktops only read it
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+,-]+")
+_UNSTARTABLE = re.compile(r"[=%]")
 _ESCAPED = re.compile(r'(["`$\\])')
 
 
@@ -30,9 +31,12 @@ def entry_text(command: Sequence[str]) -> str:
     Raises:
         WrongUsage: a word cannot stand in an entry, or the program has no absolute path.
     """
-    if not Path(command[0]).is_absolute() or "=" in command[0]:
+    program = command[0]
+    if not Path(program).is_absolute() or _UNSTARTABLE.search(
+        program
+    ):  # GLib looks for the file with both %
         raise WrongUsage(
-            reason=f"A desktop cannot start {command[0]!r}: no absolute path, or one with =."
+            reason=f"A desktop cannot start {program!r}: use an absolute path without = and %."
         )
     words = " ".join(map(_quoted, command))
     return f"""[Desktop Entry]

@@ -68,6 +68,7 @@ class EntryTests(SynchronousTestCase):
             [PROGRAM, "\0"],
             ["p2pshare"],
             ["/a=b/p2pshare"],
+            ["/a%b/p2pshare"],
         ):
             self.assertRaises(WrongUsage, entry_text, command)
 
