@@ -124,7 +124,7 @@ function PathWords({ path, name, state }) {
   if (!path) return html`<p>${t(state === "offline" ? "person.path_offline" : "person.path_none", { name })}</p>`;
   const words = { direct: "person.path_direct", relay: "person.path_relay", lan: "person.path_lan" }[path.kind] ?? "person.path_direct";
   return html`<p><${PathTag} path=${path} /></p><p>${t(words, { name })}</p>
-    <dl class="facts">${path.carrier && html`<dt>${t("person.carrier")}</dt><dd dir="ltr">${path.carrier.toUpperCase()}</dd>`}
+    <dl class="facts">${path.carrier && html`<dt>${t("person.carrier")}</dt><dd><bdi dir="ltr">${path.carrier.toUpperCase()}</bdi></dd>`}
       ${path.address && html`<dt>${t("person.address")}</dt><dd><code dir="ltr">${path.address}</code></dd>`}</dl>`;
 }
 
