@@ -54,7 +54,7 @@ def encoded(width: int, height: int, format: str = "JPEG") -> bytes:
 def decode(data: bytes) -> None:
     """Decode a JPEG at the smallest size that suffices for a thumbnail, and nothing else."""
     with Image.open(io.BytesIO(data)) as image:
-        image.draft("RGB", (EDGE, EDGE))
+        image.draft("RGB", (EDGE, EDGE * image.height // image.width))
         image.load()
 
 

@@ -109,7 +109,7 @@ def read_small(
             whole = image.width * image.height
             if whole > pixel_limit:
                 raise Image.DecompressionBombError
-            image.draft("RGB", (edge, edge))
+            image.draft("RGB", fit_size(image.size, edge))
             is_in_one = start == b"\xff\xd8\xff" and scans == 1
             with room(image.width * image.height if is_in_one else whole):
                 image.load()

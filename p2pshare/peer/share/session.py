@@ -226,9 +226,8 @@ class ServedSession:
                     ),
                 )
             case PreviewWork(transfer):
-                request = transfer.request
                 self._in_thread(
-                    lambda: self._previews.open(viewer, request.path, request.preview),
+                    lambda: _preview(self._previews, viewer, transfer),
                     lambda made: self._opened_whole(transfer, made),
                     lambda why: core.failed(transfer, why),
                     self._previews.limit,
@@ -402,6 +401,13 @@ class _Pace:
 
 def _header(transfer: Transfer, file: OutgoingFile | WholeOutgoing) -> FileHeader:
     return FileHeader(transfer.id, file.size, file.mtime_ns, file.executable, file.version)
+
+
+def _preview(previews: Previews, viewer: Viewer, transfer: Transfer) -> WholeOutgoing:
+    """Return a preview, in a thread; none is made of a picture that the opener has scrolled past meanwhile."""
+    if transfer.outcome is not None:
+        raise Unavailable(Fault.NO_PREVIEW)
+    return previews.open(viewer, transfer.request.path, transfer.request.preview)
 
 
 def _open(

@@ -8,15 +8,26 @@ from threading import Thread
 from unittest import mock
 
 from PIL import Image
+from twisted.internet.defer import Deferred
 
 from p2pshare.net.threads import FairLimit
-from p2pshare.peer.share.previews import Previews
+from p2pshare.peer.share.previews import AT_ONCE_MAX, Previews
 from p2pshare.pictures import thumbnails
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.tree import Unavailable
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.session_messages import Credit
-from p2pshare.wire.transfer_messages import Digests, End, Failed, Fault, FileHeader, Get
+from p2pshare.wire.transfer_messages import (
+    Cancel,
+    Cancelled,
+    Digests,
+    End,
+    Failed,
+    Fault,
+    FileHeader,
+    Get,
+    Stopped,
+)
 from tests.peer.share.test_session import ServingTestCase
 from tests.storage.share_case import ShareTestCase, viewer_of
 
@@ -159,3 +170,22 @@ class ServedTests(ServingTestCase):
         self.share("note.txt", b"hello")
         session, _ = self.serve(RICH, Get(1, ("stuff", "note.txt"), preview=64))
         self.assertEqual(session.said, [Failed(1, Fault.NO_PREVIEW)])
+
+    def test_scrolled_away(self) -> None:
+        """No preview is made of a picture that is not wanted any more when its turn comes."""
+        self.share("cat.jpg", picture())
+        previews, waiting = Previews(self.tree), list[Deferred[None]]()
+
+        def occupy() -> Deferred[None]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        for number in range(AT_ONCE_MAX):
+            previews.limit.run(f"somebody {number}", occupy)
+        with mock.patch.object(thumbnails, "make_thumbnails") as made:
+            request = Get(1, ("stuff", "cat.jpg"), preview=64)
+            session, _ = self.serve(RICH, request, Cancel(1, Cancelled.BY_USER), previews=previews)
+            while waiting:
+                waiting.pop().callback(None)
+            self.assertEqual(made.call_count, 0)
+        self.assertEqual(session.said, [Stopped(1, 0)])

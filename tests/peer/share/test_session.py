@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -28,6 +29,7 @@ from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.digest_cache import BlockCache, CachedFile
 from p2pshare.storage.shares.folder_index import FolderIndex
+from p2pshare.storage.shares.outgoing_files import OutgoingFile
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.testing.network import ThreadlessReactor
 from p2pshare.wire.addresses import PeerAddress
@@ -179,6 +181,25 @@ class FileTests(ServingTestCase):
             self.assertEqual(end.root, root_of(len(data), map(digest_of, cut)))
             self.assertEqual(end.sent, len(data))
         self.assertEqual(self.open_files(), 0)
+
+    def test_part(self) -> None:
+        """A part of a file is sent without its root, and nothing else of it is read; a file that changes is noticed."""
+        data = os.urandom(5 * BLOCK_SIZE + 77)
+        self.share("film", data)
+        request = Get(1, ("stuff", "film"), want=((1, 2), (5, 6)), root=False)
+        with mock.patch.object(OutgoingFile, "finish") as finish:
+            session, _ = self.serve(RICH, request)
+            self.assertEqual(finish.call_count, 0)
+        self.assertEqual(
+            session.data[1], data[BLOCK_SIZE : 2 * BLOCK_SIZE] + data[5 * BLOCK_SIZE :]
+        )
+        self.assertEqual(session.said[-1], End(1, b"", BLOCK_SIZE + 77))
+        (upload,) = self.uploads.status()
+        self.assertEqual((upload["files"], upload["current"]), (0, []))
+        self.assertEqual(self.open_files(), 0)
+        with mock.patch.object(OutgoingFile, "confirm", side_effect=Unavailable(Fault.CHANGED)):
+            session, _ = self.serve(RICH, request)
+        self.assertEqual(session.said[-1], Failed(1, Fault.CHANGED, len(session.data.get(1, b""))))
 
     def test_resumed(self) -> None:
         """Blocks that the opener does not want are not sent; the root is that of the whole file."""
