@@ -28,8 +28,8 @@ class LocalFolders:
 
     def __init__(self, peer: RunningPeer) -> None:
         """Begin at the home folder of the user of a peer."""
+        self._peer = peer
         self._reactor = peer.reactor
-        self._settings = peer.settings
         self._home = Path.home()
 
     @property
@@ -62,7 +62,7 @@ class LocalFolders:
             "path": str(found.path),
             "parent": None if found.parent is None else str(found.parent),
             "home": str(self._home),
-            "inbox": str(inbox_folder(self._settings)),
+            "inbox": str(inbox_folder(self._peer.settings)),
             "entries": [_shown(each) for each in rest[:ENTRIES_SHOWN]],
             "more": len(rest) > ENTRIES_SHOWN,
             "left_out": found.left_out,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,68 @@ class SendTests(PageTestCase):
         item = self.offer(bob)
         self.assertEqual(item["items"][0]["name"], "own file.txt")
         self.assert_calm()
+
+    def tab_to(self, selector: str) -> None:
+        """Press Tab until an element has the focus."""
+        for _ in range(60):
+            self.browser.keys("\ue004")
+            if self.browser.run("document.activeElement.matches(a[0])", selector):
+                return
+        self.fail(f"Tab does not come to {selector}")
+
+    def test_restart(self) -> None:
+        """A peer that is killed before the offer is made gets the files again; and all is done by keyboard alone."""
+        shares = {name: {"a": b"1"} for name in ("alice", "bob")}
+        world = self.own_world("alice", "bob", shares=shares)
+        alice, bob = world["alice"], world["bob"]
+        self.open(alice, "/people/bob")
+        write(world.folder / "trip", {".hidden": b"1", "a.txt": b"12"})
+        self.browser.drag_in("main h1", world.folder / "trip")  # in the view of bob
+        self.browser.wait("document.querySelectorAll('.send-items li').length", 1)
+        self.browser.wait_until(
+            "document.querySelector('[data-drop-person=bob][aria-pressed=true]')"
+        )
+        self.browser.click(SEND)
+        self.browser.wait_until("document.querySelector('dialog[open] .left-out')")
+        alice.end(signal.SIGKILL)
+        self.browser.wait("document.documentElement.dataset.connection", "lost")
+        alice.start()
+        self.browser.wait("document.documentElement.dataset.connection", "live")
+        self.browser.click("dialog .button.primary")
+        item = self.offer(bob)
+        bob.ask("accept_offer", id=item["id"])
+        self.await_state("bob", "Received")
+        self.assertEqual((bob.saved / "alice" / "trip" / "a.txt").read_bytes(), b"12")
+
+        self.browser.run("void document.querySelector('main h1').focus()")
+        self.tab_to(".people-picker input")
+        self.browser.keys("bo", "\ue007")
+        self.browser.wait_until(
+            "document.querySelector('[data-drop-person=bob][aria-pressed=true]')"
+        )
+        self.tab_to(".send-sources button:nth-of-type(3)")
+        self.browser.keys("\ue007")
+        self.browser.wait_until("document.querySelector('.chooser-list')")
+        self.tab_to(".chooser-bar input")
+        self.browser.fill(":focus", f"{alice.folder}\ue007")
+        shared = (
+            "[...document.querySelectorAll('.chooser-name')].some(e => e.innerText == 'shared')"
+        )
+        self.browser.wait_until(shared)
+        self.tab_to(".chooser-name")
+        self.browser.keys("s", "s", "\ue007")  # saved, shared
+        self.browser.wait_until(
+            "document.querySelector('.chooser-name')?.innerText.startsWith('a')"
+        )
+        self.browser.wait_until("document.activeElement.innerText.startsWith('a')")
+        self.browser.keys(" ")
+        self.tab_to(".dialog-actions .primary")
+        self.browser.keys("\ue007")
+        self.browser.wait("document.querySelectorAll('.send-items li').length", 1)
+        self.tab_to(SEND)
+        self.browser.keys("\ue007")
+        item = self.offer(bob)
+        self.assertEqual([each["name"] for each in item["items"]], ["a"])
 
     def test_room(self) -> None:
         """A disk without room is said in a sentence, and an upload that is cancelled leaves nothing."""

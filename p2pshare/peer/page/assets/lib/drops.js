@@ -13,9 +13,12 @@ const TARGET = "[data-drop-person]";
 
 let depth = 0; // of elements that the pointer has entered with something
 let marked = null;
+let isOwn = false; // whether something of this page itself is dragged, such as a link or a picture
 
 /** Take drops and pastes from now on. */
 export function takeDrops() {
+  addEventListener("dragstart", () => (isOwn = true));
+  addEventListener("dragend", () => (isOwn = false));
   addEventListener("dragenter", (event) => {
     if (!carriesSomething(event)) return;
     event.preventDefault();
@@ -74,10 +77,10 @@ export function rootsOf(transfer) {
   }).filter(Boolean);
 }
 
-// Text is taken from a drag too, but not text of this page that is only moved about in it.
+// Text is taken from a drag, too, unless it is dropped into a field.
 function carriesSomething(event) {
   const types = event.dataTransfer?.types ?? [];
-  if (document.querySelector("dialog[open]")) return false;
+  if (isOwn || document.querySelector("dialog[open]")) return false;
   return types.includes("Files") || (types.includes("text/plain") && !isTyping(event.target));
 }
 

@@ -2,7 +2,7 @@
 
 import { ask } from "../lib/api.js";
 import { bytes, collator, errorText, t } from "../lib/texts.js";
-import { classes, html, useEffect, useRef, useState } from "../lib/ui.js";
+import { classes, html, useEffect, useMemo, useRef, useState } from "../lib/ui.js";
 import { Button, Field, IconButton, Loading, Name, Notice, Switch } from "./controls.js";
 import { Dialog } from "./dialogs.js";
 import { Icon } from "./icons.js";
@@ -22,6 +22,7 @@ export function FolderChooser({ title, start = "", files = false, writable = !fi
   const [hidden, setHidden] = useState(localStorage.getItem(HIDDEN) === "yes");
   const [chosen, setChosen] = useState([]);
   const [making, setMaking] = useState(null); // the name of a new folder
+  const [stop, setStop] = useState(0); // the entry that Tab comes to
   const list = useRef(null);
   const run = useRef(0);
 
@@ -34,7 +35,11 @@ export function FolderChooser({ title, start = "", files = false, writable = !fi
       const before = after === null ? [] : folder.entries;
       setFolder({ ...found, entries: [...before, ...found.entries] });
       setText(found.path);
-      if (after === null && list.current) list.current.scrollTop = 0;
+      if (after !== null) return;
+      setStop(0);
+      if (!list.current) return;
+      list.current.scrollTop = 0;
+      if (list.current.contains(document.activeElement)) setTimeout(() => (rows()[0] ?? list.current.closest("dialog").querySelector(".chooser-bar input"))?.focus());
     } catch (problem) {
       if (own !== run.current) return;
       setError(problem);
@@ -62,6 +67,26 @@ export function FolderChooser({ title, start = "", files = false, writable = !fi
     else onChoose(chosen.length > 0 ? chosen : [{ path: folder.path, kind: "folder", bytes: 0 }]);
   };
   const label = confirm ?? (files && chosen.length > 0 ? t("send.chooser.choose_some", { n: chosen.length }) : t("send.chooser.choose_this"));
+  const entries = useMemo(() => sorted(folder?.entries ?? []), [folder]);
+  const rows = () => [...list.current.querySelectorAll(".chooser-name")];
+  const focused = (event) => {
+    const index = [...list.current.children].indexOf(event.target.closest("li"));
+    if (index >= 0 && index < entries.length) setStop(index);
+  };
+  const move = (event) => { // arrow keys move, Space chooses, Backspace goes up, letters jump
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const all = rows();
+    const at = Math.max(0, all.findIndex((row) => row.closest("li").contains(event.target)));
+    const aims = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1, PageDown: at + 8, PageUp: at - 8 };
+    if (event.key in aims) all[Math.max(0, Math.min(all.length - 1, aims[event.key]))]?.focus();
+    else if (event.key === "Backspace" && folder.parent) open(folder.parent);
+    else if (event.key === " " && files && event.target.type !== "checkbox") toggle(entries[at]);
+    else if (event.key.length === 1 && event.key !== " ") {
+      const letter = event.key.toLowerCase();
+      [...all.slice(at + 1), ...all.slice(0, at + 1)].find((row) => row.textContent.trim().toLowerCase().startsWith(letter))?.focus();
+    } else return;
+    event.preventDefault();
+  };
   const typed = (event) => {
     if (event.key !== "Enter") return;
     event.preventDefault();
@@ -88,8 +113,8 @@ export function FolderChooser({ title, start = "", files = false, writable = !fi
       <${Button} kind="primary" disabled=${!making.trim()} onClick=${make}>${t("send.chooser.make")}<//><${Button} onClick=${() => setMaking(null)}>${t("common.cancel")}<//></div>`}
     ${error && html`<${Notice} kind="bad">${errorText(error)}<//>`}
     ${folder && writable && !folder.writable && html`<${Notice} kind="warning">${t("send.chooser.not_writable")}<//>`}
-    ${folder === null ? !error && html`<${Loading} />` : html`<ul class="chooser-list" ref=${list} aria-label=${t("send.chooser.content")}>
-      ${sorted(folder.entries).map((entry) => html`<${Entry} key=${entry.name} entry=${entry} files=${files} isChosen=${chosen.some((one) => one.path === inside(entry.name))}
+    ${folder === null ? !error && html`<${Loading} />` : html`<ul class="chooser-list" ref=${list} aria-label=${t("send.chooser.content")} onKeyDown=${move} onFocusIn=${focused}>
+      ${entries.map((entry, index) => html`<${Entry} key=${entry.name} entry=${entry} files=${files} isStop=${index === Math.min(stop, entries.length - 1)} isChosen=${chosen.some((one) => one.path === inside(entry.name))}
         onOpen=${() => open(inside(entry.name))} onToggle=${() => toggle(entry)} />`)}
       ${folder.entries.length === 0 && html`<li class="chooser-none">${files ? t("send.chooser.empty") : t("send.chooser.no_folders")}</li>`}
       ${folder.more && html`<li class="chooser-none"><${Button} onClick=${() => open(folder.path, folder.entries.at(-1).name)}>${t("send.chooser.more")}<//></li>`}
@@ -98,11 +123,11 @@ export function FolderChooser({ title, start = "", files = false, writable = !fi
   <//>`;
 }
 
-function Entry({ entry, files, isChosen, onOpen, onToggle }) {
+function Entry({ entry, files, isChosen, isStop, onOpen, onToggle }) {
   const isFolder = entry.kind === "folder";
   return html`<li class=${classes("chooser-entry", isChosen && "chosen")}>
-    ${files && html`<input type="checkbox" checked=${isChosen} aria-label=${t("send.chooser.choose_entry", { name: entry.name })} onChange=${onToggle} />`}
-    <button type="button" class="chooser-name" aria-pressed=${!isFolder ? String(isChosen) : undefined} onClick=${isFolder ? onOpen : onToggle}>
+    ${files && html`<label class="chooser-box"><input type="checkbox" tabindex=${isStop ? undefined : -1} checked=${isChosen} aria-label=${t("send.chooser.choose_entry", { name: entry.name })} onChange=${onToggle} /></label>`}
+    <button type="button" class="chooser-name" tabindex=${isStop ? undefined : -1} aria-pressed=${!isFolder ? String(isChosen) : undefined} onClick=${isFolder ? onOpen : onToggle}>
       <${Icon} name=${isFolder ? "folder" : "file"} /><${Name}>${entry.name}<//>${entry.link && html`<span class="hint">${t("send.chooser.link")}</span>`}
       ${!isFolder && html`<span class="hint chooser-size">${bytes(entry.bytes)}</span>`}</button>
   </li>`;

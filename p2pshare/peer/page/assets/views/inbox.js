@@ -11,7 +11,7 @@ import {
 } from "../parts/index.js";
 import { TrustTag, presence } from "./people/marks.js";
 
-const SHOWN = 20; // earlier offers before "show more"
+const SHOWN = 20; // offers of each kind before "show more"
 const ITEMS_SHOWN = 5; // names of one offer before "show all"
 const KINDS = { done: "good", declined: "plain", failed: "bad", refused: "bad", withdrawn: "warning" };
 const UNPROVEN = "@lan"; // behind a name that no registry has proven
@@ -23,20 +23,24 @@ export default function Inbox() {
   const people = useCollection("people");
   const now = useNow();
   const [shown, setShown] = useState(SHOWN);
+  const [folder, setFolder] = useState(null); // the usual one
+  useEffect(() => void ask("local_folders").then((reply) => setFolder(reply.inbox), () => {}), []);
   const [before, running, after] = useMemo(() => {
     const sorted = rows.toSorted((one, other) => other.received - one.received || (one.id < other.id ? -1 : 1));
     const of = (...states) => sorted.filter((item) => states.includes(item.state));
     return [of("waiting"), of("accepted"), sorted.filter((item) => item.state !== "waiting" && item.state !== "accepted")];
   }, [rows]);
+  const hidden = [before, running, after].reduce((sum, list) => sum + Math.max(0, list.length - shown), 0);
   const item = (one) => html`<${Item} key=${one.id} item=${one} person=${people.map.get(one.from)} now=${now} />`;
   const part = (id, title, list) => list.length > 0 && html`<section aria-labelledby=${id}><h2 id=${id}>${title}</h2><ul class="inbox-list">${list.map(item)}</ul></section>`;
   return html`<${Page} title=${t("inbox.title")} summary=${before.length > 0 ? t("inbox.summary", { n: before.length }) : ""} className="inbox" actions=${html`<${Notifications} />`}>
     ${error && html`<${Notice} kind="warning">${errorText(error)}<//>`}
     ${state === "loading" ? html`<${Loading} />` : rows.length === 0 ? html`<div class="card"><${Empty} icon="inbox" title=${t("inbox.empty")}>${t("inbox.empty_text")}<//></div>` : ""}
-    ${part("inbox-waiting", t("inbox.waiting"), before)}
-    ${part("inbox-running", t("inbox.running"), running)}
+    ${folder && before.length > 0 && html`<p class="hint inbox-folder">${t("inbox.saves_in")} <code dir="ltr"><${Name}>${folder}<//></code></p>`}
+    ${part("inbox-waiting", t("inbox.waiting"), before.slice(0, shown))}
+    ${part("inbox-running", t("inbox.running"), running.slice(0, shown))}
     ${part("inbox-earlier", t("inbox.earlier"), after.slice(0, shown))}
-    ${after.length > shown && html`<p><${Button} onClick=${() => setShown(shown + SHOWN)}>${t("inbox.show_more", { n: after.length - shown })}<//></p>`}
+    ${hidden > 0 && html`<p><${Button} onClick=${() => setShown(shown + SHOWN)}>${t("inbox.show_more", { n: hidden })}<//></p>`}
   <//>`;
 }
 

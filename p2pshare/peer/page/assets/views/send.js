@@ -2,7 +2,7 @@
 
 import { useCollection } from "../lib/store.js";
 import { bytes, duration, enumeration, errorText, number, percent, rate, t } from "../lib/texts.js";
-import { classes, html, PHONE, useEffect, useMedia, useRef, useState } from "../lib/ui.js";
+import { classes, html, PHONE, useEffect, useMedia, useMemo, useRef, useState } from "../lib/ui.js";
 import {
   Button, Confirm, FolderChooser, Icon, IconButton, LeftOut, Name, Notice, Page, PeoplePicker, Progress, Select, Size, Switch, announce,
 } from "../parts/index.js";
@@ -67,7 +67,7 @@ function What({ state, size }) {
   const folders = useRef(null);
   const [isChoosing, setChoosing] = useState(false);
   const isPhone = useMedia(PHONE);
-  const found = tops(state.entries);
+  const found = useMemo(() => tops(state.entries), [state.entries]);
   const all = found.length + state.paths.length;
   const total = found.reduce((sum, one) => sum + one.bytes, 0);
   const count = found.reduce((sum, one) => sum + one.files, 0);

@@ -1,13 +1,13 @@
 /** My shares: what this peer shares and with whom, what is left out, and who has fetched it. */
 
-import { ask } from "../lib/api.js";
+import { ApiError, ask } from "../lib/api.js";
 import { useLive } from "../lib/live.js";
 import { href } from "../lib/route.js";
 import { useCollection } from "../lib/store.js";
 import { ago, bytes, date, duration, enumeration, errorText, number, t } from "../lib/texts.js";
 import { html, useCallback, useEffect, useMemo, useNow, useState } from "../lib/ui.js";
 import {
-  Avatar, Button, Confirm, Dialog, Empty, Field, FolderChooser, Icon, LeftOut, Loading, Menu, Name, Notice, Page, PeoplePicker, Segments, Select, Switch, Tag, leftOutCount, show, toast,
+  Avatar, Button, Confirm, Dialog, Empty, Field, FolderChooser, Icon, LeftOut, Loading, Menu, Name, Notice, Page, PeoplePicker, Segments, Select, Switch, Tag, copyText, leftOutCount, show, toast, visible,
 } from "../parts/index.js";
 
 const PAGE = 50; // visits that are asked for at a time
@@ -25,7 +25,7 @@ export default function Shares() {
     ${state === "loading" ? html`<${Loading} />` : shares.length === 0
       ? html`<div class="card"><${Empty} icon="shares" title=${t("shares.none")}>${t("shares.none_text")}<//></div>`
       : html`<ul class="shares-list" aria-label=${t("shares.title")}>${shares.map((share) => html`<${Share} key=${share.name} share=${share} now=${now} />`)}</ul>`}
-    <${Fetched} now=${now} />
+    <${Fetched} shares=${shares} now=${now} />
   <//>`;
 }
 
@@ -35,11 +35,21 @@ function Share({ share, now }) {
   const remove = () => show((close) => html`<${Confirm} title=${t("shares.remove_title", { name: share.name })} confirm=${t("shares.remove")} onClose=${close}
     onConfirm=${() => run("share_remove", { name: share.name }, t("shares.removed", { name: share.name }))}>
     <p>${t("shares.remove_text")}</p>${!share.kept && html`<p>${t("shares.remove_fixed")}</p>`}<//>`);
+  const copy = async () => {
+    try {
+      const status = await ask("status");
+      if (!status.registry_key) throw new ApiError({ error: "NoRegistry", message: t("shares.no_link") });
+      await copyText(`p2pshare://${[status.registry_key, status.name, share.name].map(encodeURIComponent).join("/")}`);
+      toast(t("shares.link_copied"), { kind: "good" });
+    } catch (error) {
+      toast(errorText(error), { kind: "bad" });
+    }
+  };
   return html`<li class="card share" data-share=${share.name}>
     <div class="share-head"><span class="share-icon"><${Icon} name="shares" /></span>
       <div class="share-title"><h2><${Name}>${share.name}<//></h2><p class="hint"><code dir="ltr"><${Name}>${share.path}<//></code></p></div>
       <${Menu} label=${t("shares.actions", { name: share.name })} items=${[
-        { label: t("shares.change_who"), icon: "people", onClick: allow }, { label: t("shares.remove"), icon: "trash", kind: "danger", onClick: remove }]} /></div>
+        { label: t("shares.change_who"), icon: "people", onClick: allow }, { label: t("shares.copy_link"), icon: "copy", onClick: copy }, { label: t("shares.remove"), icon: "trash", kind: "danger", onClick: remove }]} /></div>
     <ul class="share-marks">
       <li><${Who} allow=${share.allow} /></li>
       ${share.expires !== null && html`<li><${Tag} kind="warning" icon="clock" title=${date(share.expires)}>${t("shares.ends_in", { time: duration(Math.max(60, share.expires - now / 1000)) })}<//></li>`}
@@ -138,21 +148,24 @@ function Add({ taken, onClose }) {
 }
 
 // Who has fetched what, the newest first; a row that grows moves to its new figures at once.
-function Fetched({ now }) {
+function Fetched({ shares, now }) {
+  const [share, setShare] = useState(""); // the only one that is shown; empty for all
   const [rows, setRows] = useState(null);
   const [more, setMore] = useState(false);
   const [error, setError] = useState(null);
   const load = useCallback((before = null) => {
-    ask("fetched", { limit: PAGE, before }).then((reply) => {
+    ask("fetched", { limit: PAGE, before, share: share || null }).then((reply) => {
       setRows((old) => (before === null ? reply.fetched : [...(old ?? []), ...reply.fetched]));
       setMore(reply.more);
       setError(null);
     }, setError);
-  }, []);
+  }, [share]);
   useEffect(() => load(), [load]);
   useLive("hello", () => load());
-  useLive("fetched", (row) => setRows((old) => [row, ...(old ?? []).filter((one) => one.number !== row.number)]));
-  return html`<section class="fetched" aria-labelledby="fetched-title"><h2 id="fetched-title">${t("shares.fetched")}</h2>
+  useLive("fetched", (row) => (!share || row.share === share) && setRows((old) => [row, ...(old ?? []).filter((one) => one.number !== row.number)]));
+  return html`<section class="fetched" aria-labelledby="fetched-title"><div class="fetched-head"><h2 id="fetched-title">${t("shares.fetched")}</h2>
+      ${shares.length > 1 && html`<${Select} hiddenLabel=${true} label=${t("shares.of_share")} value=${share} onChange=${setShare}
+        options=${[{ value: "", label: t("shares.all_shares") }, ...shares.map((one) => ({ value: one.name, label: visible(one.name) }))]} />`}</div>
     ${error && html`<${Notice} kind="warning">${errorText(error)}<//>`}
     ${rows === null ? !error && html`<${Loading} />` : rows.length === 0 ? html`<p class="card padded quiet">${t("shares.nobody_yet")}</p>`
       : html`<ul class="card fetched-list">${rows.map((row) => html`<${Visit} key=${row.number} row=${row} now=${now} />`)}</ul>`}
