@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from p2pshare import __version__
-from p2pshare.errors import P2pshareError
+from p2pshare.errors import CannotStart, P2pshareError
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.socket_owner import is_told, owner_of
 from p2pshare.net.threads import run_in_thread
@@ -67,6 +67,7 @@ class PageService:
         self._assets: Assets | None = None
         self._port: Any = None
         self._url = ""
+        self._is_stopped = False
         self._opening: SharedAnswer[None] | None = None
 
     @property
@@ -84,9 +85,12 @@ class PageService:
         Raises:
             P2pshareError: the settings say so, and it cannot be opened.
         """
+        if not self._peer.is_lasting:
+            return  # it ends with its command
+        kept = KeptPage.read(self._peer.folder)
         if self._peer.settings.page is not None:
             await self._open()
-        elif self._peer.is_lasting and self._kept().is_open and self._kept().sessions:
+        elif kept.is_open and kept.sessions:
             try:
                 await self._open()
             except P2pshareError as error:
@@ -94,6 +98,7 @@ class PageService:
 
     async def stop(self) -> None:
         """Close the port and the streams."""
+        self._is_stopped = True
         if self._streams is not None:
             self._streams.stop()
         port, self._port = self._port, None
@@ -134,6 +139,8 @@ class PageService:
         place = place_of(on, peer.settings.page or DEFAULT)
         if self._assets is None:
             self._assets = await run_in_thread(peer.reactor, _read_assets)
+        if self._is_stopped:  # meanwhile
+            raise CannotStart(what="The page", reason="the peer is ending")
         self._access = access = Access(sessions, peer.folder, owner_of if is_told() else None)
         streams = EventStreams(peer.reactor, peer.events, access, self._hello)
         sessions.on_end = streams.end_sessions
@@ -165,9 +172,6 @@ class PageService:
             draw = secrets.token_bytes
             self._sessions = Sessions(peer.reactor, peer.wall, peer.folder, draw, password)
         return self._sessions
-
-    def _kept(self) -> KeptPage:
-        return KeptPage.read(self._peer.folder)
 
     def _greeting(self) -> Fields:
         """Return what the page needs to know at its start."""

@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
+from p2pshare.errors import P2pshareError
 from p2pshare.peer import control
 from p2pshare.peer.control import REPLY_MAX, Fields
 from p2pshare.peer.page import events
@@ -110,6 +111,18 @@ class PageTests(PageTestCase):
         self.assertNotEqual(port, browser.port)
         browser.port = port
         self.assertEqual((await browser.ask("GET", "/api/v1/session")).status, 200)
+
+    async def test_ending(self) -> None:
+        """A page that is being opened while the peer ends is not opened any more."""
+        peer = await self.started("alice")
+        opening = Deferred.fromCoroutine(self.link(peer))
+        opening.addErrback(lambda failure: failure.trap(P2pshareError) and None)
+        await peer.stopService()
+        await opening
+        part = peer._parts[-1]
+        assert isinstance(part, PageService)
+        await deferLater(self.real_reactor, 0.05)
+        self.assertIsNone(part._port)
 
     async def test_bounds(self) -> None:
         """An action of the page has the bounds of the control socket: the time, and the length of a reply."""

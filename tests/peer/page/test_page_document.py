@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
@@ -38,6 +39,11 @@ class PageDocumentTests(PageTestCase):
         known = set((await browser.do("version")).fields["actions"])
         self.assertEqual(DOCUMENT.actions, known - NOT_FOR_PAGES)
         self.assertEqual(NOT_FOR_PAGES - known, set())
+
+    def test_events(self) -> None:
+        """All events of docs/control.md are described, and the two that only this stream has."""
+        listed = set(re.findall(r"^\| `(\w+)` \|", part("## Events"), re.M))
+        self.assertEqual(set(DOCUMENT.content["x-events"]), listed | {"hello", "alive"})
 
     async def test_routes(self) -> None:
         """Each path that is described exists; without a session it is closed, unless the document opens it."""
