@@ -22,6 +22,7 @@ ENTRY_MODE = 0o644  # desktops only read it
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+,-]+")
 _UNSTARTABLE = re.compile(r"[=%]")
+"""The specification forbids = in the path of a program, and GLib does not find one with %."""
 _ESCAPED = re.compile(r'(["`$\\])')
 
 
@@ -32,9 +33,7 @@ def entry_text(command: Sequence[str]) -> str:
         WrongUsage: a word cannot stand in an entry, or the program has no absolute path.
     """
     program = command[0]
-    if not Path(program).is_absolute() or _UNSTARTABLE.search(
-        program
-    ):  # GLib looks for the file with both %
+    if not Path(program).is_absolute() or _UNSTARTABLE.search(program):
         raise WrongUsage(
             reason=f"A desktop cannot start {program!r}: use an absolute path without = and %."
         )

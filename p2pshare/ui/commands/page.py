@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pshare.errors import WrongUsage
@@ -22,7 +23,9 @@ def _open(arguments: Namespace, invocation: Invocation) -> Work:
             raise WrongUsage(reason="--register and --unregister stand alone.")
         if arguments.unregister:
             return link_handler.unregister(invocation.output, os.environ)
-        named = {key: getattr(arguments, key) for key in ("registry", "name", "data")}
+        named = {key: getattr(arguments, key) for key in ("registry", "name")}
+        if arguments.data is not None:  # a desktop starts programs in any folder
+            named["data"] = str(Path(arguments.data).expanduser().absolute())
         return link_handler.register(invocation.output, named, os.environ)
     from p2pshare.ui.verbs.page.open import open_page
 

@@ -6,13 +6,16 @@ import io
 import json
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import WrongUsage
 from p2pshare.storage.desktop_entry import ENTRY_NAME
+from p2pshare.ui.arguments import parse_arguments
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.capabilities import Terminal
 from p2pshare.ui.verbs.page.link_handler import register, should_offer, unregister
@@ -69,6 +72,17 @@ class LinkHandlerTests(SynchronousTestCase):
         self.assertEqual(
             [(each["event"], each.get("is_default")) for each in self.events()],
             [("registered", True), ("unregistered", None)],
+        )
+
+    def test_relative_data(self) -> None:
+        """A data folder is written with its absolute path, since desktops start programs in any folder."""
+        words = ["open", "--register", "--json", "--data", "mine", "--registry", "http://192.0.2.1"]
+        with patch.dict(os.environ, self.environ), redirect_stdout(self.stdout):
+            arguments = parse_arguments(words)
+            arguments.command.run(arguments, SimpleNamespace(output=self.output()))
+        self.assertIn(
+            f" --registry http://192.0.2.1 --data {Path('mine').absolute()} -- %u\n",
+            self.entry.read_text(),
         )
 
     def test_without_tools(self) -> None:
