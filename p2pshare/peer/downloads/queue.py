@@ -19,7 +19,7 @@ it has wound up, and the next try of its series begins after that.
 sharer leaves to others what it cannot use, and nobody starves.
 
 *Cost.* Nothing here looks at all waiting series, except when a person's state changes. Slots are filled once for all
-events of one turn of the reactor.
+events of one turn of the reactor, and no more tries begin in one turn than there are slots, even if they fail at once.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ RUNNING_OF_PERSON_MAX = 2  # of them from one person, who may be slow
 RETRY_FIRST, RETRY_MAX = 5.0, 600.0  # seconds until the next try
 STALL = 600.0  # seconds without a byte after which a try gives its slot to another download
 TICK = 0.5  # seconds between two looks at the progress
+BETWEEN_TURNS = 0.01  # seconds until more tries begin, after as many as there are slots
 RATE_TICKS = 8  # looks over which a rate is measured
 GROWTH = 1.5  # times the measured rate that a try may use, so that it can become faster
 RATE_MIN = 16 * 1024  # bytes per second that each may use beyond that
@@ -257,9 +258,7 @@ class DownloadQueue:
         self._has_stopped = True
         for each in list(self._entries.values()):
             self.remove(each.series.id)
-        if self._filling is not None:
-            self._filling.cancel()
-            self._filling = None
+        _stop(self._filling)
         await gatherResults([each.end() for each in self._trying.values()])
 
     def standing(self, series_id: str) -> Standing | None:
@@ -343,22 +342,37 @@ class DownloadQueue:
             person.queue[series_id] = entry
         self._fill_soon()
 
-    def _fill_soon(self) -> None:
+    def _fill_soon(self, delay: float = 0.0) -> None:
         if self._filling is None and not self._has_stopped:
-            self._filling = self._clock.callLater(0, self._fill)
+            self._filling = self._clock.callLater(delay, self._fill)
 
     def _fill(self) -> None:
         """Begin tries, as many as there are slots."""
-        self._filling = None
-        while len(self._trying) < self._running_max and (entry := self._take_next()) is not None:
-            entry.owner.running += 1
-            entry.moved = self._clock.seconds()
-            entry.running = running = Deferred.fromCoroutine(self._try(entry))
-            self._trying[running] = entry
-            running.addBoth(self._tried, entry, running)
-            entry.series.changed()
+        has_more = False
+        try:
+            for _ in range(
+                self._running_max
+            ):  # tries may fail at once, a thousand after each other
+                entry = self._take_next() if len(self._trying) < self._running_max else None
+                has_more = entry is not None
+                if entry is None:
+                    break
+                self._begin(entry)
+        finally:
+            self._filling = None
+        if has_more:
+            self._fill_soon(BETWEEN_TURNS)
         if self._trying and not self._ticks.running:
             self._ticks.start(TICK, now=False).addErrback(self._tick_failed)
+
+    def _begin(self, entry: _Entry) -> None:
+        """Begin a try."""
+        entry.owner.running += 1
+        entry.moved = self._clock.seconds()
+        entry.running = running = Deferred.fromCoroutine(self._try(entry))
+        self._trying[running] = entry
+        running.addBoth(self._tried, entry, running)
+        entry.series.changed()
 
     def _take_next(self) -> _Entry | None:
         """Take the series whose turn it is, of those whose person has a slot left; None if there is none."""

@@ -99,7 +99,7 @@ class Transfers:
         inbox, outbox, sent = peer.offers.inbox, peer.offers.outbox, peer.sessions.uploads
         self._network = peer.network
         self.traffic = Traffic(parts.reactor, self._sampled)
-        """Counts the bytes of files; other parts that fetch some tell it of them."""
+        """Counts the bytes of files."""
         self._jobs = Jobs(parts, self)
         self._uploads = UploadRows(parts.reactor, sent, parts.now, self)
         self._offers = OfferRows(parts, inbox, outbox, self, self._uploads.offer_path)
@@ -108,6 +108,7 @@ class Transfers:
         self._started = SharedAnswer(self._starting)
         sent.watchers.append(self.traffic)
         parts.queue.on_received = self.traffic.received
+        peer.browsing.count_bytes(self.traffic.received)
         peer.browsing.count_bytes(self.traffic.received)
 
     @property

@@ -132,6 +132,17 @@ class QueueTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(len(self.running(tasks)), RUNNING_OF_PERSON_MAX)
 
+    def test_few_at_once(self) -> None:
+        """However many fail at once, few tries begin in one turn of the reactor."""
+        tasks = [each for n in range(100) for each in self.add(1, str(n), self.offline())]
+        for each in tasks:
+            self.presence.come(each.peer)
+        before = sum(each.tries for each in tasks)
+        self.clock.advance(0)
+        self.assertEqual(sum(each.tries for each in tasks) - before, RUNNING_MAX)
+        self.clock.pump([0.01] * 40)
+        self.assertGreaterEqual(sum(each.tries for each in tasks) - before, 100)
+
     def test_others_go_on(self) -> None:
         """A person who is away holds up nobody else; a full disk delays one series, and not the person."""
         self.add(3, "away", self.offline())

@@ -94,15 +94,15 @@ class OwnPeerTests(RegistryTestCase):
             return {"items": page, "more": bool(page) and page[-1] != rows[-1]}
 
         assert service._control is not None
-        service._control._actions["inbox"] = listed
+        service._control._actions["rows"] = listed
         async with own_peer(self.invocation()) as peer:
-            following = peer.follow("inbox", "items", "inbox")
+            following = peer.follow("rows", "items", "row")
             got = [(await anext(following))["id"] for _ in range(3)]
-            service.events.publish("offer", id="x")
-            service.events.publish("inbox", id="003")
+            service.events.publish("another", id="x")
+            service.events.publish("row", id="003")
             got.append((await anext(following))["id"])
             self.assertEqual(got, ["000", "001", "002", "003"])
-            service.events.publish("inbox", note="x" * (1 << 20))  # too long: begin again
+            service.events.publish("row", note="x" * (1 << 20))  # too long: begin again
             self.assertEqual((await anext(following))["id"], "000")
             await service.stopService()
             with self.assertRaises(PeerNotAnswering):
