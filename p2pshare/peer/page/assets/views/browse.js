@@ -7,7 +7,8 @@
  *     browse/bars.js          breadcrumbs, filter, sort, and what can be done with the selection (downloads.js)
  *     browse/viewer.js        the viewer (picture.js, text.js, media.js, card.js)
  *
- * This module puts them together. Each folder has its own state; the layout is the same for all (preferences.js).
+ * This module puts them together. The viewer is loaded when the first entries are there, so that they are there sooner. Each folder has its own
+ * state; the layout is the same for all (preferences.js).
  */
 
 import { ask } from "../lib/api.js";
@@ -15,7 +16,7 @@ import { useLive } from "../lib/live.js";
 import { go } from "../lib/route.js";
 import { currentLanguage, errorText, t } from "../lib/texts.js";
 import { html, useEffect, useKey, useLayoutEffect, useMemo, useReducer, useRef, useState } from "../lib/ui.js";
-import { Button, Empty, Loading, Menu, Name, Notice, Page, announce, visible } from "../parts/index.js";
+import { Button, Empty, Loading, Menu, Name, Notice, Page, announce, toast, visible } from "../parts/index.js";
 import { Breadcrumbs, ColumnHeads, SelectionBar, Status, Toolbar } from "./browse/bars.js";
 import { downloadItems } from "./browse/downloads.js";
 import { Entries } from "./browse/entries.js";
@@ -26,7 +27,6 @@ import { sortedBy, usePreferences } from "./browse/preferences.js";
 import { remember, useSelection } from "./browse/selecting.js";
 import { all, none } from "./browse/selection.js";
 import { retryThumbnails } from "./browse/thumbnail.js";
-import { Viewer } from "./browse/viewer.js";
 
 const LOOK_MS = 15000; // between two looks whether the folder has changed
 
@@ -47,6 +47,7 @@ function FolderView({ person, path, shown }) {
   const search = useRef(null);
   const openedFrom = useRef(null);
   const isOffline = useOffline(person);
+  const Viewer = useViewer(listing.entries.length > 0, shown);
   const isFile = listing.error?.error === "RemoteIsFile"; // a link to a file: its folder is shown, with the file in the viewer
   useEffect(() => void (isFile && go(folderHref(person, parent(path), { show: baseName(path) }), { replace: true })), [isFile]);
   useFocus(path);
@@ -116,7 +117,7 @@ function FolderView({ person, path, shown }) {
     <${Status} folder=${folder} filter=${filter} />
     ${count > 0 && html`<${SelectionBar} entries=${chosen} items=${menuItems()} total=${sight.order.length}
       onAll=${() => select((now) => all(now, sight))} onNone=${stopMarking} />`}
-    ${shown !== null && listing.entries.length > 0 && html`<${Viewer} person=${person} path=${path} sight=${sight} name=${shown} isReading=${listing.state === "reading"}
+    ${Viewer && shown !== null && listing.entries.length > 0 && html`<${Viewer} person=${person} path=${path} sight=${sight} name=${shown} isReading=${listing.state === "reading"}
       onShow=${(name) => go(folderHref(person, path, { show: name }), { replace: true })} onClose=${closeViewer} />`}
   <//>`;
 }
@@ -150,6 +151,21 @@ function useFolder(person, path, arrangement) {
     };
   }, [folder]);
   return folder;
+}
+
+let loadedViewer = null;
+
+/** The viewer, or null until it is loaded; a load that has failed is tried again with the next file. */
+function useViewer(isWanted, shown) {
+  const [, render] = useReducer((count) => count + 1, 0);
+  useEffect(() => {
+    if (!isWanted || loadedViewer) return;
+    import("./browse/viewer.js").then((module) => {
+      loadedViewer = module.Viewer;
+      render();
+    }, (error) => shown !== null && toast(errorText(error), { kind: "bad" }));
+  }, [isWanted, shown]);
+  return loadedViewer;
 }
 
 /** Whether the person has gone offline. */

@@ -44,7 +44,7 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
   const clicked = (entry, index, event) => {
     const id = order[index];
     const { target } = event;
-    const isTouch = event.pointerType === "touch";
+    const isTouch = event.pointerType !== "mouse"; // a finger, a pen, or a screen reader
     if (target.closest(".browse-check") || (isTouch && (isMarking || selection.chosen.size > 0))) {
       select((now) => (event.shiftKey ? extend(now, id, sight, { isAdding: true }) : toggle(now, id)));
     } else if (event.shiftKey || event.ctrlKey || event.metaKey) select((now) => click(now, id, sight, event));
