@@ -10,9 +10,8 @@ import { useLive } from "../lib/live.js";
 import { bytes, errorText, number, rate, rich, t } from "../lib/texts.js";
 import { classes, html, useEffect, useId, useRef, useState } from "../lib/ui.js";
 import {
-  Button, Command, Confirm, Dialog, FolderChooser, Icon, Loading, Name, Notice, Page, PeoplePicker, Select, Switch, Tag, show, toast,
+  Button, Command, Confirm, Dialog, FolderChooser, Icon, Loading, Looks, Name, Notice, Page, PeoplePicker, Segments, Select, Switch, Tag, show, toast,
 } from "../parts/index.js";
-import * as parts from "../parts/index.js";
 
 const RATES = [0, 500e3, 1e6, 2e6, 5e6, 10e6, 20e6, 50e6]; // bytes per second; 0 is no limit
 const QUOTAS = [0, 1e9, 5e9, 10e9, 50e9, 100e9, 500e9]; // bytes; 0 is no limit
@@ -43,7 +42,7 @@ export default function Settings() {
       <p>${t("settings.restart_text")}</p><//>`}
     ${found && GROUPS.map(([group, names]) => html`<${Group} key=${group} title=${t(`settings.group.${group}`)} text=${t(`settings.group_text.${group}`)}>
       ${names.filter((name) => rows.has(name)).map((name) => html`<${Setting} key=${name} row=${rows.get(name)} onChanged=${setFound} />`)}<//>`)}
-    ${parts.Looks && html`<${Group} title=${t("settings.group.looks")} text=${t("settings.group_text.looks")}><div class="setting"><${parts.Looks} /></div><//>`}
+    <${Group} title=${t("settings.group.looks")} text=${t("settings.group_text.looks")}><div class="setting"><${Looks} /></div><//>
     <${About} file=${found?.file} />
   <//>`;
 }
@@ -75,14 +74,14 @@ function Setting({ row, onChanged }) {
     <${Control} row=${row} label=${t(`settings.label.${row.name}`)} hint=${t(`settings.hint.${row.name}`)} disabled=${row.fixed} onChange=${change} />
     ${problem && html`<p class="hint error" role="alert">${errorText(problem)}</p>`}
     <div class="setting-notes">
-      ${row.fixed && html`<p class="hint"><${Icon} name="lock" size=${16} /> <span>${rich("settings.fixed", { flag: html`<code dir="ltr">--${row.name.replaceAll("_", "-")}</code>`, variable: html`<code dir="ltr">P2PSHARE_${row.name.toUpperCase()}</code>` })}</span></p>`}
+      ${row.fixed && html`<p class="hint"><${Icon} name="lock" size=${16} /> <span>${rich(`settings.fixed_by.${row.source}`, { name: html`<code dir="ltr">${row.source === "flag" ? `--${row.name.replaceAll("_", "-")}` : `P2PSHARE_${row.name.toUpperCase()}`}</code>` })}</span></p>`}
       ${row.needs_restart && !same(row.value, row.in_use) && html`<${Tag} kind="warning" icon="clock">${t("settings.after_restart")}<//>`}
       ${row.source === "file" && !row.fixed && html`<${Button} kind="quiet" icon="retry" onClick=${() => change(null)}>${t("settings.reset", { value: shown(row, row.default) })}<//>`}
     </div>
   </div>`;
 }
 
-const CONTROLS = { rate: Amount, bytes: Amount, folder: Folder, choice: Choice, names: Names, switch: Toggle, registry: Line, port: Line, addresses: Line };
+const CONTROLS = { rate: Amount, bytes: Amount, folder: Folder, choice: Choice, names: Names, switch: Toggle, registry: Registry, port: Line, addresses: Line };
 
 function Toggle({ row, label, hint, disabled, onChange }) {
   return html`<${Switch} label=${label} hint=${hint} checked=${row.value} disabled=${disabled} onChange=${onChange} />`;
@@ -147,6 +146,23 @@ function Line({ row, label, hint, disabled, onChange }) {
     <${Button} icon="edit" disabled=${disabled} onClick=${() => setOpen(true)}>${t("settings.change")}<//></div><p class="hint">${hint}</p>`;
 }
 
+// Whether there is a registry, and its address.
+function Registry(properties) {
+  const { row, label, hint, disabled, onChange } = properties;
+  const [isAsking, setAsking] = useState(false);
+  const isLan = row.value === "lan:";
+  if (disabled) return html`<${Line} ...${properties} />`;
+  const choose = (value) => {
+    setAsking(value === "registry");
+    if (value === "lan" && !isLan) onChange("lan:");
+  };
+  const save = async (text) => (await onChange(text)) && setAsking(false);
+  return html`<p class="setting-label">${label}</p>
+    <${Segments} label=${label} value=${isLan && !isAsking ? "lan" : "registry"} onChange=${choose} options=${["registry", "lan"].map((value) => ({ value, label: t(`settings.mode.${value}`) }))} />
+    ${isAsking ? html`<${Editor} label=${t("settings.registry_address")} hint=${t("settings.registry_hint")} value=${isLan ? "" : row.value} onSave=${save} onCancel=${() => setAsking(false)} />`
+      : html`${!isLan && html`<div class="setting-line"><p class="setting-value">${shown(row, row.value)}</p><${Button} icon="edit" onClick=${() => setAsking(true)}>${t("settings.change")}<//></div>`}<p class="hint">${hint}</p>`}`;
+}
+
 function Editor({ label, hint, value, onSave, onCancel, isNumber = false }) {
   const [text, setText] = useState(value);
   const [isBusy, setBusy] = useState(false);
@@ -170,7 +186,6 @@ function Editor({ label, hint, value, onSave, onCancel, isNumber = false }) {
 function About({ file }) {
   const [found, setFound] = useState(null);
   useEffect(() => void session.read().then(setFound, () => {}), []);
-  const signOut = () => session.end().catch((error) => toast(errorText(error), { kind: "bad" }));
   const stop = () => show((close) => html`<${Confirm} title=${t("settings.stop_title")} confirm=${t("settings.stop")} onClose=${close}
     onConfirm=${() => ask("stop").then(() => toast(t("settings.stopped")), (error) => toast(errorText(error), { kind: "bad" }))}>
     <p>${t("settings.stop_text")}</p><p>${t("settings.start_again")}</p><${Command} text="p2pshare open" /><//>`);
@@ -180,8 +195,7 @@ function About({ file }) {
       ${file && html`<dt>${t("settings.file")}</dt><dd><code dir="ltr"><${Name}>${file}<//></code><p class="hint">${t("settings.file_text")}</p></dd>`}
       <dt>${t("settings.licences")}</dt><dd>${rich("settings.licences_text", { preact: html`<a href=${licence("preact")} target="_blank" rel="noopener">Preact (MIT)</a>`, htm: html`<a href=${licence("htm")} target="_blank" rel="noopener">htm (Apache 2.0)</a>` })}</dd>
     </dl>
-    <div class="setting setting-buttons"><${Button} icon="lock" onClick=${signOut}>${t("settings.sign_out")}<//><${Button} kind="danger" icon="stop" onClick=${stop}>${t("settings.stop")}<//></div>
-    <p class="hint">${t("settings.sign_out_text")}</p>
+    <div class="setting setting-buttons"><${Button} kind="danger" icon="stop" onClick=${stop}>${t("settings.stop")}<//></div>
   <//>`;
 }
 
