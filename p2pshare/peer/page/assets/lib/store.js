@@ -14,6 +14,7 @@ import { useEffect, useReducer, useRef } from "./ui.js";
 
 const SETTLE_MS = 50; // events are collected for as long before views are told,
 const SETTLE_MS_PER_ROW = 0.05; // and longer while a long list changes, because views sort and search it again
+const FIRST_SHOWN_MS = 100; // until the first rows of a long list are shown, and the others may come
 const RETRY_MS = 5000; // after a read that failed while the stream is open
 
 const COLLECTIONS = {
@@ -99,7 +100,10 @@ class Reader {
     const run = (this.run += 1);
     this.meanwhile = [];
     try {
-      if (first && store[this.name].rows.length === 0) await (this.early ?? this.readFirst());
+      if (first && store[this.name].rows.length === 0) {
+        await (this.early ?? this.readFirst());
+        await new Promise((resolve) => setTimeout(resolve, FIRST_SHOWN_MS));
+      }
       if (run !== this.run) return;
       const found = await askAll(action, fields, rows, key);
       if (run !== this.run) return;
