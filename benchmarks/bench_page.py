@@ -35,7 +35,8 @@ STEP = 900  # pixels between two frames: more than a screen
 FIRST_VIEW_MAX = 100 * 1024  # bytes
 SCROLL = """
   const done = arguments[arguments.length - 1], [frames, step] = arguments;
-  const scrolls = (each) => /auto|scroll/.test(getComputedStyle(each).overflowY) && each.scrollHeight > each.clientHeight;
+  const scrolls = (each) => /auto|scroll/.test(getComputedStyle(each).overflowY)
+    && each.scrollHeight > each.clientHeight;
   let target = document.querySelector("[data-virtual]");
   while (target && !scrolls(target)) target = target.parentElement;
   target ??= document.scrollingElement;

@@ -27,7 +27,9 @@ class PeopleTests(PageTestCase):
         browser.wait(
             "document.querySelector('.person-when').textContent.startsWith('Online')", True
         )
-        self.assertIn("1 person online", browser.text(".summary"))
+        browser.wait(
+            "document.querySelector('.summary').textContent", "1 person online · 1 person in all"
+        )
         self.keep_looks("people")
         browser.keys("/")
         browser.wait("document.activeElement.type", "search")
