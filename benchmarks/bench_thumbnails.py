@@ -93,26 +93,25 @@ def served(folder: Path) -> list[list[str]]:
     for number in range(SERVED):
         name = "12 MP" if number % 2 else "24 MP"
         (folder / "pictures" / f"{number:04}.jpg").write_bytes(_JPEGS[name])
-    port, rows = free_port(), []
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
+    with running(registry(port, str(folder / "registry")), port, cores()[0]):
+        made = viewed(url, folder, "made", "from memory")
+        return [*made, *viewed(url, folder, "from the disk, after a restart")]
+
+
+def viewed(url: str, folder: Path, *titles: str) -> list[list[str]]:
+    """Return a row for each time that all previews of one peer are looked at."""
+    words = ("benchmarks.preview_process", "view", url, str(folder), str(EDGE))
     own = {"cwd": Path(__file__).parents[1], "capture_output": True, "text": True, "check": True}
-    with (
-        running(registry(port, str(folder / "registry")), port, cores()[0]),
-        process("benchmarks.preview_process", "share", url, str(folder)) as sharer,
-    ):
+    rows = []
+    with process("benchmarks.preview_process", "share", url, str(folder)) as sharer:
         assert first_line(sharer) == "ready"
         held(sharer)
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.preview_process",
-            "view",
-            url,
-            str(folder),
-            str(EDGE),
-        ]
-        for title in ("made", "from memory"):
-            told = json.loads(subprocess.run(command, **own).stdout)  # type: ignore[call-overload]
+        for title in titles:
+            told = json.loads(
+                subprocess.run([sys.executable, "-m", *words], **own).stdout  # type: ignore[call-overload]
+            )
             rate = told["previews"] / told["seconds"]
             size = f"{told['bytes'] / told['previews'] / 1024:.1f} KiB"
             late = f"{1000 * held(sharer):.1f} ms"

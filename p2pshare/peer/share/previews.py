@@ -6,7 +6,8 @@ viewer who may not see a file learns nothing, not even whether somebody else has
 Pictures are decoded in a few threads. Of a JPEG a small part is decoded, so several fit into memory at once; a large
 picture of another format takes hundreds of MB for a moment, and is decoded alone (`PixelRoom`). One decoding makes the
 previews of all smaller edges, too. A result is kept for the version of its file; that there is no picture is a result,
-too. The cache has a bound in bytes and in entries, and drops the one that was used least recently.
+too. The memory has a bound in bytes and in entries, and drops the one that was used least recently. Pictures are also
+kept in a database (`storage.shares.thumbnail_cache`), for the next viewer of a large folder, and for the next start.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from p2pshare.errors import PictureUnreadable
 from p2pshare.net.threads import FairLimit
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.storage.shares.outgoing_files import OutgoingFile, WholeOutgoing
+from p2pshare.storage.shares.thumbnail_cache import ThumbnailCache
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.paths import RemotePath
@@ -41,9 +43,16 @@ class Previews:
     """The previews of the pictures in some shares. All calls block, and may come from several threads."""
 
     def __init__(
-        self, tree: ShareTree, *, kept_bytes: int = KEPT_BYTES, kept_max: int = KEPT_MAX
+        self,
+        tree: ShareTree,
+        cache: ThumbnailCache | None = None,
+        *,
+        kept_bytes: int = KEPT_BYTES,
+        kept_max: int = KEPT_MAX,
     ) -> None:
+        """Make previews of what is in `tree`, and keep them in `cache` as well."""
         self._tree = tree
+        self._cache = cache or ThumbnailCache(None)
         self._kept_bytes = kept_bytes
         self._kept_max = kept_max
         self._kept: OrderedDict[_Key, bytes] = (
@@ -93,10 +102,15 @@ class Previews:
             with self._alone(key[:2]):
                 data = self._find(key)  # another thread may have made it meanwhile
                 if data is None:
+                    data = self._cache.find(file.version, edge)
+                    if data is not None:
+                        self._keep(key, data)
+                        return data
                     made = self._made(file, edge)
                     data = made[edge]
                     for each, made_of_it in sorted(made.items()):
                         self._keep((file.path, file.version, each), made_of_it)
+                    self._cache.store(file.version, made)
         return data
 
     def _made(self, file: OutgoingFile, edge: int) -> dict[int, bytes]:

@@ -25,11 +25,12 @@ from p2pshare.peer.share.previews import Previews
 from p2pshare.peer.share.session import LISTS_AT_ONCE, LISTS_OF_ONE, ServedSession
 from p2pshare.peer.share.upload_log import Uploads
 from p2pshare.storage.shares import digest_cache as block_cache
-from p2pshare.storage.shares import folder_index
+from p2pshare.storage.shares import folder_index, thumbnail_cache
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
 from p2pshare.storage.shares.listing import Survey
+from p2pshare.storage.shares.thumbnail_cache import ThumbnailCache
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
 from p2pshare.wire.display import display
 from p2pshare.wire.keys import PublicKey, SigningKey
@@ -91,6 +92,7 @@ class SessionSharer:
         """Is called when something else is shared, or with others."""
         self._serving: set[ServedSession] = set()
         self._cache: BlockCache | None = None
+        self._thumbnails: ThumbnailCache | None = None
         self._tree: ShareTree | None = None
         self._previews: Previews | None = None
         self._resolving: Deferred[None] | None = None
@@ -141,13 +143,13 @@ class SessionSharer:
 
     async def open(self) -> None:
         """Open the caches, and log what is shared with whom."""
-        cache, index = await run_in_thread(
+        cache, index, thumbnails = await run_in_thread(
             self._reactor, self._open_stores, abandoned=lambda stores: stores[0].close()
         )
-        self._cache = cache
+        self._cache, self._thumbnails = cache, thumbnails
         self._shown = self.shares
         self._tree = ShareTree(self.shares, cache, index)
-        self._previews = Previews(self._tree)
+        self._previews = Previews(self._tree, thumbnails)
         self._live.on_change = self._changed
         self._live.left_out = self._left_out_of
         self._log_shares(self.shares)
@@ -212,9 +214,11 @@ class SessionSharer:
         finally:
             self._uploads.stop()
             await self._live.stop()
-            cache, self._cache = self._cache, None
-            if cache is not None:
-                await run_in_thread(self._reactor, cache.close)
+            caches = [self._cache, self._thumbnails]
+            self._cache = self._thumbnails = None
+            for cache in caches:
+                if cache is not None:
+                    await run_in_thread(self._reactor, cache.close)
 
     def left_out(self) -> dict[str, str]:
         """Return what of each share is not listed, in words, as far as it is counted."""
@@ -302,7 +306,7 @@ class SessionSharer:
         serving.on_end = lambda: self._serving.discard(serving)
         return self.open_sessions.add(session, serving)
 
-    def _open_stores(self) -> tuple[BlockCache, FolderIndex]:
+    def _open_stores(self) -> tuple[BlockCache, FolderIndex, ThumbnailCache]:
         def fault(path: Path, reason: str) -> None:  # called in any thread
             self._reactor.callFromThread(
                 self._log.warn,
@@ -313,9 +317,11 @@ class SessionSharer:
 
         cache = self._data / block_cache.FILE_NAME
         index = self._data / folder_index.FOLDER_NAME
+        thumbnails = self._data / thumbnail_cache.FILE_NAME
         return (
             BlockCache(cache, on_trouble=partial(fault, cache)),
             FolderIndex(index, on_trouble=partial(fault, index)),
+            ThumbnailCache(thumbnails, on_trouble=partial(fault, thumbnails)),
         )
 
     def _not_resolved(self, failure: Failure) -> None:

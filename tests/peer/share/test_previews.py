@@ -14,6 +14,7 @@ from p2pshare.net.threads import FairLimit
 from p2pshare.peer.share.previews import AT_ONCE_MAX, Previews
 from p2pshare.pictures import thumbnails
 from p2pshare.storage.shares.arguments import SharedPath
+from p2pshare.storage.shares.thumbnail_cache import ThumbnailCache
 from p2pshare.storage.shares.tree import Unavailable
 from p2pshare.wire.blocks import digest_of, root_of
 from p2pshare.wire.session_messages import Credit
@@ -91,6 +92,25 @@ class PreviewsTests(ShareTestCase):
                 self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), edge)
             self.assertEqual(made.call_count, 1)
 
+    def test_database(self) -> None:
+        """A preview that was made before the last start is found in the database, but not one of another version."""
+        path = self.folder / "previews.sqlite"
+        for count in (1, 0):
+            cache = ThumbnailCache(path)
+            self.previews = Previews(self.tree, cache)
+            with self.made() as made:
+                preview = self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), 256)
+            self.assertEqual((made.call_count, preview.size > 0), (count, True))
+            cache.close()
+        cache = ThumbnailCache(path)
+        self.addCleanup(cache.close)
+        self.write("cat.jpg", picture(colour="red"), mtime_ns=10**18)
+        self.previews = Previews(self.tree, cache)
+        with self.made() as made:
+            other = self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), 256)
+        self.assertEqual(made.call_count, 1)
+        self.assertNotEqual(preview.data, other.data)
+
     def test_together(self) -> None:
         """Several threads that want the preview of one picture decode it once."""
         threads = [
@@ -107,8 +127,11 @@ class PreviewsTests(ShareTestCase):
     def test_bounds(self) -> None:
         """The cache drops what was used least recently, by bytes and by entries."""
         size = len(self.previews.open(viewer_of("bob"), ("s", "cat.jpg"), 64).data)
-        for bounds in ({"kept_bytes": 2 * size}, {"kept_max": 2}):
-            self.previews = Previews(self.tree, **bounds)
+        for previews in (
+            Previews(self.tree, kept_bytes=2 * size),
+            Previews(self.tree, kept_max=2),
+        ):
+            self.previews = previews
             names = [f"{number}.jpg" for number in range(3)]
             for name in names:
                 self.write(name, picture())
