@@ -344,8 +344,10 @@ class TroubleTests(FilesTestCase):
             )
             self.browser.wait(f"{ROWS}.length", 13)
             self.show("/people/bob/files/shared/music")
-            self.browser.wait_until("document.querySelector('.notice.bad')")
-            self.assertIn("bob", self.browser.text(".notice.bad"))
+            self.browser.wait(
+                "document.querySelector('.notice')?.textContent.includes('As soon as bob is online')",
+                True,
+            )
             bob.start()
             self.browser.wait(NAMES, ["tone.wav"])
 

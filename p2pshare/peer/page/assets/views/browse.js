@@ -103,7 +103,8 @@ function FolderView({ person, path, shown }) {
       <${Menu} label=${t("browse.download_folder")} text=${t("browse.download_all")} items=${whole} />`}>
     <${Breadcrumbs} person=${person} path=${path} />
     <${Troubles} person=${person} folder=${folder} onUp=${path ? goUp : null} />
-    ${isOffline && listing.entries.length > 0 && !listing.error && html`<${Notice} kind="warning">${t("browse.went_offline", { name: person })}<//>`}
+    ${isOffline && !listing.error && html`<${Notice} kind="warning"><p>${t("browse.is_offline", { name: person })}
+      ${listing.entries.length > 0 ? t("browse.was_there") : t("browse.comes_back", { name: person })}</p><//>`}
     <${LeftOut} listing=${listing} />
     ${(listing.entries.length > 0 || !listing.error) && html`<div class="browse-top" data-sticky>
       <${Toolbar} search=${search} filter=${filter} onFilter=${setFilter} preferences=${preferences} onPreferences=${change} isBusy=${folder.isRefreshing}
@@ -142,7 +143,7 @@ function useFolder(person, path, arrangement) {
     again();
   });
   useEffect(() => {
-    const look = () => document.visibilityState === "visible" && folder.look();
+    const look = () => document.visibilityState === "visible" && (isUnreachable(folder) ? folder.refresh() : folder.look());
     const timer = setInterval(look, LOOK_MS);
     document.addEventListener("visibilitychange", look);
     return () => {
@@ -180,6 +181,8 @@ function useOffline(person) {
   return isOffline;
 }
 
+const isUnreachable = ({ listing }) => listing.state === "failed" && listing.error.exitCode === 5;
+
 const hasNoFocus = () => !document.activeElement || document.activeElement === document.body;
 
 /** A folder that is opened from the list keeps the focus there; from a breadcrumb that is gone, it goes to the heading. */
@@ -197,7 +200,7 @@ function Troubles({ person, folder, onUp }) {
   const error = folder.listing.error ?? folder.refreshError;
   if (!error) return null;
   const isPartial = folder.listing.entries.length > 0;
-  const actions = html`<${Button} icon="retry" onClick=${() => folder.refresh()}>${t("common.try_again")}<//>
+  const actions = html`<${Button} icon="retry" busy=${folder.listing.state === "reading"} onClick=${() => folder.refresh()}>${t("common.try_again")}<//>
     ${onUp && error.exitCode === 4 && html`<${Button} icon="up" onClick=${onUp}>${t("browse.up")}<//>`}`;
   return html`<${Notice} kind="bad" actions=${actions}><p>${errorText(error)}</p>${isPartial && html`<p>${t("browse.partial", { n: folder.listing.entries.length })}</p>`}
     ${!isPartial && error.exitCode === 5 && html`<p>${t("browse.comes_back", { name: person })}</p>`}<//>`;

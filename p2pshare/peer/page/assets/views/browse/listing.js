@@ -30,8 +30,7 @@ export class Listing {
 
   /** Read all pages. */
   async read() {
-    this.state = "reading";
-    this.error = null;
+    this.state = "reading"; // an error of before stays until a page has come
     this.onChange(this);
     try {
       let more = true;
@@ -74,6 +73,7 @@ export class Listing {
   async readPage() {
     const limit = this.entries.length ? this.pageEntries : Math.min(FIRST_ENTRIES, this.pageEntries);
     const { entries, more, left_out: leftOut = [], unnamed = 0 } = await this.page(this.entries.at(-1)?.name ?? "", limit);
+    this.error = null;
     const room = ENTRIES_MAX - this.entries.length;
     this.isFull = entries.length > room || (more && entries.length === room);
     for (const entry of entries.slice(0, room)) this.entries.push(entry);
