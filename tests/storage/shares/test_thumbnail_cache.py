@@ -54,7 +54,7 @@ class ThumbnailCacheTests(SynchronousTestCase):
         self.cache.close()
         database = sqlite3.connect(self.path)
         with database:
-            database.execute("UPDATE pictures SET data = data || x'00'")
+            database.execute("UPDATE pictures SET data = CAST(data || x'00' AS BLOB)")
         database.close()
         cache = self.opened()
         self.assertIsNone(cache.find("v1", 64))
