@@ -44,8 +44,6 @@ class Query:
     """Registers a function that is called if the client leaves before the reply."""
     source_port: int = 0
     """The port of the other end of the connection; 0 for a Unix socket."""
-    connection: object = None
-    """Stands for the connection, as a key; None if there is none."""
     incoming: IncomingBody | None = None
     """The body, for a route with `streams`; then `body` is empty."""
 

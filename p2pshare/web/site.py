@@ -73,6 +73,7 @@ class Site(HTTPFactory):
         *,
         wall: Callable[[], float] | None = None,
         streams: Callable[[bytes, bytes], bool] = lambda _method, _path: False,
+        admits: Callable[[Any], bool] = lambda _address: True,
     ) -> None:
         """Serve `routes`.
 
@@ -82,11 +83,13 @@ class Site(HTTPFactory):
             limits: the bounds.
             wall: the Unix time in s, for the `Date` header.
             streams: tells by the method and the path of a request whether its body is passed on as it arrives.
+            admits: tells by the address of a client whether it may connect; others do not count.
         """
         super().__init__(reactor=reactor)
         self.timeOut = None  # `Channel` has its own deadlines
         self.routes = routes
         self.streams = streams
+        self.admits = admits
         self.limits = limits or Limits()
         self.date_header = b""
         self.connections = Connections(
@@ -118,8 +121,8 @@ class Site(HTTPFactory):
         """Accept a connection, unless too many are busy, in all or of this client."""
         host, now = plain_ip(getattr(addr, "host", "")), self.reactor.seconds()
         origin = origin_of(host).host
-        if not self.connections.has_room(origin, now):
-            self._log.debug("connection refused: client={host} reason=too-many", host=host)
+        if not self.admits(addr) or not self.connections.has_room(origin, now):
+            self._log.debug("connection refused: client={host}", host=host)
             return None
         channel = cast(Channel, super().buildProtocol(addr))
         channel.client_host, channel.origin = host, origin
@@ -195,7 +198,6 @@ class SiteRequest(Request):
             self._upgrades(),
             self._when_gone,
             self.channel.client_port,
-            self.channel,
             self.incoming,
         )
         self.channel.factory.routes.answer(query).addCallback(self.reply)

@@ -3,8 +3,9 @@
 The page listens on loopback, which every user, every program and every web page on this machine can reach. So each
 request is checked before it is answered, and almost each needs a session besides (`sessions`):
 
-* *User*: on Linux, the other end of a connection within this machine must belong to the same user, or to root. Cookies
-  are not bound to a port: another service on this machine that the user visits sees ours, but cannot use it.
+* *User*: on Linux, the other end of a connection within this machine must belong to the same user, or to root. Others
+  are refused when they connect, so they take no place either. Cookies are not bound to a port: another service on this
+  machine that the user visits sees ours, but cannot use it.
 * *Host* must be a literal of loopback, or a name that the certificate proves. A page of another origin that rebinds its
   own name to 127.0.0.1 sends that name.
 * *Origin* and `Sec-Fetch-Site`, if present, must be those of this page. The attribute SameSite of the cookie is not
@@ -22,9 +23,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
-from p2pshare.net.socket_owner import UNKNOWN, End
+from p2pshare.net.socket_owner import End
 from p2pshare.peer.page.replies import PageError
 from p2pshare.peer.page.sessions import SESSION_AGE, Sessions, csrf_token
 from p2pshare.web.client_addresses import Origins
@@ -82,8 +82,6 @@ class Access:
         """The names of this page."""
         self._owner_of = owner_of
         self._origins = Origins()
-        self._users: WeakKeyDictionary[object, int] = WeakKeyDictionary()
-        """The user at the other end of each open connection."""
         self._cookie = COOKIE_PREFIX + hashlib.sha256(bytes(folder)).hexdigest()[:8]
 
     def check(self, query: Query) -> None:
@@ -105,8 +103,6 @@ class Access:
             self._check_csrf(query)
         if query.path == SESSION_PATH and query.method == b"DELETE":
             self._check_csrf(query)
-        if not self.hosts.any_address:
-            self.check_user(query)
 
     def check_user(self, query: Query) -> None:
         """Check that the other end of the connection is of this user, and on this machine.
@@ -114,17 +110,16 @@ class Access:
         Raises:
             PageError: it is not.
         """
-        if not self._origins.of(query).is_here:
+        if not self._origins.of(query).is_here or query.local is None:
             raise PageError("forbidden", "The request comes from another machine.")
-        if self._owner_of is None or query.local is None:
-            return
-        user = self._users.get(query.connection, UNKNOWN)
-        if user == UNKNOWN:
-            user = self._owner_of((query.source, query.source_port), query.local)
-            if query.connection is not None:
-                self._users[query.connection] = user
-        if user not in (os.geteuid(), 0):
+        if not self.is_own((query.source, query.source_port), query.local):
             raise PageError("forbidden", "The request comes from another user of this machine.")
+
+    def is_own(self, end: End, other: End) -> bool:
+        """Whether a socket at `end` of this machine, connected to `other`, is of this user or root, as far as it is
+        known.
+        """
+        return self._owner_of is None or self._owner_of(end, other) in (os.geteuid(), 0)
 
     def _check_csrf(self, query: Query) -> None:
         given, secret = query.header(b"X-CSRF-Token"), self._secret_of(query)

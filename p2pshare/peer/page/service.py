@@ -149,7 +149,14 @@ class PageService:
         for part in self._parts:
             private.update(part.table())
         routes = PageRoutes(access, {**self._assets.table(), **api.public()}, private)
-        site = Site(routes, peer.reactor, LIMITS, wall=peer.wall, streams=routes.streams)
+        site = Site(
+            routes,
+            peer.reactor,
+            LIMITS,
+            wall=peer.wall,
+            streams=routes.streams,
+            admits=self._admits,
+        )
         self._port = place.listen(site)
         self._streams, access.hosts = streams, on.hosts
         number = self._port.getHost().port
@@ -158,6 +165,14 @@ class PageService:
             sessions.save()
         self._url = on.url(number)
         self._log.info("page open: url={url}", url=self._url)
+
+    def _admits(self, address: Any) -> bool:
+        """Whether a client may connect: of this user, if the page is for this machine alone."""
+        assert self._access is not None
+        if self._access.hosts.any_address:
+            return True
+        own = self._port.getHost()
+        return self._access.is_own((address.host, address.port), (own.host, own.port))
 
     def _own_sessions(self) -> Sessions:
         """Return the sessions, which are read at first use.

@@ -10,11 +10,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from p2pshare.errors import P2pshareError, SettingsUnreadable, WrongUsage
+from p2pshare.net.socket_owner import UNKNOWN
 from p2pshare.peer.page import service as page_service
 from p2pshare.peer.page.events import STREAMS_MAX
+from p2pshare.peer.page.replies import PageError
+from p2pshare.peer.page.service import LIMITS
 from p2pshare.peer.page.sessions import SESSION_AGE, TOKEN_AGE, TOKENS_MAX, WRONG_PER_CLIENT_MAX
 from p2pshare.storage.identity.page_sessions import FILE_NAME, SESSIONS_MAX
 from p2pshare.storage.settings import Settings
+from p2pshare.web.exchange import Query
 from tests.peer.page.page_case import Browser, PageTestCase
 from tests.registry.certificates import write_certificate
 
@@ -246,19 +250,36 @@ class OtherUserTests(PageTestCase):
         part = peer._parts[-1]
         assert isinstance(part, page_service.PageService) and part._access is not None
         self.patch(part._access, "_owner_of", lambda end, other: users[-1])
-        url = await self.link(peer)
-        other = Browser(self.real_reactor, browser.port)
-        for path in READS:
-            told = await browser.ask("GET", path)
-            self.assertEqual((told.status, told.word), (403, "forbidden"), path)
-        self.assertEqual((await other.sign_in(url)).status, 403)
-        self.assertEqual((await browser.do("stop")).status, 403)
-        users.append(-1)  # a socket that is closed already
-        self.assertEqual((await other.sign_in(url)).status, 403)
-        for known in (0, os.geteuid()):
-            users.append(known)
+        stream = None
+        for user in (os.geteuid() + 1, UNKNOWN):  # the latter is a socket that is closed already
+            users.append(user)
+            for path in READS:
+                connection = await browser.send(browser.head("GET", path))
+                await connection.ended
+                self.assertEqual(connection.received, b"", path)
+        for user in (0, os.geteuid()):
+            users.append(user)
             self.assertEqual((await browser.ask("GET", "/api/v1/session")).status, 200)
-        self.assertEqual((await other.sign_in(url)).status, 200)
+            stream = stream or await browser.follow()
+        await self.until(lambda: bool(stream and stream.events))
+        users.append(os.geteuid() + 1)
+        flood = [await browser.connect() for _ in range(LIMITS.connections_max + 1)]
+        for each in flood:
+            await each.ended
+        users.append(os.geteuid())
+        self.assertEqual((await browser.ask("GET", "/api/v1/session")).status, 200)
+        self.assertFalse(stream is None or stream.connection.ended.called)
+        if stream is not None:
+            stream.close()
+
+    async def test_token(self) -> None:
+        """Threat 111: a link is for this user and this machine alone, also if the page is open to others."""
+        peer, browser = await self.page()
+        part = peer._parts[-1]
+        assert isinstance(part, page_service.PageService) and part._access is not None
+        for source, local in (("192.0.2.7", "192.0.2.2"), ("127.0.0.1", "127.0.0.1")):
+            query = Query(b"POST", b"", b"", source, local=(local, browser.port), source_port=1)
+            self.assertRaises(PageError, part._access.check_user, query)
 
 
 class ExhaustionTests(PageTestCase):
