@@ -201,13 +201,17 @@ class Browser:
         for kind in ("dragEnter", "dragOver", "drop"):
             self._command("Input.dispatchDragEvent", type=kind, data=data, **at)
 
-    def paste(self, text: str) -> None:
-        """Paste a text while no field has the focus."""
-        script = """const data = new DataTransfer();
-            data.setData("text/plain", arguments[0]);
+    def paste(self, text: str, picture: bytes = b"") -> None:
+        """Paste a text, or a picture, while no field has the focus."""
+        script = """const data = new DataTransfer(), [text, picture] = arguments;
+            if (text) data.setData("text/plain", text);
+            if (picture) {
+              const bytes = Uint8Array.from(atob(picture), each => each.charCodeAt(0));
+              data.items.add(new File([bytes], "image.png", {type: "image/png"}));
+            }
             document.body.dispatchEvent(
               new ClipboardEvent("paste", {bubbles: true, cancelable: true, clipboardData: data}));"""
-        self._chrome.execute_script(script, text)
+        self._chrome.execute_script(script, text, base64.b64encode(picture).decode())
 
     def slow_uploads(self, rate: int | None) -> None:
         """Let the page send only so many bytes per second; None for as many as it can."""

@@ -204,6 +204,14 @@ class SendTests(PageTestCase):
         world = self.own_world("alice", shares={"alice": {"a": b"1"}})
         alice = world["alice"]
         self.open(alice, "/send?to=bob")
+        for _ in range(2):  # a second one of the same name gets another
+            self.browser.paste("", picture(60, 40))
+        self.browser.choose_files("#send-files", alice.shared / "a")
+        names = "[...document.querySelectorAll('.send-item-name')].map(e => e.innerText)"
+        self.browser.wait(names, ["image.png", "image (2).png", "a"])
+        self.browser.wait("document.querySelectorAll('.send-item-icon img').length", 2)
+        self.browser.click_text(".send-actions button", "Clear")
+        self.browser.wait("document.querySelectorAll('.send-items li').length", 0)
         self.browser.slow_uploads(100_000)
         self.browser.drop("main", {"large.bin": bytes(3_000_000)})
         self.browser.wait("document.querySelectorAll('.send-items li').length", 1)

@@ -6,7 +6,7 @@ import { classes, html, PHONE, useEffect, useMedia, useMemo, useRef, useState } 
 import {
   Button, Confirm, FolderChooser, Icon, IconButton, LeftOut, Name, Notice, Page, PeoplePicker, Progress, Select, Size, Switch, announce,
 } from "../parts/index.js";
-import { compose, tops, useCompose } from "./send/compose.js";
+import { compose, tops, useCompose, useProgress } from "./send/compose.js";
 import { Sent } from "./send/sent.js";
 
 const EXPIRIES = [3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400]; // seconds
@@ -46,7 +46,7 @@ export default function Send({ parameters: { query } }) {
         ${state.text === null && html`<${Rules} state=${state} />`}
       </fieldset>
       ${state.error && html`<${Notice} kind="bad">${errorText(state.error)}<//>`}
-      ${isBusy && state.phase !== "asking" && html`<${Upload} state=${state} />`}
+      ${isBusy && state.phase !== "asking" && html`<${Upload} phase=${state.phase} />`}
       <div class="send-actions">
         ${isBusy ? html`<${Button} icon="close" onClick=${compose.cancel} disabled=${state.phase === "offering"}>${t("common.cancel")}<//>`
           : html`<${Button} kind="primary" icon="send" disabled=${isEmpty || state.to.length === 0 || size > TEXT_MAX || state.reading > 0} onClick=${() => send()}>${t("send.send")}<//>
@@ -134,7 +134,8 @@ function Rules({ state }) {
       <p class="hint" id="send-exclude-hint">${t("send.exclude_hint")}</p></div></details>`;
 }
 
-function Upload({ state: { phase, progress } }) {
+function Upload({ phase }) {
+  const progress = useProgress();
   useEffect(() => announce(t(`send.phase.${phase}`)), [phase]);
   if (phase !== "uploading") return html`<div class="send-progress"><p>${t(`send.phase.${phase}`)}</p><${Progress} value=${null} label=${t(`send.phase.${phase}`)} /></div>`;
   const part = progress.total > 0 ? progress.bytes / progress.total : progress.files / progress.all;

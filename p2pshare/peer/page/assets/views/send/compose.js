@@ -20,13 +20,15 @@ const SEND_MS = 600000; // the peer counts up to a million files
 const TELL_MS = 100; // between two looks at the progress
 
 const listeners = new Set();
+const progressListeners = new Set();
 const blank = { to: [], entries: [], paths: [], text: null, note: "", expires: 7 * 86400, exclude: "", hidden: false };
-const idle = { phase: "idle", progress: null, checked: null, problems: [], error: null, reading: 0, isCut: false };
+const idle = { phase: "idle", checked: null, problems: [], error: null, reading: 0, isCut: false };
 
 let state = { ...blank, ...idle };
 let abort = null; // of the upload
 let draft = null; // that was uploaded and not sent
 let tellTimer = 0;
+let progress = null; // of the upload: {bytes, total, files, all, began}
 
 /** Return the state, and render again when it changes. */
 export function useCompose() {
@@ -37,6 +39,16 @@ export function useCompose() {
     return () => listeners.delete(render);
   }, []);
   return state;
+}
+
+/** Return the progress of the upload, and render again when it changes; so the rest of the view does not have to. */
+export function useProgress() {
+  const [, render] = useReducer((count) => count + 1, 0);
+  useEffect(() => {
+    progressListeners.add(render);
+    return () => progressListeners.delete(render);
+  }, []);
+  return progress;
 }
 
 /** Changes the state. */
@@ -118,7 +130,7 @@ export const compose = {
         change({ phase: "idle" });
         if (isReused) return compose.send(isSure); // a restarted peer does not know the draft of before
       }
-      change({ phase: "idle", progress: null, checked: null, error: error.name === "AbortError" ? null : error });
+      change({ phase: "idle", checked: null, error: error.name === "AbortError" ? null : error });
       return null;
     }
   },
@@ -184,8 +196,13 @@ async function walk(entry, above, found) {
   for (;;) {
     const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // up to 100 at a time
     if (some.length === 0) break;
+    if (found.length >= ENTRIES_MAX) return;
     count += some.length;
-    for (const one of some) await walk(one, `${path}/`, found);
+    const files = await Promise.all(some.map((one) => (one.isFile ? new Promise((resolve, reject) => one.file(resolve, reject)) : null)));
+    for (const [index, one] of some.entries()) {
+      if (files[index]) found.push({ path: `${path}/${one.name}`, file: files[index] });
+      else await walk(one, `${path}/`, found);
+    }
   }
   if (count === 0) found.push({ path, file: null });
 }
@@ -203,11 +220,12 @@ async function prepare() {
   const { entries } = state;
   if (entries.length === 0 || draft !== null) return;
   const total = entries.reduce((sum, { file }) => sum + (file?.size ?? 0), 0);
-  const progress = { bytes: 0, total, files: 0, all: entries.length, began: performance.now() };
-  change({ phase: "uploading", progress, problems: [] });
+  const counts = { bytes: 0, total, files: 0, all: entries.length, began: performance.now() };
+  progress = counts;
+  change({ phase: "uploading", problems: [] });
   const begun = (await ask("draft_begin", { files: entries.length, bytes: total })).draft;
   try {
-    await uploadAll(begun, entries, progress);
+    await uploadAll(begun, entries, counts);
   } catch (error) {
     abort.abort();
     ask("draft_discard", { draft: begun }).catch(() => {});
@@ -216,13 +234,14 @@ async function prepare() {
   draft = begun;
 }
 
-async function uploadAll(id, entries, progress) {
+async function uploadAll(id, entries, counts) {
   let next = 0;
   const running = new Map(); // from an entry to the bytes that have gone
   const tell = () => {
     tellTimer ||= setTimeout(() => {
       tellTimer = 0;
-      if (state.phase === "uploading") change({ progress: { ...progress, bytes: progress.bytes + [...running.values()].reduce((sum, size) => sum + size, 0) } });
+      progress = { ...counts, bytes: counts.bytes + [...running.values()].reduce((sum, size) => sum + size, 0) };
+      for (const render of progressListeners) render();
     }, TELL_MS);
   };
   const work = async () => {
@@ -233,8 +252,8 @@ async function uploadAll(id, entries, progress) {
         tell();
       });
       running.delete(entry);
-      progress.bytes += entry.file?.size ?? 0;
-      progress.files += 1;
+      counts.bytes += entry.file?.size ?? 0;
+      counts.files += 1;
       tell();
     }
   };
@@ -248,15 +267,18 @@ async function uploadOne(id, { path, file }, onProgress) {
   let problem = null;
   try {
     const encoded = path.split("/").map(encodeURIComponent).join("/");
-    if (file) await file.slice(0, 1).arrayBuffer(); // a file that is gone or may not be read fails here, with a reason
     await upload(`draft/${id}/${encoded}${file ? "" : "/"}`, file ?? new Blob([]), onProgress, abort.signal);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    if (error instanceof ApiError && error.exitCode !== 2 && error.status !== 400) throw error;
-    problem = { path, reason: error instanceof ApiError ? error : null };
+    const isRefused = error instanceof ApiError && (error.exitCode === 2 || error.status === 400);
+    if (error instanceof ApiError && !isRefused && !(error.isLost && file && !(await isReadable(file)))) throw error;
+    problem = { path, reason: isRefused ? error : null };
   }
   if (problem && state.problems.length < PROBLEMS_MAX) change({ problems: [...state.problems, problem] });
 }
+
+// A file that is gone, or may not be read, fails like a lost connection.
+const isReadable = (file) => file.slice(0, 1).arrayBuffer().then(() => true, () => false);
 
 function forgetDraft() {
   if (draft !== null) ask("draft_discard", { draft }).catch(() => {});
