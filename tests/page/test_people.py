@@ -69,6 +69,7 @@ class PeopleTests(PageTestCase):
         browser.wait_until("document.querySelector('dialog[open] .danger')")
         browser.keys(Keys.ESCAPE)
         browser.wait("document.querySelector('dialog')", None)
+        browser.wait("document.activeElement.ariaHasPopup", "menu")
         browser.click("[aria-haspopup=menu]")
         browser.keys(Keys.ENTER)
         browser.wait_until("document.querySelector('dialog[open] .danger')")

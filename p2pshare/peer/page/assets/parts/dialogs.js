@@ -11,9 +11,11 @@ export function Dialog({ title, children, actions, onClose, wide = false, classN
   const id = useId();
   const before = useRef(null);
   useLayoutEffect(() => {
+    const dialog = base.current;
     before.current = document.activeElement;
-    base.current.showModal();
+    dialog.showModal();
     return () => {
+      dialog.close(); // as long as it is open, the rest of the page is inert and takes no focus
       if (before.current?.isConnected) before.current.focus({ preventScroll: true });
     };
   }, []);

@@ -2,11 +2,11 @@
 
 import { currentSession } from "../lib/live.js";
 import { go, href } from "../lib/route.js";
-import { useCollection } from "../lib/store.js";
+import { useCollection, useStore } from "../lib/store.js";
 import { collator, errorText, t } from "../lib/texts.js";
 import { classes, html, PHONE, useKey, useMedia, useMemo, useNow, useRef, useState } from "../lib/ui.js";
 import { VirtualList } from "../lib/virtual.js";
-import { Avatar, Button, Command, Empty, Icon, Loading, Name, Notice, Page, Search, Segments, Tag } from "../parts/index.js";
+import { Avatar, Button, Command, Dialog, Empty, Icon, Loading, Name, Notice, Page, Search, Segments, show } from "../parts/index.js";
 import { PathTag, TrustTag, presence, presenceText } from "./people/marks.js";
 
 const SHOWN = "p2pshare.people"; // "online" or "all", in localStorage
@@ -61,8 +61,10 @@ export default function People({ parameters }) {
     }
   };
 
-  const summary = state === "loading" ? "" : `${t("people.online", { n: others.filter((person) => person.online).length })} · ${t("people.known", { n: others.length })}`;
-  return html`<${Page} title=${t("people.title")} summary=${summary} className="people">
+  const isLan = useStore((store) => store.health?.registry?.state === "lan");
+  const summary = state === "loading" || others.length === 0 ? "" : `${t("people.online", { n: others.filter((person) => person.online).length })} · ${t("people.known", { n: others.length })}`;
+  return html`<${Page} title=${t("people.title")} summary=${summary} className="people"
+    actions=${!isLan && others.length > 0 && html`<${Button} icon="plus" onClick=${() => show((close) => html`<${Invite} onClose=${close} />`)}>${t("people.invite")}<//>`}>
     <div class="tools" data-sticky>
       <${Search} inputRef=${search} label=${t("people.search")} value=${text} onInput=${setText} onKeyDown=${searching} maxlength="64" aria-keyshortcuts="/" />
       <${Segments} label=${t("people.shown")} value=${shown} onChange=${choose} options=${[
@@ -75,7 +77,7 @@ export default function People({ parameters }) {
         ? html`<${VirtualList} items=${found} keyOf=${(person) => person.name} rowHeight=${isPhone ? ROW_PHONE : ROW} label=${t("people.title")} textOf=${(person) => person.name}
             active=${activeIndex} onActive=${(index) => setActive(found[index].name)} onOpen=${open} onRowClick=${open} hrefOf=${(person) => href("people", person.name)}
             renderRow=${(person) => html`<${Row} person=${person} now=${now} isPhone=${isPhone} />`} />`
-        : html`<${Nobody} wanted=${wanted} hasOthers=${others.length > 0} isUnavailable=${state === "unavailable"} onClear=${() => setText("")} onAll=${() => choose("all")} />`}
+        : html`<${Nobody} wanted=${wanted} hasOthers=${others.length > 0} isUnavailable=${state === "unavailable"} isLan=${isLan} onClear=${() => setText("")} onAll=${() => choose("all")} />`}
     </div>
   <//>`;
 }
@@ -96,7 +98,7 @@ function Row({ person, now, isPhone }) {
   </div>`;
 }
 
-function Nobody({ wanted, hasOthers, isUnavailable, onClear, onAll }) {
+function Nobody({ wanted, hasOthers, isUnavailable, isLan, onClear, onAll }) {
   if (isUnavailable) return html`<${Empty} icon="offline" title=${t("people.unavailable")}>${t("people.unavailable_text")}<//>`;
   if (wanted) {
     return html`<${Empty} icon="search" title=${t("people.none_found", { text: wanted })} actions=${html`<${Button} onClick=${onClear}>${t("people.clear_search")}<//>`}>${t("people.none_found_text")}<//>`;
@@ -104,6 +106,12 @@ function Nobody({ wanted, hasOthers, isUnavailable, onClear, onAll }) {
   if (hasOthers) {
     return html`<${Empty} icon="people" title=${t("people.none_online")} actions=${html`<${Button} onClick=${onAll}>${t("people.show_everyone")}<//>`}>${t("people.none_online_text")}<//>`;
   }
-  return html`<${Empty} icon="people" title=${t("people.nobody")}><p>${t("people.nobody_text")}</p>
-    <${Command} text=${`p2pshare invite`} /><p class="hint">${t("people.nobody_name", { name: currentSession()?.name ?? "" })}</p><//>`;
+  return html`<${Empty} icon="people" title=${t("people.nobody")}>${isLan ? html`<p>${t("people.nobody_lan")}</p><${OwnName} />` : html`<${HowToInvite} />`}<//>`;
 }
+
+function Invite({ onClose }) {
+  return html`<${Dialog} title=${t("people.invite_title")} onClose=${onClose}><${HowToInvite} /><//>`;
+}
+
+const HowToInvite = () => html`<p>${t("people.nobody_text")}</p><${Command} text="p2pshare invite" /><${OwnName} />`;
+const OwnName = () => html`<p class="hint people-own">${t("people.nobody_name", { name: currentSession()?.name ?? "" })}</p>`;
