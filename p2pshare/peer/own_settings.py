@@ -149,15 +149,16 @@ class OwnSettings:
             raise ControlRefused(reason="it was started without a config.toml")
         if inbox_folder(wanted) != inbox_folder(self._kept):
             self._peer.live_shares.keep_private(inbox_folder(wanted))
-        written = {
-            name: None if value is None else written_setting(parsed[name])
-            for name, value in values.items()
+        defaults = Settings()
+        written = {  # no list is empty in the file, so a default is left out
+            name: None if value == getattr(defaults, name) else written_setting(value)
+            for name, value in parsed.items()
         }
         await run_in_thread(self._peer.reactor, _write, origin.path, written)
         sources = dict(origin.sources)
-        for name, value in values.items():
+        for name, text in written.items():
             sources.pop(name, None)
-            if value is not None:
+            if text is not None:
                 sources[name] = Source.FILE
         self._kept = replace(wanted, origin=replace(origin, sources=sources))
         await self._use(parsed)
@@ -182,7 +183,9 @@ class OwnSettings:
             raise BadSetting(
                 source="The request", setting=name, value=value, expected="an absolute path"
             )
-        return parsed
+        if parsed in ((), None):
+            return parsed
+        return read_setting(name, written_setting(parsed))  # as the file has it after a restart
 
     async def _use(self, parsed: Mapping[str, Any]) -> None:
         """Use what does not need a restart."""

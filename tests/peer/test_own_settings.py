@@ -92,6 +92,11 @@ class SettingsTests(RegistryTestCase):
             (kept.accept_from, kept.hidden, kept.private), (("bob", "carol"), True, True)
         )
         self.assertIn("# mine", self.config.read_text())
+        await client.ask("settings_change", values={"accept_from": [], "offers": "everyone"})
+        self.assertEqual(Settings.load({}, {}, self.config).accept_from, ())
+        await client.ask("settings_change", values={"limit": 1_000_000.7, "listen": "50000"})
+        self.assertEqual((await self.rows(client))["limit"]["in_use"], 1_000_000)
+        self.assertEqual(Settings.load({}, {}, self.config).listen, 50_000)
         await client.ask("settings_change", values={"limit": None, "offers": None})
         self.assertIsNone(peer._sessions._limit.bytes_per_second)  # type: ignore[union-attr]
         self.assertNotIn("limit", tomllib.loads(self.config.read_text()))

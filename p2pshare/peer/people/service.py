@@ -34,7 +34,7 @@ from p2pshare.wire.comparison import comparison_code, comparison_text
 from p2pshare.wire.keys import TEXT_SIZE, PublicKey
 from p2pshare.wire.strict_json import boolean, integer, text
 
-LEASE = 60.0  # seconds after the last question for which the list is kept up to date
+LEASE = 600.0  # seconds after the last question for which the list is kept up to date
 LOOK_EVERY = 1.0  # seconds between two looks at the pins and at the sessions
 COLLECT = 0.2  # seconds in which changes are collected
 CHANGES_MAX = 200  # changes that are told one by one; more become one event

@@ -191,7 +191,7 @@ function About({ file }) {
     <p>${t("settings.stop_text")}</p><p>${t("settings.start_again")}</p><${Command} text="p2pshare open" /><//>`);
   return html`<${Group} title=${t("settings.group.about")} text=${t("settings.group_text.about")}>
     <dl class="facts setting">
-      ${found && html`<dt>${t("settings.name")}</dt><dd><${Name}>${found.name}<//></dd><dt>${t("settings.version")}</dt><dd dir="ltr">p2pshare ${found.program}</dd>`}
+      ${found && html`<dt>${t("settings.name")}</dt><dd><${Name}>${found.name}<//></dd><dt>${t("settings.version")}</dt><dd><span dir="ltr">p2pshare ${found.program}</span></dd>`}
       ${file && html`<dt>${t("settings.file")}</dt><dd><code dir="ltr"><${Name}>${file}<//></code><p class="hint">${t("settings.file_text")}</p></dd>`}
       <dt>${t("settings.licences")}</dt><dd>${rich("settings.licences_text", { preact: html`<a href=${licence("preact")} target="_blank" rel="noopener">Preact (MIT)</a>`, htm: html`<a href=${licence("htm")} target="_blank" rel="noopener">htm (Apache 2.0)</a>` })}</dd>
     </dl>
