@@ -95,7 +95,7 @@ function Virtual({
   }, [onWidth, gap]);
   useLayoutEffect(() => look.current(), [count, columns, step, moved]);
   useEffect(() => onRange?.(range[0] * columns, Math.min(count, range[1] * columns)), [range, columns, count]);
-  useEffect(() => {
+  useLayoutEffect(() => { // before anything is painted: keys that are pressed at once belong to the list
     if (autoFocus) base.current?.focus({ preventScroll: true });
   }, []);
 

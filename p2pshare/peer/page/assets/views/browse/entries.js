@@ -60,8 +60,9 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
     const { text, isNext } = letters.current.add(letter, timeMs);
     const found = await folder.find(text, Math.max(0, place) + (isNext && place >= 0 ? 1 : 0));
     if (found < 0) return null;
-    reveal((now) => move(now, order[found]));
-    return order[found];
+    const id = folder.sight.order[found]; // by now entries may have another order
+    reveal((now) => move(now, id));
+    return id;
   };
   const find = (letter, timeMs) => { // Enter that follows at once means what is still searched for
     const own = search(letter, timeMs).finally(() => searching.current === own && (searching.current = null));
