@@ -99,8 +99,10 @@ class TransfersTests(PageTestCase):
         browser.run(f"document.querySelector('{row(film)}').closest('[data-row]').focus()")
         browser.keys("p")
         self.await_state(film, "running")
+        browser.wait(
+            f"document.activeElement.contains(document.querySelector('{row(film)}'))", True
+        )
         self.await_part(film, paused + 1)
-        browser.run(f"document.querySelector('{row(film)}').closest('[data-row]').focus()")
         browser.keys(Keys.DELETE)
         browser.wait_until("document.querySelector('dialog[open] .danger')")
         self.check_accessibility()

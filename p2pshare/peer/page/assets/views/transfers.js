@@ -7,12 +7,12 @@
 
 import { ask } from "../lib/api.js";
 import { refresh, useCollection } from "../lib/store.js";
-import { errorText, t } from "../lib/texts.js";
+import { bytes, errorText, t } from "../lib/texts.js";
 import { href } from "../lib/route.js";
 import { html, PHONE, useId, useMedia, useMemo, useNow } from "../lib/ui.js";
 import { VirtualList } from "../lib/virtual.js";
 import { Button, Empty, Loading, Notice, Page, announce, toast } from "../parts/index.js";
-import { isOver, perform, pressed, useNews } from "./transfers/actions.js";
+import { isOver, perform, pressed, useFocus, useNews } from "./transfers/actions.js";
 import { showDetails } from "./transfers/details.js";
 import { Graph } from "./transfers/graph.js";
 import { Row } from "./transfers/row.js";
@@ -28,6 +28,7 @@ export default function Transfers() {
   const groups = useMemo(() => grouped(rows), [rows]);
   const places = useMemo(() => placesOf(groups.waiting), [groups]);
   useNews(rows);
+  useFocus(rows);
 
   const gets = rows.filter((job) => job.kind === "get");
   const all = async (action, done) => {
@@ -71,6 +72,8 @@ function Nothing() {
 
 function summary(groups) {
   const parts = ["running", "waiting", "paused"].filter((name) => groups[name].length > 0).map((name) => t(`transfers.counts.${name}`, { n: groups[name].length }));
+  const left = groups.running.reduce((sum, job) => sum + (job.direction === "down" ? Math.max(0, job.bytes - job.bytes_done) : 0), 0);
+  if (left > 0) parts.push(t("transfers.still", { size: bytes(left) }));
   return parts.join(" · ") || t("transfers.idle");
 }
 

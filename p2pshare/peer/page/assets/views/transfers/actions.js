@@ -8,6 +8,9 @@ import { Confirm, announce, show, toast } from "../../parts/index.js";
 import { titleOf } from "./words.js";
 
 export const ICONS = { pause: "pause", go_on: "play", retry: "retry", cancel: "close", remove: "trash" };
+const FOCUS_MS = 3000; // after an action in which its row keeps the focus, also in another group
+let acted = { id: "", at: 0 }; // the transfer of the last action
+
 const NEWS_MAX = 3; // transfers that are announced one by one; of more, their number
 
 /** Return whether a transfer has ended. */
@@ -24,6 +27,7 @@ export function perform(job, action) {
 }
 
 async function run(job, action) {
+  acted = { id: job.id, at: performance.now() };
   try {
     const row = await ask(`job_${action}`, { id: job.id });
     if (action === "remove") put("jobs", { id: job.id, removed: true });
@@ -44,6 +48,16 @@ export function pressed(event, job) {
   if (wanted.length === 0) return;
   event.preventDefault();
   if (action) perform(job, action);
+}
+
+/** Give the focus back to the row of the last action, which has moved to another group, or to the heading if the row is gone. */
+export function useFocus(rows) {
+  useEffect(() => {
+    if (performance.now() - acted.at > FOCUS_MS || document.activeElement !== document.body) return;
+    const row = document.querySelector(`[data-job="${CSS.escape(acted.id)}"]`)?.closest("[data-row]");
+    (row ?? document.querySelector("#main h1"))?.focus({ preventScroll: true });
+    row?.click(); // makes it the active row of its list
+  }, [rows]);
 }
 
 /** Announce transfers that have ended, wait, or take another path, since the rows before. */
