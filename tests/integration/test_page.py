@@ -417,6 +417,8 @@ class PresenceTests(PageTestCase):
         await self.see(lambda browser: browser.click("#list .head"))
         command = "[...document.querySelectorAll('#list .details code')].pop()?.textContent"
         await self.expect(command, f"~/.p2pshare/bin/p2pshare open {link}")
+        found = await self.see(lambda browser: browser.violations(AXE.read_text()))
+        self.assertEqual(found, [])
         self.put(b"v1/", {"key": "javascript:alert(1)//"})
         await self.open()
         await self.expect(links, [])
