@@ -401,6 +401,17 @@ class PageTests(SynchronousTestCase):
 class EventHubTests(SynchronousTestCase):
     """Events within a process."""
 
+    def test_followed(self) -> None:
+        """Events are followed as long as somebody looks at them."""
+        hub, is_open = EventHub(), False
+        hub.subscribe(lambda *_: None, lambda: False)
+        leave = hub.subscribe(lambda *_: None, lambda: is_open)
+        self.assertFalse(hub.is_followed)
+        is_open = True
+        self.assertTrue(hub.is_followed)
+        leave()
+        self.assertFalse(hub.is_followed)
+
     def test_subscribers(self) -> None:
         """Each subscriber gets what is published until it leaves; one that fails does not disturb the others."""
         hub, got = EventHub(), list[tuple[str, dict[str, Any]]]()

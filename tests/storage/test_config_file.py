@@ -65,6 +65,17 @@ class UpdateTests(SynchronousTestCase):
         update_config(self.path, NEW)
         self.assertEqual(self.path.stat().st_ino, before.st_ino)
 
+    def test_removed(self) -> None:
+        """A value that is removed becomes a comment; one that is not there changes nothing."""
+        before = '# mine\nname = "alice"  # me\nlimit = 5e6\n'
+        self.update(before)
+        update_config(self.path, {"name": None, "limit": None, "via": None})
+        self.assertEqual(tomllib.loads(self.path.read_text()), {"registry": NEW["registry"]})
+        self.assertIn("# limit = 5e6\n", self.path.read_text())
+        before = self.path.read_text()
+        update_config(self.path, {"name": None})
+        self.assertEqual(self.path.read_text(), before)
+
     def test_link(self) -> None:
         """A symbolic link stays one; the file that it leads to is replaced."""
         self.path.parent.mkdir(parents=True)

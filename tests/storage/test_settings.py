@@ -12,14 +12,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.core.offers.incoming import OffersPolicy
 from p2pshare.errors import BadSetting, P2pshareError, SettingsUnreadable, UnknownSetting
+from p2pshare.storage.config_file import update_config
 from p2pshare.storage.settings import (
     DEFAULT_REGISTRY,
     OFFERS_FROM,
     SETTINGS_SIZE_MAX,
     Settings,
+    Source,
     Via,
     default_config_path,
     default_inbox_folder,
+    read_setting,
+    written_setting,
 )
 
 
@@ -50,6 +54,37 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(
             (found.name, found.registry, found.listen), ("flag", "https://variable", 3)
         )
+
+    def test_sources(self) -> None:
+        """The source of each setting is known, and where the file is."""
+        found = self.load({"name": "flag"}, {"P2PSHARE_LISTEN": "3"}, 'offers = "known"').origin
+        assert found is not None
+        self.assertEqual(found.path, self.config)
+        self.assertEqual(
+            found.sources,
+            {"name": Source.FLAG, "listen": Source.VARIABLE, "offers": Source.FILE},
+        )
+
+    def test_written(self) -> None:
+        """What a program sets is read from the file as it was meant."""
+        for setting, given_value in (
+            ("limit", 2_500_000),
+            ("inbox_quota", 0),
+            ("inbox_folder", '/home/bob/Inbox of \\ "bob"'),
+            ("offers", "allowed"),
+            ("accept_from", ["bob", "carol"]),
+            ("private", True),
+            ("via", "udp"),
+            ("listen", 50000),
+            ("address", ["192.0.2.7", "2001:db8::7"]),
+            ("registry", "http://192.0.2.1:8000"),
+        ):
+            with self.subTest(setting=setting):
+                value = read_setting(setting, given_value)
+                self.config.unlink(missing_ok=True)
+                update_config(self.config, {setting: written_setting(value)})
+                self.assertEqual(getattr(self.load(), setting), value)
+        self.assertRaises(BadSetting, read_setting, "limit", "fast")
 
     def test_values(self) -> None:
         """Each setting can be given in the file, in its own type or as text."""

@@ -12,9 +12,9 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import KnownPeersFull, KnownPeersUnusable
+from p2pshare.errors import KeyChanged, KnownPeersFull, KnownPeersUnusable
 from p2pshare.storage.identity import known_peers
-from p2pshare.storage.identity.known_peers import FILE_NAME, LOCK_NAME, KnownPeers
+from p2pshare.storage.identity.known_peers import FILE_NAME, LOCK_NAME, KnownPeers, Pin
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.keys import SigningKey
 from tests.integration.forked import Popen
@@ -87,6 +87,32 @@ class KnownPeersTests(SynchronousTestCase):
         self.assertEqual(self.known.key("bob"), ONE)
         self.path.write_bytes(text.encode("utf-16"))
         self.assert_unusable("UTF-16")
+
+    def test_compared(self) -> None:
+        """A comparison is kept with the key, and lost with it; another key cannot be marked in its place."""
+        known = KnownPeers(self.folder, URL, wall=lambda: 1700000000.5)
+        known.pin("bob", ONE, None)
+        self.assertEqual(known.pins()["bob"], Pin(ONE, 1700000000))
+        self.assertRaises(KeyChanged, known.compared, "bob", OTHER)
+        self.assertEqual(known.compared("bob", ONE), Pin(ONE, 1700000000, 1700000000))
+        self.assertEqual(known.pin("bob", ONE, None), ONE)
+        self.assertEqual(KnownPeers(self.folder, URL).pins()["bob"].compared, 1700000000)
+        known.pin("bob", OTHER, ONE)
+        self.assertEqual(known.pins()["bob"], Pin(OTHER, 1700000000))
+        known.compared("carol", ONE)  # first contact
+        self.assertEqual(known.key("carol"), ONE)
+        line = f'"bob": "{OTHER} 1700000000"'
+        self.assertIn(line, self.path.read_text())
+
+    def test_earlier_file(self) -> None:
+        """A file that has the keys alone is read; times that are none make it unusable."""
+        self.known.pin("bob", ONE, None)
+        self.assertIn(f'"bob": "{ONE}"', self.path.read_text())
+        self.assertEqual(self.known.pins(), {"bob": Pin(ONE)})
+        whole = self.path.read_text()
+        for times in ("1 2 3", "-1", "1e3", "", str(2**53 + 1), "\u0661"):
+            self.path.write_text(whole.replace(str(ONE), f"{ONE} {times}"))
+            self.assertRaises(KnownPeersUnusable, self.known.pins)
 
     def test_damaged(self) -> None:
         """A file that is cut short, or has other content, is never overwritten."""
