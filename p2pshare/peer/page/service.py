@@ -31,7 +31,9 @@ from p2pshare.web.limits import Limits
 from p2pshare.web.site import Site
 from p2pshare.wire.strict_json import text
 
-PLACE_MAX = 4096  # characters of the view that a link opens
+PLACE_MAX = (
+    16 * 1024
+)  # characters of the view that a link opens; a path of 4096 bytes takes up to 12 288
 BOOT_SIZE = 8  # random bytes of the ID of a run
 LIMITS = Limits(
     body_max=64 * 1024,

@@ -30,6 +30,7 @@ from p2pshare.ui.verbs.own_peer import own_peer
 from p2pshare.ui.verbs.page.open import NO_NAME, open_page, view_of
 from p2pshare.ui.verbs.reach.join import OTHER_REGISTRY
 from p2pshare.wire.keys import PublicKey, SigningKey
+from p2pshare.wire.paths import COMPONENT_MAX, PATH_MAX
 from p2pshare.wire.reach.join_links import JoinLink
 from p2pshare.wire.reach.person_links import PersonLink
 from tests.peer.registry_case import RegistryTestCase
@@ -96,6 +97,13 @@ class OpenTests(RegistryTestCase):
             (event["event"], event["browser"], event["runs_here"]), ("page", True, False)
         )
         self.assertEqual(event["url"], opened.read_text().strip())
+
+    async def test_longest_path(self) -> None:
+        """The longest path that a peer can have opens, too; all of it is percent-encoded."""
+        await self.started("bob")
+        path = "/".join(["ü" * (COMPONENT_MAX // 2)] * (PATH_MAX // (COMPONENT_MAX + 1)))
+        await self.opened(f"alice:{path}", no_browser=True)
+        self.assertIn(f"/people/alice/files/{'%25C3%25BC' * 100}", self.stdout.getvalue())
 
     async def test_no_browser(self) -> None:
         """Without a browser, or over ssh, the address is printed; the latter says how to tunnel."""
