@@ -29,6 +29,7 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields
 from p2pshare.peer.downloads.fetches import Fetch
 from p2pshare.peer.downloads.reasons import (
+    ACCEPTANCE,
     CONNECTING,
     OFFLINE,
     QUEUE,
@@ -492,6 +493,8 @@ class Jobs:
             if self._parts.presence.is_online(kept.peer) is False:
                 return "waiting", OFFLINE, f"{kept.peer} has gone offline."
             return "running", RECONNECTING, f"{link}."
+        if standing.is_trying and fetch.link is not None and fetch.link.awaits_acceptance:
+            return "waiting", ACCEPTANCE, f"{fetch.link}."
         if standing.trouble is not None:
             code = reason_of(standing.trouble).code
             if code == "unreachable" and self._parts.presence.is_online(kept.peer) is False:

@@ -45,8 +45,8 @@ from p2pshare.errors import (
     VersionRefused,
 )
 
-QUEUE, CONNECTING, RECONNECTING = "queue", "connecting", "reconnecting"
-OFFLINE, STALLED, SOME_FAILED, OTHER = "offline", "stalled", "some_failed", "other"
+QUEUE, CONNECTING, RECONNECTING, ACCEPTANCE = "queue", "connecting", "reconnecting", "acceptance"
+OFFLINE, SOME_FAILED, OTHER = "offline", "some_failed", "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ _REASONS: tuple[tuple[tuple[type[P2pshareError], ...], Reason], ...] = (
     ((CannotSave,), Reason("folder", True)),
     ((KeyChanged, KeyGone), Reason("key_changed", False)),
     ((OtherKeyThere,), Reason("other_key", False)),
-    ((AcceptanceAwaited,), Reason("acceptance", False)),
+    ((AcceptanceAwaited,), Reason(ACCEPTANCE, False)),
     ((SessionPostponed, RemoteBusy), Reason("busy", False)),
     ((RelayRefused,), Reason("relay_busy", False)),
     ((PeerOffline, NobodyHere), Reason(OFFLINE, False)),

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from typing import Any
+from unittest.mock import patch
 
-from p2pshare.errors import JobNotSo, NoSuchJob, RemoteProtocolError, WrongUsage
+from p2pshare.errors import (
+    DiskFull,
+    JobNotSo,
+    KeyChanged,
+    NoSuchJob,
+    RemoteProtocolError,
+    WrongUsage,
+)
+from p2pshare.peer.fetch.job import FetchJob
+from p2pshare.peer.find.lookup import PeerFinder
 from tests.peer.downloads.case import MIB, DownloadsTestCase
 from tests.peer.offers.world import KilledError
 
@@ -207,6 +217,30 @@ class WaitingTests(DownloadsTestCase):
         self.alice.start()
         self.until_job(job, state="done", within=60)
 
+    def test_key_changed(self) -> None:
+        """A key that has changed keeps a download waiting; when the user has settled that, it goes on."""
+        self.begin()
+        self.alice.write("cat.jpg", b"miaow")
+        changed = KeyChanged(name="alice", known="one", now="other")
+        with patch.object(PeerFinder, "find", side_effect=changed):
+            job = self.get("files/cat.jpg")
+            waits = self.until_job(job, why="key_changed")
+            self.assertEqual((waits["state"], waits["why_text"]), ("waiting", str(changed)))
+        self.assertEqual(self.saved(), {})
+        self.bob.ask("job_retry", id=job["id"])
+        self.until_job(job, state="done")
+
+    def test_disk_full(self) -> None:
+        """A full disk does not end a download; the peer tries again by itself."""
+        self.begin()
+        self.alice.write("cat.jpg", b"miaow")
+        full = DiskFull(path="x", needed="2 B", free="1 B")
+        with patch.object(FetchJob, "run", side_effect=full):
+            job = self.get("files/cat.jpg")
+            waits = self.until_job(job, why="disk_full")
+            self.assertEqual(waits["can"], ["pause", "cancel", "retry"])
+        self.until_job(job, state="done", within=60)
+
     def test_slots(self) -> None:
         """Only two downloads from one person run at once; the others wait for their turn, in order."""
         self.begin(limit=float(MIB))
@@ -220,6 +254,23 @@ class WaitingTests(DownloadsTestCase):
         self.assertLess(self.job(jobs[2])["turn"], self.job(jobs[3])["turn"])
         for job in jobs:
             self.until_job(job, state="done", within=60)
+
+
+class LanTests(DownloadsTestCase):
+    """Without a registry."""
+
+    is_lan = True
+
+    def test_acceptance(self) -> None:
+        """A download waits until the sharer has accepted the key of the user, and says so."""
+        self.begin()
+        self.alice.write("cat.jpg", b"miaow")
+        job = self.get("files/cat.jpg")
+        waits = self.until_job(job, why="acceptance")
+        self.assertEqual(waits["state"], "waiting")
+        self.alice.ask("accept", name="bob")
+        self.until_job(job, state="done", within=60)
+        self.assertEqual(self.saved(), {"cat.jpg": b"miaow"})
 
 
 class DecisionTests(DownloadsTestCase):

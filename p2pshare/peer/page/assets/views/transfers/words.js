@@ -1,6 +1,7 @@
 /** A transfer in words: its title, how far it is, and why it does not go on. */
 
 import { ago, bytes, date, duration, hasText, rate, rich, t } from "../../lib/texts.js";
+import { peek } from "../../lib/store.js";
 import { html } from "../../lib/ui.js";
 import { Name } from "../../parts/index.js";
 
@@ -20,6 +21,8 @@ export function Title({ job }) {
 export function reasonOf(job, place) {
   if (!job.why) return "";
   if (job.why === "queue") return t("transfers.why.queue", { n: place ?? 1 });
+  const person = peek().people.map.get(job.name); // if the list of people was read
+  if (job.why === "offline" && person?.online === false && person.since) return t("transfers.offline_since", { name: job.name, ago: ago(person.since) });
   const key = `transfers.why.${job.why}`;
   return t(hasText(key) ? key : "transfers.why.other", { name: job.name, n: job.files_failed });
 }
