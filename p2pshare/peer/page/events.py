@@ -21,6 +21,7 @@ from p2pshare.web.reply_bodies import Outlet
 
 STREAMS_MAX = 32  # open at a time; the oldest one ends for a further one
 ALIVE_INTERVAL = 15.0  # seconds between two `alive` events
+VANISHED_MAX = 60.0  # seconds for which the browser's machine may acknowledge nothing
 RECONNECT_AFTER = 1000  # ms that a browser waits before it connects again
 HEADERS = ((b"Cache-Control", b"no-store"), (b"X-Accel-Buffering", b"no"))
 
@@ -82,6 +83,7 @@ class EventStreams:
     def _open(self, secret: str, hello: Fields, outlet: Outlet) -> None:
         while len(self._streams) >= STREAMS_MAX:
             next(iter(self._streams)).outlet.drop()
+        outlet.limit_unacknowledged(VANISHED_MAX)
         stream = _Stream(outlet, secret)
         self._streams[stream] = None
         outlet.when_over(partial(self._forget, stream))

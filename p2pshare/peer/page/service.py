@@ -25,6 +25,7 @@ from p2pshare.peer.page.routes import PageRoutes
 from p2pshare.peer.page.sessions import Sessions
 from p2pshare.peer.running import Part, RunningPeer
 from p2pshare.storage.identity.page_sessions import KeptPage, read_password
+from p2pshare.storage.open_file_limit import open_files_allowed
 from p2pshare.web.assets import Assets
 from p2pshare.web.exchange import Route
 from p2pshare.web.limits import Limits
@@ -154,7 +155,7 @@ class PageService:
         site = Site(
             routes,
             peer.reactor,
-            LIMITS,
+            LIMITS.within(open_files_allowed()),
             wall=peer.wall,
             streams=routes.streams,
             admits=self._admits,
