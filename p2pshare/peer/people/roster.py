@@ -11,14 +11,15 @@ whose key is pinned always has a place.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from p2pshare.errors import P2pshareError
 from p2pshare.peer.find.presence import PresenceWatch
-from p2pshare.wire.registry_answers import PeerSummary, Presence
+from p2pshare.wire.registry_answers import PeerSummary, PeerView, Presence
+from p2pshare.wire.statements import Record
 
 PEOPLE_MAX = 20_000  # names of the directory that are kept
 
@@ -118,6 +119,14 @@ class Roster:
             await waiting
         finally:
             self._waiting.discard(waiting)
+
+    def claimed_at(self, name: str, view: PeerView) -> None:
+        """Take a look-up, if since when somebody is online is not known: at least since they signed their record."""
+        before = self._sightings.get(name)
+        if before is None or not before.online or before.since is not None or view.record is None:
+            return
+        if view.summary.presence is Presence.ONLINE:
+            self._see(name, replace(before, since=Record.parse(view.record).statement.iat))
 
     def list_begun(self) -> None:
         """See `PresenceFollower`."""

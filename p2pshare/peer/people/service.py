@@ -158,6 +158,8 @@ class People:
             return own
         except Unreachable:
             return own
+        if self._directory.keeps_names:
+            self._roster.claimed_at(name, view)
         try:
             await self._pins.check(name, view)
         except KeyChanged:
@@ -310,7 +312,7 @@ class People:
         return {
             "name": name,
             "online": self._online_of(name),
-            "since": sighting.since,
+            "since": self._standing()["since"] if is_own else sighting.since,
             "own": is_own,
             "key": None if key is None else str(key),
             "trust": trust,

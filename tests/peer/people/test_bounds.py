@@ -38,7 +38,7 @@ class BoundTests(PresenceCase):
             reactor=self.clock,
             place=SimpleNamespace(name="alice", slot="registry", is_lan=False),
             key=lambda: KEY,
-            standing=lambda: {"online": True},
+            standing=lambda: {"online": True, "since": 1},
             directory=self.streams,
             events=self.events,
             folder=folder,

@@ -124,7 +124,9 @@ class TrustTests(PeopleCase):
         """Both sides see the same code; a key that was compared is marked, and is forgotten with its pin."""
         alice, _bob = await self.started("alice"), await self.started("bob")
         client, bobs = await self.client(), await self.client("bob")
+        await client.ask("people")
         person = await client.ask("person", name="bob")
+        self.assertIsInstance(person["since"], int)  # since the claim of the name
         same = await bobs.ask("person", name="alice")
         self.assertEqual(person["compare"], same["compare"])
         self.assertEqual(person["compare"]["text"].splitlines()[0], "p2pshare: alice + bob")
