@@ -6,10 +6,13 @@ import os
 from typing import Any, cast
 
 from p2pshare.errors import ControlRefused, P2pshareError, WrongUsage
-from p2pshare.peer.offers.drafts import DRAFTS_MAX, FILES_AT_ONCE, Drafts
-from p2pshare.storage.offers.spool import ORPHAN_LIFE
+from p2pshare.peer.offers import drafts
+from p2pshare.peer.offers.drafts import DRAFTS_MAX, FILES_AT_ONCE, ORPHANS_EVERY, Drafts
+from p2pshare.storage.offers import spool
 from tests.peer.offers.case import OffersTestCase
 from tests.peer.offers.world import Person
+
+LIFE = 3 * ORPHANS_EVERY  # seconds; a day would take long
 
 
 class DraftTests(OffersTestCase):
@@ -81,7 +84,9 @@ class DraftTests(OffersTestCase):
                 alice.ask("send", again=first["id"], to=["bob"], **fields)
 
     def test_unwanted(self) -> None:
-        """A draft that is discarded, or used last of too many, or not sent for a day, is removed."""
+        """A draft that is discarded, or used first of too many, or not sent for long, is removed."""
+        for module in (drafts, spool):
+            self.patch(module, "ORPHAN_LIFE", LIFE)
         (alice,) = self.people("alice")
         first, second = (alice.ask("draft_begin")["draft"] for _ in range(2))
         self.add(alice, first, "a", b"1")
@@ -92,10 +97,10 @@ class DraftTests(OffersTestCase):
         self.assertEqual(self.spooled(alice), sorted(kept))
         for each in kept:
             os.utime(alice.data / "outgoing" / each, (self.world.wall(),) * 2)
-        self.world.wait(ORPHAN_LIFE * 0.9)
+        self.world.wait(LIFE * 0.9)
         self.add(alice, kept[0], "a", b"1")
         os.utime(alice.data / "outgoing" / kept[0], (self.world.wall(),) * 2)
-        self.world.wait(ORPHAN_LIFE * 0.2)
+        self.world.wait(LIFE * 0.5)
         self.assertEqual(self.spooled(alice), [kept[0]])
 
     def test_busy(self) -> None:
