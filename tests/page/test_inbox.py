@@ -92,6 +92,10 @@ class InboxTests(PageTestCase):
         self.assertEqual((chosen / "film" / "part 1.bin").read_bytes(), b"x" * 300_000)
         self.check_accessibility()
         self.assert_calm()
+        for number in range(9):
+            self.send(text=f"text {number}")
+        self.browser.wait(WAITING, 9)
+        self.assertLessEqual(self.browser.run("told.length"), 5)
 
     def test_always(self) -> None:
         """A person whose offers are always accepted is not asked about again, also after a restart of the peer."""

@@ -150,7 +150,9 @@ class Drafts:
         Raises:
             P2pshareError: as for `Draft.close`, or there is no such draft.
         """
-        return await run_in_thread(self._reactor, self.find(draft_id).close)
+        draft = self.find(draft_id)
+        closing = run_in_thread(self._reactor, draft.close, abandoned=lambda _: draft.reopen())
+        return await closing
 
     def reopen(self, draft_id: str) -> None:
         """Take files again, since the draft was not sent."""

@@ -87,7 +87,9 @@ class Fetches:
 
     def _add(self, viewer: Viewer, transfer: Transfer, files: int, size: int) -> None:
         request = transfer.request
-        if self._has_stopped or request.want == () or request.path[0].startswith(MOUNT):
+        if self._has_stopped or not request.path or request.want == ():
+            return
+        if request.path[0].startswith(MOUNT):
             return
         share = request.path[0]
         pending = self._pending.get((viewer.key, share))

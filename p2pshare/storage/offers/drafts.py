@@ -250,7 +250,11 @@ def _sync_group(paths: Sequence[Path], witness: int) -> None:
 
 
 class DraftFile:
-    """A file of a draft that is being written. All methods block."""
+    """A file of a draft that is being written.
+
+    All methods block, and may be called in any thread: `discard` waits until a `write` is over, whose caller has left.
+    Otherwise that might write into another file that has the same descriptor by then.
+    """
 
     def __init__(
         self, draft: Draft, path: RemotePath, part: Path, number: int, length: int
@@ -266,6 +270,7 @@ class DraftFile:
         self._draft = draft
         self._length = length
         self._written = 0
+        self._using = threading.Lock()  # of the descriptor
         self._file = open(os.open(part, _MAKING, 0o600), "wb", buffering=0)  # noqa: SIM115 - until the end
 
     def write(self, piece: bytes) -> None:
@@ -279,8 +284,9 @@ class DraftFile:
             raise WrongUsage(reason=f"{format_path(self.path)!r} is longer than announced.")
         rest = memoryview(piece)
         try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            with self._using:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
         except OSError as error:
             left = self._length - self._written
             raise saving_error(error, self.part.parent, left, self.part) from error
@@ -297,14 +303,15 @@ class DraftFile:
         if self._written != self._length:
             raise WrongUsage(reason=f"{format_path(self.path)!r} is shorter than announced.")
         try:
-            self._file.close()
+            with self._using:
+                self._file.close()
             self._draft._complete(self, self._length)
         except OSError as error:
             raise saving_error(error, self.part.parent, 0, self.part) from error
 
     def discard(self) -> None:
         """Remove what was written, unless it is complete. May be called again."""
-        with suppress(OSError):
+        with suppress(OSError), self._using:
             self._file.close()
         self._draft._over(self.path, self.number)
         with suppress(OSError):

@@ -8,8 +8,11 @@ import { visible } from "../parts/controls.js";
 const CHOICE = "p2pshare.notify"; // "yes" in localStorage if the user wants them
 const SEEN_MAX = 1000; // offers that are remembered
 const BODY_MAX = 200; // characters
+const NOTICES_MAX = 5; // notifications in a minute; strangers may offer much at once
+const MINUTE = 60000; // ms
 
 const seen = new Set();
+let shown = []; // when, in the last minute
 
 /** Return "unavailable", "denied", "off" or "on". */
 export function noticeState() {
@@ -37,6 +40,10 @@ export function watchOffers() {
 }
 
 function notify(item) {
+  const now = Date.now();
+  shown = shown.filter((time) => now - time < MINUTE);
+  if (shown.length >= NOTICES_MAX) return;
+  shown.push(now);
   const names = item.text ? t("inbox.a_text") : item.items.map((one) => one.name).join(", ");
   const body = visible([item.note, names].filter(Boolean).join(" – ")).slice(0, BODY_MAX);
   const notice = new Notification(t("inbox.notice", { name: visible(item.from) }), { body, tag: `p2pshare-${item.id}`, icon: new URL("../icon.svg", import.meta.url).href });
