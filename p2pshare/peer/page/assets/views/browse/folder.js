@@ -92,25 +92,24 @@ export class Folder {
     if (source.isSorting) return;
     source.isSorting = true;
     try {
-      await this.sortUntilClean(source);
+      while (source.isDirty && !this.hasEnded) await this.sortOnce(source);
     } catch (error) { // a browser without workers of modules
       this.refreshError = error;
       this.onChange();
+    } finally {
+      source.isSorting = false; // in one step with the last look at `isDirty`: nobody can ask in between
     }
-    source.isSorting = false;
   }
 
-  async sortUntilClean(source) {
-    while (source.isDirty && !this.hasEnded) {
-      source.isDirty = false;
-      const { arrangement } = this;
-      const { order, places } = await source.sorter.sort(arrangement);
-      source.sight = { entries: source.listing.entries, order, places, generation: source.sight.generation };
-      source.sortedAs = { arrangement, count: places.length };
-      this.settle(source);
-      if (source === this.shown && !this.hasEnded) this.onChange();
-      if (source.listing.state === "reading" && source.sortedAs.arrangement === this.arrangement) await pause(SETTLE_MS);
-    }
+  async sortOnce(source) {
+    source.isDirty = false;
+    const { arrangement } = this;
+    const { order, places } = await source.sorter.sort(arrangement);
+    source.sight = { entries: source.listing.entries, order, places, generation: source.sight.generation };
+    source.sortedAs = { arrangement, count: places.length };
+    this.settle(source);
+    if (source === this.shown && !this.hasEnded) this.onChange();
+    if (source.listing.state === "reading" && arrangement === this.arrangement) await pause(SETTLE_MS);
   }
 
   settle(source) {
