@@ -13,9 +13,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 
-from p2pshare.errors import RemoteNoPreview
+from p2pshare.errors import RemoteBusy, RemoteNoPreview
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.peer.browse.sessions import RemoteSessions
 from p2pshare.peer.fetch.unsaved.preview import fetch_preview
@@ -25,6 +25,7 @@ from p2pshare.wire.transfer_messages import PREVIEW_EDGES
 
 KEPT_BYTES = 32 * 1024 * 1024  # of all previews that are kept
 KEPT_MAX = 16_384  # previews that are kept, with the files that have none
+FETCH_MAX = 60.0  # seconds in which a preview must come
 OVERHEAD = 256  # bytes that each of them counts besides its own
 
 _Key = tuple[str, RemotePath, int]
@@ -123,10 +124,13 @@ class RemotePictures:
         peer, path, edge = key
         async with self._sessions.use(peer) as session:
             await session.previews.acquire()
+            fetching = Deferred.fromCoroutine(fetch_preview(session.remote, path, edge))
             try:
-                fetched = await fetch_preview(session.remote, path, edge)
+                fetched = await fetching.addTimeout(FETCH_MAX, self._sessions.reactor)
             except RemoteNoPreview:
                 return self._keep(key, Picture(b"", version))
+            except TimeoutError:
+                raise RemoteBusy(name=peer, path=format_path(path)) from None
             finally:
                 session.previews.release()
             session.remote.done([fetched.number])

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
@@ -31,6 +31,7 @@ from p2pshare.errors import (
     ControlRefused,
     LocalProtocolError,
     P2pshareError,
+    RemoteBusy,
     SharerLied,
     SourceChanged,
     Unreachable,
@@ -50,6 +51,7 @@ AHEAD_MAX = 8  # blocks of one of them
 AHEAD_MIN = 2  # blocks of one of them: what a reader wants at once may lie in two
 AWAY_MAX = 25.0  # seconds in which a sharer that is away is tried again, once a file was opened
 AWAY_DELAY = 1.0  # seconds between two such tries
+OPEN_MAX = 60.0  # seconds in which a file must be announced
 AHEAD_FIRST = 2  # blocks that are requested with the header, before it is known what is wanted
 
 Wanted = tuple[int, int | None]
@@ -173,7 +175,10 @@ class FileReading:
             self._at = self._next = first // BLOCK_SIZE
             self._end = None if stop is None else _behind(stop)
         self._step()
-        await self._announced
+        try:
+            await self._announced.addTimeout(OPEN_MAX, self._reactor)
+        except TimeoutError:
+            raise RemoteBusy(name=self._remote.name, path=format_path(self._path)) from None
 
     def select(self, part: range) -> None:
         """Fetch no more than these bytes, which `read` is called for in order."""

@@ -42,16 +42,25 @@ class Saved:
     def __init__(self) -> None:
         self.data = b""
         self.is_over = False
-        self.stalled: Deferred[None] | None = None
+        self.is_stalled = False
         self.stalls_at = 0
         """Bytes that are taken before it stops."""
+        self._waiting: list[Deferred[None]] = []
 
     def write(self, data: bytes) -> None:
         self.data += data
 
     def drained(self) -> Deferred[None]:
-        is_stalled = self.stalled is not None and len(self.data) > self.stalls_at
-        return self.stalled if self.stalled is not None and is_stalled else succeed(None)
+        if not self.is_stalled or len(self.data) <= self.stalls_at:
+            return succeed(None)
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
+
+    def go_on(self) -> None:
+        """Take all from now on."""
+        self.is_stalled = False
+        while self._waiting:
+            self._waiting.pop().callback(None)
 
     @property
     def zip(self) -> zipfile.ZipFile:
@@ -107,12 +116,11 @@ class ArchiveTests(BrowseTestCase):
     def test_broken(self) -> None:
         """A file that changes after its first byte ends the zip without its end, and nothing stays open."""
         path = self.alice.put("s/a", b"x" * 20 * BLOCK_SIZE)
-        self.saved.stalled, self.saved.stalls_at = Deferred(), BLOCK_SIZE
+        self.saved.is_stalled, self.saved.stalls_at = True, BLOCK_SIZE
         writing = self.begin("s")
         self.assertGreater(len(self.saved.data), BLOCK_SIZE)
         self.alice.versions[path] = "v2"
-        stalled, self.saved.stalled = self.saved.stalled, None
-        stalled.callback(None)
+        self.saved.go_on()
         self.alice.pass_time(5)
         self.failureResultOf(writing, SourceChanged)
         self.assertRaises(zipfile.BadZipFile, zipfile.ZipFile, io.BytesIO(self.saved.data))
@@ -121,21 +129,21 @@ class ArchiveTests(BrowseTestCase):
     def test_reader_leaves(self) -> None:
         """Threat 124: a reader that leaves, or takes nothing for too long, ends everything."""
         self.alice.put("s/a", b"x" * 20 * BLOCK_SIZE)
-        self.saved.stalled = Deferred()
+        self.saved.is_stalled = True
         writing = self.begin("s")
         self.saved.is_over = True
-        self.saved.stalled.callback(None)
+        self.saved.go_on()
         self.alice.pass_time(1)
         self.failureResultOf(writing, ReaderGone)
         self.saved = Saved()
-        self.saved.stalled = Deferred()
+        self.saved.is_stalled = True
         writing = self.begin("s")
         writing.cancel()
         self.failureResultOf(writing, CancelledError)
         self.alice.pass_time(1)
         self.assertEqual(self.readings.count, 0)
         self.saved = Saved()
-        self.saved.stalled = Deferred()
+        self.saved.is_stalled = True
         writing = self.begin("s")
         self.clock.advance(700)
         self.failureResultOf(writing)
@@ -144,7 +152,7 @@ class ArchiveTests(BrowseTestCase):
     def test_too_many(self) -> None:
         """Threat 124: the zips that are written at once are bounded; stopping ends them."""
         self.alice.put("s/a", b"x" * 20 * BLOCK_SIZE)
-        self.saved.stalled = Deferred()
+        self.saved.is_stalled = True
         begun = [self.begin("s", seconds=1) for _ in range(ARCHIVES_MAX)]
         self.fail_with(ControlRefused, self.archives.select("alice", [("s",)]))
         self.archives.stop()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from p2pshare.errors import RemoteNoPreview, SharerLied
-from p2pshare.peer.browse.pictures import OVERHEAD, Picture, RemotePictures
+from p2pshare.errors import RemoteBusy, RemoteNoPreview, SharerLied
+from p2pshare.peer.browse.pictures import FETCH_MAX, OVERHEAD, Picture, RemotePictures
 from p2pshare.peer.browse.sessions import PREVIEWS_MAX
 from p2pshare.wire.transfer_messages import Cancel, Failed, Fault
 from tests.peer.browse.test_sessions import BrowseTestCase
@@ -81,6 +81,12 @@ class PicturesTests(BrowseTestCase):
             self.refused(f"{number}.jpg")
         self.alice.answer = give_preview(b"x" * 65_537)
         self.fail_with(SharerLied, self.pictures.preview("alice", ("s", "large.jpg"), 64, "v1"))
+
+    def test_silent(self) -> None:
+        """Threat 123: a sharer that never answers is given up, also if its session is opened again and again."""
+        self.alice.answer = lambda session, get: None
+        asking = self.pictures.preview("alice", ("s", "cat.jpg"), 64)
+        self.fail_with(RemoteBusy, asking, FETCH_MAX + 1)
 
     def test_scrolled_away(self) -> None:
         """A preview that nobody waits for any more is cancelled; the next ones are asked for instead."""

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from p2pshare.errors import (
     ControlRefused,
     PeerUnreachable,
+    RemoteBusy,
     RemoteNotFound,
     RemoteProtocolError,
     RemoteWithdrawn,
@@ -20,6 +21,7 @@ from p2pshare.peer.browse.reading import (
     AHEAD_ALL,
     AHEAD_MAX,
     AWAY_MAX,
+    OPEN_MAX,
     READINGS_MAX,
     FileReading,
     Readings,
@@ -258,6 +260,12 @@ class LyingTests(ReadingTestCase):
             self.fail_with(SourceChanged, self.piece(reading, 12 * BLOCK_SIZE, 9))
             self.assertEqual(self.alice.heard_of(Cancel)[-1].why, Cancelled.BY_USER)
             self.alice.answer = give
+
+    def test_silent(self) -> None:
+        """Threat 123: a sharer that never announces the file is given up."""
+        self.alice.answer = lambda session, get: None
+        self.fail_with(RemoteBusy, self.readings.open("alice", self.path, (0, None)), OPEN_MAX + 1)
+        self.assertEqual(self.readings.count, 0)
 
     def test_wrong_blocks(self) -> None:
         """Threat 123: blocks that were not asked for, and an unwanted root, break the protocol."""
