@@ -15,7 +15,6 @@ from twisted.internet.task import LoopingCall
 from p2pshare.peer.control import OVERRUN, QUEUE_BYTES, REPLY_MAX, Fields
 from p2pshare.peer.events import EventHub
 from p2pshare.peer.page.access import Access
-from p2pshare.peer.page.replies import PageError
 from p2pshare.web.exchange import Query, Reply
 from p2pshare.web.reply_bodies import Outlet
 
@@ -62,8 +61,6 @@ class EventStreams:
     async def answer(self, query: Query) -> Reply:
         """Return the reply that begins a stream."""
         secret = self._access.session(query)
-        if query.method != b"GET":
-            raise PageError("method-not-allowed")
         hello = await self._hello()
         begin = partial(self._open, secret, hello)
         return Reply(HTTPStatus.OK, (), b"text/event-stream", HEADERS, stream=begin)

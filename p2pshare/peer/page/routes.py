@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
@@ -57,13 +58,8 @@ class PageRoutes:
             return problem("not-found")
         answer = route.methods.get(query.method)
         if answer is None:
-            refusal = PageError("method-not-allowed").reply
-            return Reply(
-                refusal.status,
-                refusal.body,
-                refusal.content_type,
-                ((b"Allow", route.allowed.encode()),),
-            )
+            allowed = ((b"Allow", route.allowed.encode()),)
+            return replace(problem("method-not-allowed"), headers=allowed)
         reply = answer(query)
         return reply if isinstance(reply, Reply) else await reply
 

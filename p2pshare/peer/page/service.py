@@ -24,7 +24,7 @@ from p2pshare.peer.page.listening import DEFAULT, PageReactor, place_of
 from p2pshare.peer.page.routes import PageRoutes
 from p2pshare.peer.page.sessions import Sessions
 from p2pshare.peer.running import Part, RunningPeer
-from p2pshare.storage.identity.page_sessions import KeptPage, read_password
+from p2pshare.storage.identity.page_sessions import read_password
 from p2pshare.storage.open_file_limit import open_files_allowed
 from p2pshare.web.assets import Assets
 from p2pshare.web.exchange import Route
@@ -90,14 +90,15 @@ class PageService:
         """
         if not self._peer.is_lasting:
             return  # it ends with its command
-        kept = KeptPage.read(self._peer.folder)
         if self._peer.settings.page is not None:
             await self._open()
-        elif kept.is_open and kept.sessions:
-            try:
+            return
+        try:
+            kept = self._own_sessions().kept
+            if kept.is_open and kept.sessions:
                 await self._open()
-            except P2pshareError as error:
-                self._log.warn("page not opened: reason={error}", error=str(error))
+        except P2pshareError as error:
+            self._log.warn("page not opened: reason={error}", error=str(error))
 
     async def stop(self) -> None:
         """Close the port and the streams."""
@@ -160,7 +161,11 @@ class PageService:
             streams=routes.streams,
             admits=self._admits,
         )
-        self._port = place.listen(site)
+        try:
+            self._port = place.listen(site)
+        except P2pshareError:
+            streams.stop()
+            raise
         self._streams, access.hosts = streams, on.hosts
         number = self._port.getHost().port
         if number != kept.port:

@@ -55,6 +55,10 @@ class Sessions:
             password: that signs anybody in; None for none.
         """
         self.kept = KeptPage.read(folder)
+        used = self.kept.sessions
+        self.kept.sessions = {
+            each: used[each] for each in used if wall() - used[each] <= SESSION_AGE
+        }
         self._clock = clock
         self._wall = wall
         self._folder = folder

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError
+from twisted.internet.error import CannotListenError, ConnectError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
@@ -15,6 +16,7 @@ from p2pshare.peer import control
 from p2pshare.peer.control import REPLY_MAX, Fields
 from p2pshare.peer.page import events
 from p2pshare.peer.page.service import PageService
+from p2pshare.storage.identity.page_sessions import FILE_NAME
 from tests.peer.page.page_case import HOST, PageTestCase
 
 
@@ -111,6 +113,36 @@ class PageTests(PageTestCase):
         self.assertNotEqual(port, browser.port)
         browser.port = port
         self.assertEqual((await browser.ask("GET", "/api/v1/session")).status, 200)
+
+    async def test_no_port(self) -> None:
+        """A page that finds no port is an error for the one who wants it, can be opened later, and follows nothing."""
+        peer = await self.started("alice")
+        self.assertFalse(peer.events.is_followed)
+        before = len(peer.events._subscribers)
+        real = self.real_reactor.listenTCP
+
+        def refuse(*_arguments: object, **_options: object) -> None:
+            raise CannotListenError("127.0.0.1", 1, OSError(98, "in use"))
+
+        self.patch(self.real_reactor, "listenTCP", refuse)
+        with self.assertRaises(P2pshareError) as raised:
+            await self.link(peer)
+        self.assertIn("The page cannot start", str(raised.exception))
+        self.assertEqual(len(peer.events._subscribers), before)
+        self.patch(self.real_reactor, "listenTCP", real)
+        await self.browser(peer)
+
+    async def test_old_sessions(self) -> None:
+        """The page does not open again for sessions that are too old."""
+        peer, browser = await self.page()
+        await peer.stopService()
+        path = self.data_of("alice") / FILE_NAME
+        kept = json.loads(path.read_text())
+        self.assertTrue(kept["open"])
+        path.write_text(json.dumps({**kept, "sessions": dict.fromkeys(kept["sessions"], 1)}))
+        await self.started("alice")
+        with self.assertRaises(ConnectError):
+            await browser.connect()
 
     async def test_ending(self) -> None:
         """A page that is being opened while the peer ends is not opened any more."""
