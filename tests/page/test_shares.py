@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.page.files import EVIL, write
-from tests.page.page_case import PageTestCase
+from tests.page.page_case import SIZES, PageTestCase
 from tests.page.world import until
 
 VISITS = "[...document.querySelectorAll('.visit')].map(e => e.innerText)"
@@ -67,6 +67,18 @@ class SharesTests(PageTestCase):
         self.browser.wait("document.querySelectorAll('.share').length", 1)
         self.assertTrue((folder / "cat.jpg").exists())
         self.assert_calm()
+
+        self.browser.open("about:blank")
+        self.open(alice, "/shares", language="fa")
+        self.browser.wait("document.dir", "rtl")
+        self.browser.look_as(*SIZES["phone"])
+        for view in ("shares", "inbox", "send"):
+            self.show(f"/{view}")
+            self.browser.wait_until(f"document.querySelector('main .{view}')")
+            self.browser.wait("document.documentElement.scrollWidth <= innerWidth", True)
+            self.check_accessibility()
+        self.browser.look_as(*SIZES["desktop"])
+        self.show("/shares")
 
         self.browser.click(".page-actions .primary")
         self.browser.wait_until("document.querySelector('.share-add')")

@@ -68,7 +68,7 @@ function Item({ item, person, now }) {
     ${isRunning && item.trouble && html`<${Notice} kind="warning">${item.trouble}<//>`}
     ${isRunning && html`<${Receiving} item=${item} />`}
     ${item.text && item.state === "done" && html`<${Text} item=${item} />`}
-    ${item.saved.length > 0 && !item.text && html`<${Places} item=${item} />`}
+    ${item.saved.length > 0 && html`<${Places} item=${item} />`}
     <${Decision} item=${item} />
   </li>`;
 }
