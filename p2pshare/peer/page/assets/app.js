@@ -221,6 +221,12 @@ function Failed({ problem, onRetry }) {
       <p>${t("common.view_failed_text")}</p><p><code dir="ltr">${problem instanceof ApiError ? errorText(problem) : String(problem?.message ?? problem)}</code></p><//></section>`;
 }
 
+function headingText() {
+  const heading = document.querySelector("#main h1")?.cloneNode(true);
+  for (const each of heading?.querySelectorAll('[aria-hidden="true"]') ?? []) each.remove();
+  return heading?.textContent ?? "";
+}
+
 // The title of the tab: rate, waiting offers, heading, name of the peer.
 function useTitle(name) {
   useEffect(() => {
@@ -240,7 +246,7 @@ function useTitle(name) {
   useEffect(write, [down, waiting, name]);
   useEffect(() => {
     const look = () => {
-      const text = document.querySelector("#main h1")?.textContent ?? "";
+      const text = headingText();
       if (text === heading.current) return;
       heading.current = text;
       latest.current();
