@@ -120,7 +120,7 @@ class ShellTests(PageTestCase):
         self.open(self.world["alice"], language="fa")
         browser.wait("document.documentElement.dir", "rtl")
         browser.wait(ROWS, ["bob"])
-        self.assertIn("\u06f1", browser.text(".summary"))
+        browser.wait("document.querySelector('.summary').textContent.includes('\u06f1')", True)
         self.assertTrue(
             browser.run(
                 "document.querySelector('nav').getBoundingClientRect().left > innerWidth / 2"

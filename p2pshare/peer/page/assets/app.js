@@ -355,10 +355,16 @@ addEventListener("hashchange", () => {
   else location.reload();
 });
 
+// Whether a reload would take something from the reader: an open dialog, text in a field, or what a view marks with `data-unsaved`.
+function isBusy() {
+  if (document.querySelector("dialog[open], :is(input, textarea):focus, audio, video, [data-unsaved]")) return true;
+  return [...document.querySelectorAll('main :is(textarea, input:not([type="search"], [type="checkbox"], [type="radio"]))')].some((field) => field.value !== "");
+}
+
 // New files of the page: loaded at once, unless the reader is in the middle of something; never twice for the same files.
 listen("hello", ({ assets }) => {
   if (!hasNewAssets() || sessionStorage.getItem("p2pshare.assets") === assets) return;
-  if (document.querySelector("dialog[open], input:focus, textarea:focus, audio, video")) return;
+  if (isBusy()) return;
   sessionStorage.setItem("p2pshare.assets", assets);
   location.reload();
 });

@@ -5,7 +5,9 @@ import { t } from "../lib/texts.js";
 import { Button, IconButton } from "./controls.js";
 import { Icon } from "./icons.js";
 
-/** A modal dialog. `onClose()` is called by Escape, the close button and a click beside it. `wide` for content that needs room. */
+const FIRST_FIELD = '.dialog-body :is(textarea, select, input:not([type="checkbox"], [type="radio"], [readonly]))';
+
+/** A modal dialog. Its first field gets the focus, or what has `autofocus`. `onClose()` is called by Escape, the close button and a click beside it. `wide` for content that needs room. */
 export function Dialog({ title, children, actions, onClose, wide = false, className }) {
   const base = useRef(null);
   const id = useId();
@@ -14,6 +16,7 @@ export function Dialog({ title, children, actions, onClose, wide = false, classN
     const dialog = base.current;
     before.current = document.activeElement;
     dialog.showModal();
+    if (!dialog.querySelector("[autofocus]") && matchMedia("(pointer: fine)").matches) dialog.querySelector(FIRST_FIELD)?.focus();
     return () => {
       dialog.close(); // as long as it is open, the rest of the page is inert and takes no focus
       if (before.current?.isConnected) before.current.focus({ preventScroll: true });

@@ -159,6 +159,8 @@ const topOf = (path) => path.split("/", 1)[0];
 
 function change(fields) {
   state = { ...state, ...fields };
+  const isUnsaved = state.entries.length > 0 || Boolean(state.text) || state.phase !== "idle";
+  document.documentElement.toggleAttribute("data-unsaved", isUnsaved); // then the page is not loaded again by itself
   for (const tell of listeners) tell();
 }
 
