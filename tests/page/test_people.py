@@ -41,7 +41,7 @@ class PeopleTests(PageTestCase):
         browser.wait("location.hash", "#/people/bob")
         browser.wait(f"{HEADING}.endsWith('bob')", True)
         browser.wait("document.activeElement === document.querySelector('main h1')", True)
-        browser.wait("document.title", "bob – alice – p2pshare")
+        browser.wait("document.title", "bob \u2013 alice \u2013 p2pshare")
         browser.wait_until("document.querySelector('.fingerprint')")
         key = self.world["alice"].ask("person", name="bob")["fingerprint"]
         self.assertEqual(browser.text(".fingerprint"), key)
