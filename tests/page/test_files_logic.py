@@ -80,6 +80,30 @@ class LogicTests(PageTestCase):
         self.assertEqual(found, [100_000, 77_777, 1, 5])
         self.assertLess(worst, 500.0)  # ms; a sort in the page's own thread takes longer
 
+    def test_change_while_sorting(self) -> None:
+        """A filter that changes in any step of a sort counts in the end."""
+        script = """(async () => {
+            const arrangement = {by: "name", isDescending: false, filter: ""};
+            const entries = ["a", "b"].map((name) => ({name, kind: "file", bytes: 1, modified: 0}));
+            const run = (steps) => new Promise((done) => {
+              let isFirst = true;
+              const onChange = async () => {
+                if (!isFirst || folder.sight.order.length !== 2) return;
+                isFirst = false;
+                for (let step = 0; step < steps; step += 1) await null;
+                folder.arrange({...arrangement, filter: "b"});
+                setTimeout(() => (folder.close(), done(folder.sight.order.length)), 300);
+              };
+              const ask = async () => (await new Promise((go) => setTimeout(go)), {entries, more: false});
+              const told = () => setup && onChange();
+              const folder = new m.Folder("bob", "", {ask, language: "en", arrangement, onChange: told});
+              setup = true;
+            });
+            let setup = false;
+            return Promise.all([0, 1, 2, 3, 4, 5, 6].map(run));
+        })()"""
+        self.assertEqual(self.module("folder.js", script), [1] * 7)
+
     def test_pages_of_a_listing(self) -> None:
         """Pages are told as they come, a failure goes on behind them, and an endless folder ends: threat 152."""
         script = """(async () => {

@@ -11,7 +11,8 @@ import { html, useEffect, useReducer, useRef, useState } from "../../lib/ui.js";
 import { Button, Loading } from "../../parts/index.js";
 import { readRange } from "./byte_range.js";
 import { Card } from "./card.js";
-import { isShownWhole } from "./kinds.js";
+import { isShownWhole, viewerOf } from "./kinds.js";
+import { join } from "./paths.js";
 import { HEADER_BYTES, PIXELS_MAX, pictureSize } from "./picture_size.js";
 import { EDGE, previewUrl } from "./thumbnail.js";
 import { useZoom } from "./zoom.js";
@@ -19,12 +20,15 @@ import { useZoom } from "./zoom.js";
 const LARGE_EDGE = 512; // pixels of the second preview, the largest that the peer gives
 const SMALL_FILE = 400000; // bytes; a picture that is no larger needs no second preview
 
-export function Picture({ person, folder, path, entry }) {
+const AHEAD_BYTES_MAX = 8e6; // of the next picture, which is fetched while this one is looked at
+
+/** `next` is the entry beside it, or undefined. */
+export function Picture({ person, folder, path, entry, next }) {
   const [attempt, again] = useReducer((count) => count + 1, 0);
-  return html`<${Layers} key=${attempt} person=${person} folder=${folder} path=${path} entry=${entry} onRetry=${again} />`;
+  return html`<${Layers} key=${attempt} person=${person} folder=${folder} path=${path} entry=${entry} next=${next} onRetry=${again} />`;
 }
 
-function Layers({ person, folder, path, entry, onRetry }) {
+function Layers({ person, folder, path, entry, next, onRetry }) {
   const wantsLarge = entry.bytes > SMALL_FILE || !isShownWhole(entry);
   const [small, setSmall] = useState({ state: "loading" });
   const [large, setLarge] = useState({ state: wantsLarge ? "loading" : "none" });
@@ -40,6 +44,13 @@ function Layers({ person, folder, path, entry, onRetry }) {
     );
     return () => ending.abort();
   }, []);
+
+  useEffect(() => { // into the cache of the browser
+    if (whole.state !== "shown" || !next || viewerOf(next) !== "picture" || !isShownWhole(next) || next.bytes > AHEAD_BYTES_MAX) return undefined;
+    const ending = new AbortController();
+    fetch(url("file", person, join(folder, next.name), { v: next.version }), { signal: ending.signal }).then((reply) => reply.arrayBuffer()).catch(() => {});
+    return () => ending.abort();
+  }, [whole.state]);
 
   const layers = { small, large, whole };
   const box = boxOf(layers);

@@ -77,7 +77,7 @@ export function Viewer({ person, path, sight, name, isReading, onShow, onClose }
       <${IconButton} icon="close" label=${t("viewer.close")} onClick=${close} />
     </header>
     <div ref=${stage} class="viewer-stage" tabindex="-1" ...${swipe}>
-      ${entry ? html`<${Shown} key=${`${name} ${entry.version}`} person=${person} folder=${path} path=${join(path, name)} entry=${entry} plays=${plays} onEnded=${ended} />`
+      ${entry ? html`<${Shown} key=${`${name} ${entry.version}`} person=${person} folder=${path} path=${join(path, name)} entry=${entry} next=${files[place + 1]} plays=${plays} onEnded=${ended} />`
         : isReading ? html`<${Loading} />` : html`<p class="viewer-message">${t("viewer.gone")}</p>`}
     </div>
     <${IconButton} icon="back" className="viewer-step previous" label=${t("viewer.previous")} disabled=${place <= 0} onClick=${() => step(-1)} />
