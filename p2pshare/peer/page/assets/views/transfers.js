@@ -9,7 +9,7 @@ import { ask } from "../lib/api.js";
 import { refresh, useCollection } from "../lib/store.js";
 import { bytes, errorText, t } from "../lib/texts.js";
 import { href } from "../lib/route.js";
-import { html, PHONE, useId, useMedia, useMemo, useNow } from "../lib/ui.js";
+import { html, PHONE, useCallback, useId, useMedia, useMemo, useNow, useRef } from "../lib/ui.js";
 import { VirtualList } from "../lib/virtual.js";
 import { Button, Empty, Loading, Notice, Page, announce, toast } from "../parts/index.js";
 import { isOver, perform, pressed, useFocus, useNews } from "./transfers/actions.js";
@@ -19,6 +19,7 @@ import { Row } from "./transfers/row.js";
 
 const ROW = 84; // px
 const ROW_PHONE = 112;
+const idOf = (job) => job.id;
 const GROUPS = ["running", "waiting", "paused", "over"];
 
 export default function Transfers() {
@@ -26,7 +27,8 @@ export default function Transfers() {
   const isPhone = useMedia(PHONE);
   const now = useNow(5000);
   const groups = useMemo(() => grouped(rows), [rows]);
-  const places = useMemo(() => placesOf(groups.waiting), [groups]);
+  const places = useSame(placesOf(groups.waiting));
+  const counts = GROUPS.map((name) => groups[name].length).join(" ");
   useNews(rows);
   useFocus(rows);
 
@@ -50,18 +52,22 @@ export default function Transfers() {
     ${error && html`<${Notice} kind="warning">${errorText(error)}<//>`}
     ${state === "loading" && html`<${Loading} />`}
     ${state !== "loading" && rows.length === 0 && html`<${Nothing} />`}
-    ${GROUPS.filter((name) => groups[name].length > 0).map((name) => html`<${Group} key=${name} name=${name} jobs=${groups[name]} places=${places} now=${now} isPhone=${isPhone} moved=${rows} />`)}
+    ${GROUPS.filter((name) => groups[name].length > 0).map((name) => html`<${Group} key=${name} name=${name} jobs=${groups[name]} places=${places} now=${now} isPhone=${isPhone} moved=${counts} />`)}
   <//>`;
 }
 
 function Group({ name, jobs, places, now, isPhone, moved }) {
   const id = useId();
+  const renderRow = useCallback( // a stable function, so that only rows that have changed are rendered again
+    (job) => html`<${Row} job=${job} place=${places.get(job.id)} now=${now} onAction=${(action) => perform(job, action)} onDetails=${() => showDetails(job.id)} />`,
+    [places, now],
+  );
   return html`<section class="transfers-group" data-group=${name} aria-labelledby=${id}>
     <h2 id=${id}>${t(`transfers.groups.${name}`, { n: jobs.length })}</h2>
     <div class="card transfers-list">
-      <${VirtualList} items=${jobs} keyOf=${(job) => job.id} rowHeight=${isPhone ? ROW_PHONE : ROW} role="list" labelledBy=${id} moved=${moved}
+      <${VirtualList} items=${jobs} keyOf=${idOf} rowHeight=${isPhone ? ROW_PHONE : ROW} role="list" labelledBy=${id} moved=${moved}
         onOpen=${(job) => showDetails(job.id)} onKeyDown=${(event, index) => pressed(event, jobs[index])}
-        renderRow=${(job) => html`<${Row} job=${job} place=${places.get(job.id)} now=${now} onAction=${(action) => perform(job, action)} onDetails=${() => showDetails(job.id)} />`} />
+        renderRow=${renderRow} />
     </div>
   </section>`;
 }
@@ -86,6 +92,14 @@ function grouped(rows) {
   groups.paused.sort(byAge);
   groups.over.sort((one, other) => other.updated - one.updated || byAge(one, other));
   return groups;
+}
+
+// The map of the render before, as long as it is equal.
+function useSame(map) {
+  const last = useRef(map);
+  const isEqual = last.current.size === map.size && [...map].every(([key, value]) => last.current.get(key) === value);
+  if (!isEqual) last.current = map;
+  return last.current;
 }
 
 // The place in the queue of each transfer that waits for its turn.
