@@ -54,7 +54,7 @@ TYPES = {
 }
 """The content type of each kind of file that is served."""
 LICENCES = ("LICENSE", "LICENCE", "COPYING")
-"""Files without a suffix that are served as text."""
+"""Files that are served as text, with any suffix or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _files(folder: Traversable, above: str) -> Iterator[tuple[str, bytes]]:
 
 def _type_of(path: str) -> bytes | None:
     name = PurePosixPath(path)
-    return TYPES[".txt"] if name.name in LICENCES else TYPES.get(name.suffix)
+    return TYPES[".txt"] if name.stem in LICENCES else TYPES.get(name.suffix)
 
 
 def _takes_gzip(query: Query) -> bool:

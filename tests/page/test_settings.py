@@ -28,6 +28,11 @@ class SettingsTests(PageTestCase):
         self.open(alice, "/settings")
         browser.wait_until(element(f"{setting('limit')} select"))
         self.keep_looks("settings")
+        licences = "[...document.querySelectorAll('a[href*=LICENSE]')].map(each => each.href)"
+        self.assertEqual(browser.run(f"{licences}.length"), 2)
+        fetched = f"Promise.all({licences}.map(url => fetch(url)))"
+        browser.run(f"void {fetched}.then(all => (window.found = all.map(each => each.status)))")
+        browser.wait("window.found", [200, 200])
         self.choose("limit", "2000000")
         browser.wait_until(element(".toast.good"))
         self.assertEqual(self.rows(alice)["limit"]["in_use"], 2e6)
