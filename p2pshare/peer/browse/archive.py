@@ -168,7 +168,8 @@ class _Archive:
                 while self._ahead:
                     await self._write_next()
             await self._tell_left_out()
-            await self._send(self._zip.end())
+            ended = await run_in_thread(self._sessions.reactor, self._zip.end)  # names every file
+            await self._send(ended)
         finally:
             self._zip.abandon()
             while self._ahead:

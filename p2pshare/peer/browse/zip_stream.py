@@ -23,7 +23,10 @@ _FILE, _EXECUTABLE, _FOLDER = 0o644, 0o755, 0o755
 
 
 class ZipStream:
-    """Writes a zip. Each call returns at once what of it is complete; `add` may take milliseconds for a MiB."""
+    """Writes a zip. Each call returns what of it is complete.
+
+    `add` may take milliseconds for a MiB, and `end` most of a second for 100 000 files, which take 110 MB of memory.
+    """
 
     def __init__(self) -> None:
         self._sink = _Sink()
