@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
 from twisted.python.failure import Failure
 
+from p2pshare.peer.control import running_peer
 from p2pshare.peer.service import PeerService
 from tests.peer.page.page_document import DOCUMENT
 from tests.peer.registry_case import RegistryTestCase
@@ -174,18 +175,20 @@ class PageTestCase(RegistryTestCase):
     async def page(self, name: str = "alice") -> tuple[PeerService, Browser]:
         """Start a peer, open its page, and return a browser that is signed in."""
         peer = await self.started(name)
-        browser = await self.browser(peer)
-        return peer, browser
+        return peer, await self.browser(name)
 
-    async def link(self, peer: PeerService, **fields: Any) -> str:
-        """Return a link to the page."""
-        assert peer._control is not None
-        reply = await peer._control.answer("page_open", fields)
-        return str(reply["url"])
+    async def link(self, name: str = "alice", **fields: Any) -> str:
+        """Return a link to the page of a peer."""
+        client = await running_peer(self.reactor, self.data_of(name))
+        assert client is not None
+        try:
+            return str((await client.ask("page_open", **fields))["url"])
+        finally:
+            client.close()
 
-    async def browser(self, peer: PeerService) -> Browser:
+    async def browser(self, name: str = "alice") -> Browser:
         """Return a browser that is signed in."""
-        url = await self.link(peer)
+        url = await self.link(name)
         browser = Browser(self.real_reactor, urlsplit(url).port or 0)
         told = await browser.sign_in(url)
         self.assertEqual(told.status, 200, told)

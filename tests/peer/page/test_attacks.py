@@ -9,13 +9,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
 from p2pshare.errors import P2pshareError, SettingsUnreadable, WrongUsage
 from p2pshare.net.socket_owner import UNKNOWN
 from p2pshare.peer.page import service as page_service
+from p2pshare.peer.page.access import Access
 from p2pshare.peer.page.events import STREAMS_MAX
 from p2pshare.peer.page.replies import PageError
 from p2pshare.peer.page.service import LIMITS
-from p2pshare.peer.page.sessions import SESSION_AGE, TOKEN_AGE, TOKENS_MAX, WRONG_PER_CLIENT_MAX
+from p2pshare.peer.page.sessions import (
+    SESSION_AGE,
+    TOKEN_AGE,
+    TOKENS_MAX,
+    WRONG_MAX,
+    WRONG_PER_CLIENT_MAX,
+    WRONG_PERIOD,
+    Sessions,
+)
 from p2pshare.storage.identity.page_sessions import FILE_NAME, SESSIONS_MAX
 from p2pshare.storage.settings import Settings
 from p2pshare.web.exchange import Query
@@ -151,8 +163,8 @@ class LinkTests(PageTestCase):
 
     async def test_token(self) -> None:
         """Threat 104: a link works once and for a minute, and no server and no Referer sees its token."""
-        peer, browser = await self.page()
-        url = await self.link(peer, to="/people/bob?x=1&open=2#3")
+        _, browser = await self.page()
+        url = await self.link(to="/people/bob?x=1&open=2#3")
         parts = urlsplit(url)
         self.assertEqual((parts.path, parts.query), ("/", ""))
         self.assertTrue(parts.fragment.endswith("&to=/people/bob%3Fx%3D1%26open%3D2%233"), url)
@@ -166,25 +178,11 @@ class LinkTests(PageTestCase):
             told = await other.ask("POST", "/api/v1/session", {"token": wrong})
             self.assertIn(told.status, (400, 401), wrong)
 
-    async def test_token_age(self) -> None:
-        """Threat 104: a link that was not used in time works no more, and only so many wait."""
-        peer, browser = await self.page()
-        first = await self.link(peer)
-        for _ in range(TOKENS_MAX):
-            last = await self.link(peer)
-        other = Browser(self.real_reactor, browser.port)
-        self.assertEqual((await other.sign_in(first)).status, 401)
-        part = peer._parts[-1]
-        assert isinstance(part, page_service.PageService) and part._sessions is not None
-        later = peer._reactor.seconds() + TOKEN_AGE
-        self.patch(part._sessions, "_clock", Later(later))
-        self.assertEqual((await other.sign_in(last)).status, 401)
-
     async def test_cookie(self) -> None:
         """Threat 105: each peer of a machine has a cookie of its own, which scripts and other sites do not get."""
-        peer, alice = await self.page("alice")
+        _, alice = await self.page("alice")
         _, bob = await self.page("bob")
-        told = await alice.sign_in(await self.link(peer))
+        told = await alice.sign_in(await self.link())
         attributes = told.headers["set-cookie"].split("; ")[1:]
         self.assertEqual({"Path=/", "HttpOnly", "SameSite=Strict"} - set(attributes), set())
         names = [each.cookie.partition("=")[0] for each in (alice, bob)]
@@ -206,8 +204,8 @@ class LinkTests(PageTestCase):
         await peer.stopService()
         digest = path.read_text().partition('"sessions": {"')[2].partition('"')[0]
         path.write_text(path.read_text().replace(digest, "x"))
-        again = await self.started("alice")
-        browser.port = urlsplit(await self.link(again)).port or 0
+        await self.started("alice")
+        browser.port = urlsplit(await self.link()).port or 0
         told = await browser.ask("GET", "/api/v1/session")
         self.assertEqual(told.status, 401)
         name = browser.cookie.partition("=")[0]
@@ -215,29 +213,77 @@ class LinkTests(PageTestCase):
         self.assertEqual(told.status, 401)
 
     async def test_sessions(self) -> None:
-        """Threat 105: sessions are bounded in number and age; the one unused for longest makes room."""
-        peer, browser = await self.page()
+        """Threat 105: sessions are bounded in number; the one unused for longest makes room."""
+        _, browser = await self.page()
         for _ in range(SESSIONS_MAX - 1):
-            await self.browser(peer)
+            await self.browser()
         self.assertEqual((await browser.ask("GET", "/api/v1/session")).status, 200)
-        await self.browser(peer)
+        await self.browser()
         self.assertEqual((await browser.ask("GET", "/api/v1/session")).status, 401)
-        late = await self.browser(peer)
-        part = peer._parts[-1]
-        assert isinstance(part, page_service.PageService) and part._sessions is not None
-        wall = peer._reactor.seconds() + SESSION_AGE + 2
-        self.patch(part._sessions, "_wall", lambda: wall)
-        self.assertEqual((await late.ask("GET", "/api/v1/session")).status, 401)
 
 
-class Later:
-    """A clock that stands still."""
+class AgeTests(SynchronousTestCase):
+    """The ages and numbers of tokens, sessions and wrong passwords, by a clock of the test."""
 
-    def __init__(self, now: float) -> None:
-        self.now = now
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        self.drawn = 0
+        self.sessions = self.read()
 
-    def seconds(self) -> float:
-        return self.now
+    def read(self) -> Sessions:
+        """Return the sessions as they are after a restart."""
+        return Sessions(self.clock, self.clock.seconds, self.folder, self.draw, PASSWORD)
+
+    def draw(self, size: int) -> bytes:
+        """Return other bytes at each call."""
+        self.drawn += 1
+        return self.drawn.to_bytes(size, "big")
+
+    def test_tokens(self) -> None:
+        """Threat 104: a link that was not used in time works no more, and only so many wait."""
+        first, *_, last = [self.sessions.token() for _ in range(TOKENS_MAX + 1)]
+        self.assertRaises(PageError, self.sessions.exchange, first)
+        self.assertTrue(self.sessions.exchange(last))
+        late = self.sessions.token()
+        self.clock.advance(TOKEN_AGE)
+        self.assertRaises(PageError, self.sessions.exchange, late)
+
+    def test_sessions(self) -> None:
+        """Threat 105: a session ends some time after its last use, also while the peer does not run."""
+        secret = self.sessions.exchange(self.sessions.token())
+        for _ in range(3):
+            self.clock.advance(SESSION_AGE)
+            self.sessions.use(secret)
+        again = self.read()
+        self.assertTrue(again.is_valid(secret))
+        self.clock.advance(SESSION_AGE + 1)
+        self.assertFalse(again.is_valid(secret))
+        self.assertRaises(PageError, again.use, secret)
+        self.assertEqual(self.read().kept.sessions, {})
+
+    def test_passwords(self) -> None:
+        """Threat 109: wrong passwords are counted for each client and in all, for a minute."""
+        for number in range(WRONG_MAX):
+            client = f"192.0.2.{number // WRONG_PER_CLIENT_MAX}"
+            refused = self.assertRaises(PageError, self.sessions.try_password, "wrong", client)
+            self.assertEqual(refused.reply.status, 401)
+        for client in ("192.0.2.0", "192.0.2.250"):
+            refused = self.assertRaises(PageError, self.sessions.try_password, PASSWORD, client)
+            self.assertEqual(refused.reply.status, 429)
+        self.clock.advance(WRONG_PERIOD)
+        self.assertTrue(self.sessions.try_password(PASSWORD, "192.0.2.0"))
+
+    def test_other_machines(self) -> None:
+        """Threat 111: a link is for this user and this machine alone, also if the page is open to others."""
+        mine = Access(self.sessions, self.folder, lambda end, other: os.geteuid())
+        other = Access(self.sessions, self.folder, lambda end, other: os.geteuid() + 1)
+        here = Query(b"POST", b"", b"", "127.0.0.1", local=("127.0.0.1", 8080), source_port=1)
+        mine.check_user(here)
+        self.assertRaises(PageError, other.check_user, here)
+        elsewhere = replace(here, source="192.0.2.7", local=("192.0.2.2", 8080))
+        self.assertRaises(PageError, mine.check_user, elsewhere)
 
 
 class OtherUserTests(PageTestCase):
@@ -245,11 +291,9 @@ class OtherUserTests(PageTestCase):
 
     async def test_other_user(self) -> None:
         """Threat 111: another user of the machine reaches nothing, even with a link, or with our cookie."""
-        peer, browser = await self.page()
-        users = [os.geteuid() + 1]
-        part = peer._parts[-1]
-        assert isinstance(part, page_service.PageService) and part._access is not None
-        self.patch(part._access, "_owner_of", lambda end, other: users[-1])
+        users = [os.geteuid()]
+        self.patch(page_service, "owner_of", lambda end, other: users[-1])
+        _, browser = await self.page()
         stream = None
         for user in (os.geteuid() + 1, UNKNOWN):  # the latter is a socket that is closed already
             users.append(user)
@@ -271,15 +315,6 @@ class OtherUserTests(PageTestCase):
         self.assertFalse(stream is None or stream.connection.ended.called)
         if stream is not None:
             stream.close()
-
-    async def test_token(self) -> None:
-        """Threat 111: a link is for this user and this machine alone, also if the page is open to others."""
-        peer, browser = await self.page()
-        part = peer._parts[-1]
-        assert isinstance(part, page_service.PageService) and part._access is not None
-        for source, local in (("192.0.2.7", "192.0.2.2"), ("127.0.0.1", "127.0.0.1")):
-            query = Query(b"POST", b"", b"", source, local=(local, browser.port), source_port=1)
-            self.assertRaises(PageError, part._access.check_user, query)
 
 
 class ExhaustionTests(PageTestCase):
@@ -401,8 +436,8 @@ class RemoteTests(PageTestCase):
             "page": "tcp:0:interface=127.0.0.1",
             "page_password_file": self.secret(f"{PASSWORD}\n"),
         }
-        peer = await self.started("alice")
-        browser = Browser(self.real_reactor, urlsplit(await self.link(peer)).port or 0)
+        await self.started("alice")
+        browser = Browser(self.real_reactor, urlsplit(await self.link()).port or 0)
         told = await browser.ask("POST", "/api/v1/session", {"password": PASSWORD})
         self.assertEqual(told.status, 200)
         for _ in range(WRONG_PER_CLIENT_MAX):
@@ -419,8 +454,8 @@ class RemoteTests(PageTestCase):
             "page": f"ssl:0:privateKey={certificate}:certKey={certificate}",
             "page_password_file": self.secret(PASSWORD),
         }
-        peer = await self.started("alice")
-        url = await self.link(peer)
+        await self.started("alice")
+        url = await self.link()
         self.assertTrue(url.startswith("https://home.example:"), url)
         port = urlsplit(url).port or 0
         browser = Browser(self.real_reactor, port, is_secure=True)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError, ConnectError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
+from twisted.internet.tcp import Port
 
 from p2pshare.errors import P2pshareError
 from p2pshare.peer import control
+from p2pshare.peer import service as peer_service
 from p2pshare.peer.control import REPLY_MAX, Fields
-from p2pshare.peer.page import events
-from p2pshare.peer.page.service import PageService
+from p2pshare.peer.page import api, events
+from p2pshare.peer.parts import parts_of
 from p2pshare.storage.identity.page_sessions import FILE_NAME
+from p2pshare.web.exchange import Route
 from tests.peer.page.page_case import HOST, PageTestCase
 
 
@@ -104,21 +109,19 @@ class PageTests(PageTestCase):
         peer = await self.started("alice")
         with self.assertRaises(ConnectError):
             await browser.connect()
-        browser = await self.browser(peer)
+        browser = await self.browser()
         await peer.stopService()
         other = self.real_reactor.listenTCP(browser.port, Factory(), interface=HOST)
         self.addCleanup(other.stopListening)
         peer = await self.started("alice")
-        port = urlsplit(await self.link(peer)).port or 0
+        port = urlsplit(await self.link()).port or 0
         self.assertNotEqual(port, browser.port)
         browser.port = port
         self.assertEqual((await browser.ask("GET", "/api/v1/session")).status, 200)
 
     async def test_no_port(self) -> None:
-        """A page that finds no port is an error for the one who wants it, can be opened later, and follows nothing."""
-        peer = await self.started("alice")
-        self.assertFalse(peer.events.is_followed)
-        before = len(peer.events._subscribers)
+        """A page that finds no port is an error for the one who wants it, and can be opened later."""
+        await self.started("alice")
         real = self.real_reactor.listenTCP
 
         def refuse(*_arguments: object, **_options: object) -> None:
@@ -126,11 +129,10 @@ class PageTests(PageTestCase):
 
         self.patch(self.real_reactor, "listenTCP", refuse)
         with self.assertRaises(P2pshareError) as raised:
-            await self.link(peer)
+            await self.link()
         self.assertIn("The page cannot start", str(raised.exception))
-        self.assertEqual(len(peer.events._subscribers), before)
         self.patch(self.real_reactor, "listenTCP", real)
-        await self.browser(peer)
+        await self.browser()
 
     async def test_old_sessions(self) -> None:
         """The page does not open again for sessions that are too old."""
@@ -146,53 +148,49 @@ class PageTests(PageTestCase):
 
     async def test_ending(self) -> None:
         """A page that is being opened while the peer ends is not opened any more."""
+        before = self.open_ports()
         peer = await self.started("alice")
-        opening = Deferred.fromCoroutine(self.link(peer))
+        opening = Deferred.fromCoroutine(self.link())
         opening.addErrback(lambda failure: failure.trap(P2pshareError) and None)
         await peer.stopService()
         await opening
-        part = peer._parts[-1]
-        assert isinstance(part, PageService)
         await deferLater(self.real_reactor, 0.05)
-        self.assertIsNone(part._port)
+        self.assertEqual(self.open_ports(), before)
+
+    def open_ports(self) -> int:
+        """Return the number of TCP ports on which this process listens."""
+        return sum(isinstance(each, Port) for each in self.real_reactor.getReaders())
 
     async def test_bounds(self) -> None:
         """An action of the page has the bounds of the control socket: the time, and the length of a reply."""
-        peer, browser = await self.page()
-        assert peer._control is not None
-        waiting: Deferred[Fields] = Deferred()
-
-        async def slow(_request: Fields) -> Fields:
-            return await waiting
-
-        async def long(_request: Fields) -> Fields:
-            return {"name": "x" * REPLY_MAX, "pid": 1}
-
-        actions = {**peer._control._actions, "stop": slow, "cancel": long}
-        self.patch(peer._control, "_actions", actions)
-        self.patch(control, "ANSWER_TIMEOUT", 0.05)
-        for action, reason in (("stop", "took too long"), ("cancel", "too long")):
+        self.add_actions(slow=Deferred, long=lambda: succeed({"name": "x" * REPLY_MAX}))
+        _, browser = await self.page()
+        self.patch(control, "ANSWER_TIMEOUT", 0.2)
+        for action, reason in (("slow", "took too long"), ("long", "too long")):
             told = await browser.do(action)
             self.assertEqual((told.status, told.fields["error"]), (403, "ControlRefused"))
             self.assertIn(reason, told.fields["detail"])
 
     async def test_leaving(self) -> None:
         """An action goes on if its browser leaves before the reply, as one of the control socket does."""
-        peer, browser = await self.page()
-        assert peer._control is not None
-        begun, done = Deferred[None](), list[bool]()
+        begun, done = Deferred[None](), list[Fields]()
 
-        async def slow(_request: Fields) -> Fields:
+        async def answer() -> Fields:
             begun.callback(None)
             await deferLater(self.real_reactor, 0.05)
-            done.append(True)
-            return {"name": "alice", "pid": 1}
+            done.append({"name": "alice"})
+            return done[0]
 
-        self.patch(peer._control, "_actions", {**peer._control._actions, "stop": slow})
-        connection = await browser.send(browser.head("POST", "/api/v1/do/stop", 2) + b"{}")
+        self.add_actions(slow=lambda: Deferred.fromCoroutine(answer()))
+        _, browser = await self.page()
+        connection = await browser.send(browser.head("POST", "/api/v1/do/slow", 2) + b"{}")
         await begun
         connection.transport.abortConnection()
         await self.until(lambda: bool(done))
+
+    def add_actions(self, **actions: Callable[[], Deferred[Fields]]) -> None:
+        """Let later peers have these actions, too."""
+        self.patch(peer_service, "parts_of", lambda peer: (*parts_of(peer), MoreActions(actions)))
 
     async def test_alive(self) -> None:
         """A stream without events tells each 15 s that it is alive."""
@@ -205,10 +203,28 @@ class PageTests(PageTestCase):
 
     async def test_defect(self) -> None:
         """A defect of a route is a problem for the browser, and an entry in the log."""
-        peer, browser = await self.page()
-        part = peer._parts[-1]
-        assert isinstance(part, PageService) and part._access is not None
-        self.patch(part._access, "session", lambda query: 1 / 0)
+        _, browser = await self.page()
+        self.patch(api, "csrf_token", lambda secret: 1 / 0)
         told = await browser.ask("GET", "/api/v1/session")
         self.assertEqual((told.status, told.word), (500, "internal"))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class MoreActions:
+    """A part with actions of a test."""
+
+    def __init__(self, actions: Mapping[str, Callable[[], Deferred[Fields]]]) -> None:
+        async def perform(answer: Callable[[], Deferred[Fields]], _request: Fields) -> Fields:
+            return await answer()
+
+        self.actions = {do: partial(perform, answer) for do, answer in actions.items()}
+
+    def table(self) -> dict[bytes, Route]:
+        """Return no routes."""
+        return {}
+
+    async def start(self) -> None:
+        """Do nothing."""
+
+    async def stop(self) -> None:
+        """Do nothing."""

@@ -24,8 +24,8 @@ class TransferTests(PageTestCase):
         """A download is asked for, followed by events at both ends, repeated, and removed."""
         (self.shared / "cat.jpg").write_bytes(b"miaow")
         _, browser = await self.page("alice")
-        bob = await self.started("bob")
-        other = await self.browser(bob)
+        await self.started("bob")
+        other = await self.browser("bob")
         stream, others = await browser.follow(), await other.follow()
         asked = await browser.do(
             "get", name="bob", paths=["stuff/cat.jpg", "stuff/none"], folder=str(self.saved)
