@@ -29,7 +29,7 @@ from p2pshare.wire.blocks import BLOCK_SIZE
 from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.transfer_messages import NANOSECONDS, EntryKind, Listing
 
-ARCHIVES_MAX = 4  # that are written at once
+ARCHIVES_MAX = 3  # that are written at once: readings must be left for films and pictures
 OPEN_AHEAD = 6  # files of one of them that are opened or being written
 FILES_MAX = 100_000  # files and folders in one
 PATHS_MAX = 1000  # that a user selects for one

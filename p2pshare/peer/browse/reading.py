@@ -46,7 +46,7 @@ from p2pshare.wire.paths import RemotePath, format_path
 from p2pshare.wire.transfer_messages import Cancelled, Fault, FileHeader
 
 READINGS_MAX = 32  # files that are read at once
-AHEAD_ALL = 64  # blocks of all of them that are requested, or kept for a reader
+AHEAD_ALL = 64  # blocks that all of them share; those that began alone keep their own, so together never above 150
 AHEAD_MAX = 8  # blocks of one of them
 AHEAD_MIN = 2  # blocks of one of them: what a reader wants at once may lie in two
 AWAY_MAX = 25.0  # seconds in which a sharer that is away is tried again, once a file was opened
