@@ -41,7 +41,7 @@ class SettingsTests(PageTestCase):
         browser.wait(f"document.activeElement === {element(setting('limit') + ' input')}", True)
         browser.press("fast" + Keys.ENTER)
         browser.wait_until(element(f"{setting('limit')} [role=alert]"))
-        self.assertIn("limit", browser.text(f"{setting('limit')} [role=alert]"))
+        self.assertIn("500 kB/s", browser.text(f"{setting('limit')} [role=alert]"))
         self.check_accessibility()
         browser.run(f"void ({element(setting('limit') + ' input')}.value = '')")
         browser.type(f"{setting('limit')} input", "1.5 MB/s" + Keys.ENTER)

@@ -7,7 +7,7 @@
 
 import { ask, session } from "../lib/api.js";
 import { useLive } from "../lib/live.js";
-import { bytes, errorText, number, rate, rich, t } from "../lib/texts.js";
+import { bytes, errorText, hasText, number, rate, rich, t } from "../lib/texts.js";
 import { classes, html, useEffect, useId, useRef, useState } from "../lib/ui.js";
 import {
   Button, Command, Confirm, Dialog, FolderChooser, Icon, Loading, Looks, Name, Notice, Page, PeoplePicker, Segments, Select, Switch, Tag, show, toast,
@@ -72,11 +72,11 @@ function Setting({ row, onChanged }) {
   const Control = CONTROLS[row.kind];
   return html`<div class=${classes("setting", isBusy && "busy")} data-setting=${row.name}>
     <${Control} row=${row} label=${t(`settings.label.${row.name}`)} hint=${t(`settings.hint.${row.name}`)} disabled=${row.fixed} onChange=${change} />
-    ${problem && html`<p class="hint error" role="alert">${errorText(problem)}</p>`}
+    ${problem && html`<p class="hint error" role="alert">${problem.error === "BadSetting" && hasText(`settings.invalid.${row.kind}`) ? t(`settings.invalid.${row.kind}`) : errorText(problem)}</p>`}
     <div class="setting-notes">
       ${row.fixed && html`<p class="hint"><${Icon} name="lock" size=${16} /> <span>${rich(`settings.fixed_by.${row.source}`, { name: html`<code dir="ltr">${row.source === "flag" ? `--${row.name.replaceAll("_", "-")}` : `P2PSHARE_${row.name.toUpperCase()}`}</code>` })}</span></p>`}
       ${row.needs_restart && !same(row.value, row.in_use) && html`<${Tag} kind="warning" icon="clock">${t("settings.after_restart")}<//>`}
-      ${row.source === "file" && !row.fixed && html`<${Button} kind="quiet" icon="retry" onClick=${() => change(null)}>${t("settings.reset", { value: shown(row, row.default) })}<//>`}
+      ${!row.fixed && !same(row.value, row.default) && html`<${Button} kind="quiet" icon="retry" onClick=${() => change(null)}>${t("settings.reset", { value: shown(row, row.default) })}<//>`}
     </div>
   </div>`;
 }
@@ -133,7 +133,7 @@ function NamesDialog({ label, hint, names, onSave, onClose }) {
     onClose();
   };
   return html`<${Dialog} title=${label} onClose=${onClose} actions=${html`<${Button} onClick=${onClose}>${t("common.cancel")}<//><${Button} kind="primary" onClick=${save}>${t("settings.save")}<//>`}>
-    <p class="hint">${hint}</p><${PeoplePicker} label=${label} chosen=${chosen} onToggle=${toggle} /><//>`;
+    <p class="hint settings-dialog-hint">${hint}</p><${PeoplePicker} label=${label} chosen=${chosen} onToggle=${toggle} /><//>`;
 }
 
 // One line of text: the registry, a port, addresses.
