@@ -66,6 +66,13 @@ class RowEvents:
                 due = self._ended + self._every - self._clock.seconds()
                 self._timer = self._clock.callLater(max(_PROMPT, due), self._turn)
 
+    def now(self, row_id: str) -> None:
+        """Tell of a row at once, since a user has changed it."""
+        self._changed.pop(row_id, None)
+        self._round.pop(row_id, None)
+        if not self._has_stopped:
+            self._tell(row_id)
+
     def stop(self) -> None:
         """Tell nothing more."""
         self._has_stopped = True
@@ -186,8 +193,13 @@ class Transfers:
         return await action(request)
 
     async def _act(self, action: str, request: Fields) -> Fields:
-        """Perform an action on one row; return the row."""
+        """Perform an action on one row, tell of it, and return the row."""
         row_id = self._id_in(request)
+        row = await self._acted(action, row_id)
+        self._events.now(row_id)
+        return row
+
+    async def _acted(self, action: str, row_id: str) -> Fields:
         row = self._row(row_id)
         if self._is_get(row_id):
             jobs = self._jobs

@@ -241,6 +241,15 @@ class RowEventsTests(SynchronousTestCase):
         self.pump(1)
         self.assertEqual(len(self.told), 2)
 
+    def test_now(self) -> None:
+        """What a user has changed is told at once, and not again for the same change."""
+        self.events.soon("a")
+        self.events.soon("b")
+        self.events.now("a")
+        self.assertEqual([row for _, row in self.told], ["a"])
+        self.pump(1)
+        self.assertEqual([row for _, row in self.told], ["a", "b"])
+
     def test_many(self) -> None:
         """Threat 160: a thousand rows that keep changing are told 50 at a time, each at most twice per second."""
         for _ in range(100):

@@ -1,7 +1,7 @@
 /** What can be done with a transfer, by buttons and by keys; and what a screen reader hears of all of them. */
 
 import { ask } from "../../lib/api.js";
-import { peek, put, refresh } from "../../lib/store.js";
+import { peek, refresh } from "../../lib/store.js";
 import { errorText, t } from "../../lib/texts.js";
 import { html, useEffect, useRef } from "../../lib/ui.js";
 import { Confirm, announce, show, toast } from "../../parts/index.js";
@@ -29,9 +29,7 @@ export function perform(job, action) {
 async function run(job, action) {
   acted = { id: job.id, at: performance.now() };
   try {
-    const row = await ask(`job_${action}`, { id: job.id });
-    if (action === "remove") put("jobs", { id: job.id, removed: true });
-    else put("jobs", row);
+    await ask(`job_${action}`, { id: job.id }); // the new row comes as an event, before the reply
     if (action !== "remove") announce(t(`transfers.done.${action}`, { title: titleOf(job) }));
   } catch (error) {
     toast(errorText(error), { kind: "bad" });
