@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from p2pshare.errors import P2pshareError, SettingsUnreadable, WrongUsage
-from p2pshare.net.socket_owner import UNKNOWN
+from p2pshare.net.socket_owner import UNKNOWN, is_told
 from p2pshare.peer.page import service as page_service
 from p2pshare.peer.page.access import Access
 from p2pshare.peer.page.events import STREAMS_MAX
@@ -31,9 +34,10 @@ from p2pshare.peer.page.sessions import (
 from p2pshare.storage.identity.page_sessions import FILE_NAME, SESSIONS_MAX
 from p2pshare.storage.settings import Settings
 from p2pshare.web.exchange import Query
-from tests.peer.page.page_case import Browser, PageTestCase
+from tests.peer.page.page_case import HOST, Browser, PageTestCase
 from tests.registry.certificates import write_certificate
 
+NOBODY = 65534  # the ID of a user that owns nothing
 PASSWORD = "correct horse battery"
 EVIL = "http://evil.example"
 READS = ("/", "/api/v1/session", "/api/v1/events", "/api/v1/file/bob/x", "/nothing")
@@ -315,6 +319,23 @@ class OtherUserTests(PageTestCase):
         self.assertFalse(stream is None or stream.connection.ended.called)
         if stream is not None:
             stream.close()
+
+    async def test_real_user(self) -> None:
+        """Threat 111: the kernel tells whose socket it is, when the peer is asked by a user that is not its own."""
+        if os.geteuid() != 0 or not is_told():
+            raise SkipTest("only root can become another user, and only Linux tells")
+        _, browser = await self.page()
+        os.seteuid(NOBODY)
+        try:
+            other = socket.create_connection((HOST, browser.port))
+        finally:
+            os.seteuid(0)
+        self.addCleanup(other.close)
+        other.settimeout(10)
+        with contextlib.suppress(ConnectionError):  # it may be closed already
+            other.sendall(browser.head("GET", "/"))
+            self.assertEqual(await deferToThread(other.recv, 1024), b"")
+        self.assertEqual((await browser.ask("GET", "/")).status, 200)
 
 
 class ExhaustionTests(PageTestCase):
