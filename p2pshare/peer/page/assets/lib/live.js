@@ -50,7 +50,7 @@ export function connect(found) {
   listenForLeader();
 }
 
-/** Call `fn(data)` for each event of a kind; "hello" comes with each new stream. Returns a function that ends it. */
+/** Call `fn(data)` for each event of a kind; "hello" comes with each new stream, "state" when the connection changes. Returns a function that ends it. */
 export function listen(kind, fn) {
   if (!handlers.has(kind)) handlers.set(kind, new Set());
   handlers.get(kind).add(fn);
@@ -183,5 +183,6 @@ function set(next) {
   state = next;
   document.documentElement.dataset.connection = state;
   if (isLeader) channel?.postMessage({ state });
+  tell("state", state);
   for (const watch of watchers) watch();
 }

@@ -18,7 +18,7 @@ const FIRST_SHOWN_MS = 100; // until the first rows of a long list are shown, an
 const RETRY_MS = 5000; // after a read that failed while the stream is open
 
 const COLLECTIONS = {
-  people: { action: "people", fields: { offline: true }, first: { limit: 100 }, rows: "people", key: "name", event: "person" },
+  people: { action: "people", fields: { offline: true }, first: { limit: 50 }, rows: "people", key: "name", event: "person" },
   jobs: { action: "jobs", fields: {}, rows: "jobs", key: "id", event: "job" },
   inbox: { action: "inbox", fields: {}, rows: "items", key: "id", event: "inbox" },
   offers: { action: "offers", fields: {}, rows: "offers", key: "id", event: "offer" },
@@ -175,4 +175,5 @@ listen("hello", async (hello) => {
 });
 listen("people", () => refresh("people")); // more has changed at once than events tell
 listen("health", (health) => change({ health }));
+listen("state", (state) => state === "live" || change({ traffic: { down: 0, up: 0 } })); // an old rate is worse than none
 listen("traffic", (traffic) => change({ traffic }));
