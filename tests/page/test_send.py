@@ -109,16 +109,16 @@ class SendTests(PageTestCase):
         text = carol.ask("offer_text", id=item["id"])["text"]
         self.assertEqual(text, "a\U0001f600b\n<b>")
         # From the disk of the peer, without a copy.
-        (alice.folder / "own file.txt").write_bytes(b"12345")
+        write(alice.folder, {"own/file.txt": b"12345"})
         self.browser.click("[data-drop-person=bob]")
         self.browser.click_text(".send-sources button", "disk")
         self.browser.wait_until("document.querySelector('.chooser-list')")
         self.check_accessibility()
         self.browser.fill(".chooser-bar input", str(alice.folder))
         self.browser.press("\ue007")
-        row = "[...document.querySelectorAll('.chooser-name')].find(e => e.innerText.includes('own file.txt'))"
+        row = "[...document.querySelectorAll('.chooser-name')].find(e => e.innerText == 'own')"
         self.browser.wait_until(row)
-        self.browser.run(f"void {row}.click()")
+        self.browser.run(f"void {row}.closest('li').querySelector('input').click()")
         self.browser.click("dialog .button.primary")
         self.browser.wait("document.querySelectorAll('.send-items li').length", 1)
         self.browser.click(SEND)
@@ -131,10 +131,13 @@ class SendTests(PageTestCase):
         self.browser.click(f"{FIRST} .menu button")
         self.browser.click_text("[role=menuitem]", "Send again")
         self.browser.wait("document.querySelector('dialog .picker-person').ariaPressed", "true")
+        (alice.folder / "own" / ".new").write_bytes(b"1")
+        self.browser.click("dialog .button.primary")
+        self.browser.wait_until("document.querySelector('dialog .left-out')")
         self.check_accessibility()
         self.browser.click("dialog .button.primary")
         item = self.offer(bob)
-        self.assertEqual(item["items"][0]["name"], "own file.txt")
+        self.assertEqual((item["items"][0]["name"], item["files"]), ("own", 1))
         self.assert_calm()
 
     def tab_to(self, selector: str) -> None:

@@ -9,6 +9,7 @@ import {
 } from "../../parts/index.js";
 
 const SHOWN = 20; // offers before "show more"
+const SEND_MS = 600000; // the peer counts up to a million files
 const FINAL = new Set(["declined", "done", "failed", "refused", "expired", "cancelled"]);
 const KINDS = { waiting: "plain", delivered: "plain", accepted: "accent", done: "good", declined: "warning", failed: "bad", refused: "bad", expired: "warning", cancelled: "plain" };
 
@@ -73,15 +74,29 @@ function reason(to) {
 function Again({ offer, onClose }) {
   const [names, setNames] = useState(offer.to.filter((one) => one.state !== "done").map((one) => one.name));
   const toggle = (name) => setNames(names.includes(name) ? names.filter((one) => one !== name) : [...names, name]);
+  const [checked, setChecked] = useState(null); // what is left out now, which the user has seen
+  const [isBusy, setBusy] = useState(false);
   const send = async () => {
-    const made = await run(ask("send", { again: offer.id, to: names, note: offer.note }, { timeoutMs: 600000 }));
+    const request = { again: offer.id, to: names, note: offer.note };
+    setBusy(true);
+    if (!checked) {
+      const found = await run(ask("send", { ...request, check: true }, { timeoutMs: SEND_MS }));
+      if (!found || leftOutCount(found.left_out) > 0) {
+        setChecked(found);
+        setBusy(false);
+        return;
+      }
+    }
+    const made = await run(ask("send", request, { timeoutMs: SEND_MS }));
+    setBusy(false);
     if (!made) return;
     toast(t("send.offered", { names: enumeration(names) }), { kind: "good" });
     onClose();
   };
   return html`<${Dialog} title=${t("send.again_title")} onClose=${onClose} actions=${html`
-    <${Button} onClick=${onClose}>${t("common.cancel")}<//><${Button} kind="primary" icon="send" disabled=${names.length === 0} onClick=${send}>${t("send.send")}<//>`}>
+    <${Button} onClick=${onClose}>${t("common.cancel")}<//><${Button} kind="primary" icon="send" busy=${isBusy} disabled=${names.length === 0} onClick=${send}>${checked ? t("send.send_anyway") : t("send.send")}<//>`}>
     <p class="again-what"><${Items} offer=${offer} /> · ${bytes(offer.bytes)}</p><p class="hint">${t("send.again_text")}</p>
+    ${checked && html`<div role="alert"><p>${t("send.would_send", { n: checked.files, size: bytes(checked.bytes) })}</p><${LeftOut} leftOut=${checked.left_out} /></div>`}
     <${PeoplePicker} label=${t("send.to")} chosen=${names} onToggle=${toggle} /><//>`;
 }
 
