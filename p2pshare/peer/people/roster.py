@@ -167,6 +167,8 @@ class Roster:
         self.is_current = is_up
         if is_up:
             self.trouble = None
+        else:
+            self._wake()  # nobody waits for a directory that is away
 
     def not_followed(self, error: BaseException | None) -> None:
         """See `PresenceFollower`."""

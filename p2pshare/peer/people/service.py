@@ -54,6 +54,7 @@ class People:
         self._name = peer.place.name
         self._key = peer.key
         self._standing = peer.standing
+        self._trouble = peer.trouble
         self._directory = peer.directory
         self._events = peer.events
         known = KnownPeers(peer.folder, peer.place.slot, wall=peer.wall)
@@ -121,10 +122,11 @@ class People:
     def _about_list(self) -> Fields:
         roster = self._roster
         self._is_incomplete = not roster.is_complete
+        trouble = roster.trouble or (None if roster.is_current else self._trouble())
         return {
             "complete": roster.is_complete,
             "left_out": roster.left_out,
-            "trouble": None if roster.trouble is None else str(roster.trouble),
+            "trouble": None if trouble is None else str(trouble),
         }
 
     async def _person(self, request: Fields) -> Fields:

@@ -39,6 +39,7 @@ class BoundTests(PresenceCase):
             place=SimpleNamespace(name="alice", slot="registry", is_lan=False),
             key=lambda: KEY,
             standing=lambda: {"online": True, "since": 1},
+            trouble=lambda: None,
             directory=self.streams,
             events=self.events,
             folder=folder,

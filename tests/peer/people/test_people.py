@@ -105,6 +105,25 @@ class ListTests(PeopleCase):
         await events.aclose()
         await bobs_events.aclose()
 
+    async def test_registry_away(self) -> None:
+        """While the registry is away, those whose keys are known are listed at once; its return is told."""
+        alice = await self.started("alice")
+        (await self.known(alice)).pin("bob", EVIL, None)
+        await self.go_away()
+        client = await self.client()
+        listed = await client.ask("people")
+        self.assertEqual([each["name"] for each in listed["people"]], ["alice", "bob"])
+        self.assertEqual((listed["complete"], listed["people"][1]["online"]), (False, None))
+        events = await (await self.client()).follow()
+        self.come_back()
+        event = await anext(events)
+        while event["event"] != "people":
+            event = await anext(events)
+        self.assertTrue(event["complete"])
+        listed = await client.ask("people")
+        self.assertIs(listed["people"][1]["online"], False)
+        await events.aclose()
+
     async def test_nobody_looks(self) -> None:
         """The stream of all names ends some time after the last question if nobody follows events."""
         self.patch(service, "LEASE", 2.0)
