@@ -163,6 +163,14 @@ class FolderTests(FilesTestCase):
         self.check_accessibility()
         self.browser.keys(Keys.ESCAPE)
         self.browser.wait(f"document.activeElement === {LIST}", True)
+        for expanded in ("true", "false", "true"):  # the button of a menu opens and closes it
+            self.browser.click(".browse .page-actions .menu button")
+            self.browser.wait(
+                "document.querySelector('.browse .page-actions .menu button').ariaExpanded",
+                expanded,
+            )
+        self.browser.keys(Keys.ESCAPE)
+        self.browser.run(f"{LIST}.focus()")
         self.browser.keys(Keys.ESCAPE)
         self.browser.look_as(*SIZES["phone"])
         self.browser.wait(CHOSEN, [])

@@ -1,9 +1,8 @@
-/** Dialogs, confirmations, menus and toasts. Dialogs are native: the browser keeps the focus inside and gives it back. */
+/** Dialogs, confirmations and toasts. Dialogs are native: the browser keeps the focus inside and gives it back. */
 
 import { classes, html, render, useEffect, useId, useLayoutEffect, useReducer, useRef, useState } from "../lib/ui.js";
 import { t } from "../lib/texts.js";
 import { Button, IconButton } from "./controls.js";
-import { Icon } from "./icons.js";
 
 const FIRST_FIELD = '.dialog-body :is(textarea, select, input:not([type="checkbox"], [type="radio"], [readonly]))';
 
@@ -54,83 +53,6 @@ export function Confirm({ title, children, confirm, kind = "danger", onConfirm, 
   };
   return html`<${Dialog} title=${title} onClose=${onClose} actions=${html`
     <${Button} autofocus onClick=${onClose}>${t("common.cancel")}<//><${Button} kind=${kind} busy=${isBusy} onClick=${run}>${confirm}<//>`}>${children}<//>`;
-}
-
-/**
- * A button with a menu. `items`: a list of {label, icon?, onClick, kind?, href?, disabled?}, `null` is a line between groups.
- * Arrow keys move, Escape closes, letters jump.
- */
-export function Menu({ label, icon = "more", items, text, className }) {
-  const [isOpen, setOpen] = useState(false);
-  const button = useRef(null);
-  const list = useRef(null);
-  const id = useId();
-  const entries = () => [...list.current.querySelectorAll('[role="menuitem"]:not([aria-disabled="true"])')];
-
-  useLayoutEffect(() => {
-    if (!isOpen) return undefined;
-    list.current.showPopover();
-    place(list.current, button.current);
-    entries()[0]?.focus();
-    const shut = () => setOpen(false);
-    addEventListener("resize", shut);
-    return () => removeEventListener("resize", shut);
-  }, [isOpen]);
-
-  const close = (giveBack = true) => {
-    setOpen(false);
-    if (giveBack) button.current?.focus();
-  };
-  const pressed = (event) => {
-    const all = entries();
-    const at = all.indexOf(document.activeElement);
-    const aims = { ArrowDown: (at + 1) % all.length, ArrowUp: (at - 1 + all.length) % all.length, Home: 0, End: all.length - 1 };
-    if (event.key in aims) all[aims[event.key]]?.focus();
-    else if (event.key === "Escape") close();
-    else if (event.key === "Tab") return close(false);
-    else if (event.key.length === 1 && event.key !== " ") {
-      const rest = [...all.slice(at + 1), ...all.slice(0, at + 1)];
-      rest.find((entry) => entry.textContent.trim().toLowerCase().startsWith(event.key.toLowerCase()))?.focus();
-    } else return undefined;
-    event.preventDefault();
-    event.stopPropagation();
-    return undefined;
-  };
-  const opening = (event) => {
-    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-      event.preventDefault();
-      setOpen(true);
-    }
-  };
-  const run = (item) => {
-    close();
-    item.onClick?.();
-  };
-  return html`<span class=${classes("menu", className)}>
-    <button ref=${button} type="button" class=${text ? "button plain" : "icon-button"} aria-haspopup="menu" aria-expanded=${String(isOpen)} aria-controls=${isOpen ? id : undefined}
-      aria-label=${text ? undefined : label} title=${text ? undefined : label} onClick=${() => setOpen(!isOpen)} onKeyDown=${opening}>
-      ${text && html`<span>${text}</span>`}<${Icon} name=${text ? "down" : icon} size=${text ? 16 : 20} /></button>
-    ${isOpen && html`<div ref=${list} id=${id} class="menu-list" popover="auto" role="menu" aria-label=${label} onKeyDown=${pressed}
-      onToggle=${(event) => event.newState === "closed" && setOpen(false)}>
-      ${items.map((item, index) => item === null
-        ? html`<div key=${index} role="separator"></div>`
-        : item.href
-          ? html`<a key=${index} role="menuitem" tabindex="-1" class="menu-item" href=${item.href} download=${item.download} onClick=${() => close()}>${item.icon && html`<${Icon} name=${item.icon} size=${18} />`}<span>${item.label}</span></a>`
-          : html`<button key=${index} type="button" role="menuitem" tabindex="-1" class=${classes("menu-item", item.kind)} aria-disabled=${item.disabled ? "true" : undefined}
-              onClick=${() => item.disabled || run(item)}>${item.icon && html`<${Icon} name=${item.icon} size=${18} />`}<span>${item.label}</span></button>`)}
-    </div>`}
-  </span>`;
-}
-
-// Below the button, or above it if there is no room; within the window.
-function place(list, button) {
-  const at = button.getBoundingClientRect();
-  const { offsetWidth: width, offsetHeight: height } = list;
-  const rtl = getComputedStyle(button).direction === "rtl";
-  const left = rtl ? at.left : at.right - width;
-  const below = at.bottom + 4;
-  list.style.left = `${Math.max(8, Math.min(left, innerWidth - width - 8))}px`;
-  list.style.top = `${below + height > innerHeight - 8 ? Math.max(8, at.top - height - 4) : below}px`;
 }
 
 const TOAST_MS = 6000;

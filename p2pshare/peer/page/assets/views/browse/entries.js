@@ -10,7 +10,7 @@
 import { isRightToLeft, t } from "../../lib/texts.js";
 import { PHONE, classes, html, useCallback, useMedia, useRef, useState } from "../../lib/ui.js";
 import { VirtualGrid, VirtualList } from "../../lib/virtual.js";
-import { ContextMenu } from "./context_menu.js";
+import { ContextMenu } from "../../parts/index.js";
 import { useLongPress } from "./long_press.js";
 import { join } from "./paths.js";
 import { Cell, Row } from "./rows.js";
