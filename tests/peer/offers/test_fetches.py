@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import P2pshareError
+from p2pshare.peer.offers import service
 from p2pshare.peer.offers.fetches import PENDING_MAX, TOLD_MAX, WRITE_EVERY, Fetches
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.offers.messages import MOUNT
 from p2pshare.wire.transfer_messages import Get
 from tests.peer.offers.case import OffersTestCase
-from tests.peer.offers.world import Person
 from tests.storage.offers.ledger_case import key_of
 
 BOB = Viewer("bob", key_of("bob"))
@@ -20,19 +20,20 @@ BOB = Viewer("bob", key_of("bob"))
 class FetchesTests(OffersTestCase):
     def setUp(self) -> None:
         super().setUp()
+        made: list[Fetches] = []
+
+        def make(*arguments: Any) -> Fetches:
+            made.append(Fetches(*arguments))
+            return made[-1]
+
+        self.patch(service, "Fetches", make)
         (self.alice,) = self.people("alice")
-        self.fetches = self.fetches_of(self.alice)
+        self.fetches = made[0]
         self.events: list[dict[str, Any]] = []
         assert self.alice.peer is not None
         self.alice.peer.events.subscribe(
             lambda kind, fields: self.events.append(fields) if kind == "fetched" else None
         )
-
-    def fetches_of(self, person: Person) -> Fetches:
-        assert person.peer is not None
-        uploads = cast("Any", person.peer)._sessions.uploads
-        (found,) = (each for each in uploads.watchers if isinstance(each, Fetches))
-        return found
 
     def fetch(self, viewer: Viewer, *path: str, size: int = 5, **request: Any) -> None:
         """Let a viewer fetch a file."""
