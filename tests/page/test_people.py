@@ -8,8 +8,8 @@ from tests.page.page_case import PageTestCase
 
 HEADING = "document.querySelector('main h1')?.textContent"
 ROWS = "[...document.querySelectorAll('[data-row] .person-name bdi')].map(each => each.textContent)"
-ACTIVE = "document.querySelector('.virtual-row.active bdi').textContent"
-COMPARE = "document.querySelector('#person-key').parentElement.querySelector('button')"
+ACTIVE = "document.querySelector('.virtual-row.active bdi')?.textContent"
+COMPARE = "document.querySelector('#person-key')?.parentElement.querySelector('button')"
 PUT_PEOPLE = """import(document.querySelector("script[type=module]").src.replace("app.js", "lib/store.js"))
   .then(store => { for (let n = 0; n < 10000; n += 1) store.put("people", {
     name: "n" + String(n).padStart(5, "0"), online: n % 2 === 0, since: 1700000000 + n,
@@ -25,10 +25,10 @@ class PeopleTests(PageTestCase):
         self.open(self.world["alice"])
         browser.wait(ROWS, ["bob"])
         browser.wait(
-            "document.querySelector('.person-when').textContent.startsWith('Online')", True
+            "document.querySelector('.person-when')?.textContent.startsWith('Online')", True
         )
         browser.wait(
-            "document.querySelector('.summary').textContent", "1 person online · 1 person in all"
+            "document.querySelector('.summary')?.textContent", "1 person online · 1 person in all"
         )
         self.keep_looks("people")
         browser.keys("/")
@@ -60,7 +60,7 @@ class PeopleTests(PageTestCase):
         browser.run("document.querySelector('.dialog-actions .primary').click()")
         browser.wait("document.querySelector('dialog')", None)
         browser.wait(
-            "document.querySelector('.person-trust .tag').classList.contains('good')", True
+            "document.querySelector('.person-trust .tag')?.classList.contains('good')", True
         )
         self.assertEqual(self.world["bob"].ask("person", name="alice")["trust"], "compared")
         browser.click("[aria-haspopup=menu]")
@@ -84,7 +84,7 @@ class PeopleTests(PageTestCase):
         self.open(self.world["alice"])
         browser.wait(ROWS, ["bob"])
         browser.run(PUT_PEOPLE)
-        browser.wait("document.querySelector('[data-row]').getAttribute('aria-setsize')", "10001")
+        browser.wait("document.querySelector('[data-row]')?.getAttribute('aria-setsize')", "10001")
         browser.keys(Keys.ARROW_DOWN)
         browser.wait("document.activeElement.role", "listbox")
         browser.keys(Keys.END)
@@ -92,7 +92,7 @@ class PeopleTests(PageTestCase):
         self.assertLess(browser.run("document.querySelectorAll('[data-row]').length"), 60)
         self.assertTrue(
             browser.run(
-                "document.querySelector('.virtual-row.active').getBoundingClientRect().bottom <= innerHeight"
+                "document.querySelector('.virtual-row.active')?.getBoundingClientRect().bottom <= innerHeight"
             )
         )
         browser.keys("n042")

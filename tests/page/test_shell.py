@@ -120,10 +120,10 @@ class ShellTests(PageTestCase):
         self.open(self.world["alice"], language="fa")
         browser.wait("document.documentElement.dir", "rtl")
         browser.wait(ROWS, ["bob"])
-        browser.wait("document.querySelector('.summary').textContent.includes('\u06f1')", True)
+        browser.wait("document.querySelector('.summary')?.textContent.includes('\u06f1')", True)
         self.assertTrue(
             browser.run(
-                "document.querySelector('nav').getBoundingClientRect().left > innerWidth / 2"
+                "document.querySelector('nav')?.getBoundingClientRect().left > innerWidth / 2"
             )
         )
         self.keep_looks("people-fa")
