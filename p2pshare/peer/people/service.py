@@ -137,11 +137,17 @@ class People:
             return {**self._row(name), **_details(self._key().public, None, None)}
         key = await self._key_of(name)
         pin = self._trust.pin(name)
-        code = await self._code(key)
+        comparison, own = None, self._key().public
+        if key is not None and key != own:
+            names = self._name, name
+            comparison = await run_in_thread(self._reactor, _comparison_of, own, key, names)
+        row = self._row(name)
+        if pin is not None and key != pin.key and row["trust"] == "compared":
+            row["trust"] = "known"  # a new key that the old one has signed was compared with nobody
         return {
-            **self._row(name),
+            **row,
             "key": None if key is None else str(key),
-            **_details(key, pin.since or None if pin else None, self._comparison(name, code)),
+            **_details(key, pin.since or None if pin else None, comparison),
         }
 
     async def _key_of(self, name: str) -> PublicKey | None:
@@ -172,22 +178,17 @@ class People:
             self._trust.show_changed(name, None)
         return view.key
 
-    async def _code(self, key: PublicKey | None) -> str | None:
-        own = self._key().public
-        if key is None or key == own:
-            return None
-        return await run_in_thread(self._reactor, comparison_code, own, key)
-
-    def _comparison(self, name: str, code: str | None) -> dict[str, str] | None:
-        if code is None:
-            return None
-        return {"code": code, "text": comparison_text((self._name, name), code)}
-
     async def _compared(self, request: Fields) -> Fields:
         """Remember that the user has compared a key with its owner."""
         fields = dict(request)
         name = read_name(text(fields, "name", NAME_MAX))
         key = PublicKey.parse(text(fields, "key", TEXT_SIZE))
+        pin = self._trust.pin(name)
+        if pin is not None and pin.key != key:  # the old one may have signed it
+            view = await self._directory.look_up_peer(name, by_registry_clock=True)
+            pinned = await self._pins.check(name, view)
+            if view.key == key:
+                await self._pins.remember(name, key, pinned)
         await self._trust.compared(name, key)
         return self._row(name)
 
@@ -323,14 +324,24 @@ class People:
 
 
 def _details(
-    key: PublicKey | None, pinned: int | None, comparison: dict[str, str] | None
+    key: PublicKey | None, pinned: int | None, comparison: _Comparison | None
 ) -> dict[str, Any]:
     return {
         "fingerprint": None if key is None else key.grouped,
         "pinned": pinned,
-        "compare": comparison,
-        "qr": [] if comparison is None else qr_rows(comparison["text"]),
+        "compare": None if comparison is None else comparison[0],
+        "qr": [] if comparison is None else comparison[1],
     }
+
+
+_Comparison = tuple[dict[str, str], list[str]]
+
+
+def _comparison_of(own: PublicKey, other: PublicKey, names: tuple[str, str]) -> _Comparison:
+    """Return the code, and the rows of its QR code. It takes a while: call it in a thread."""
+    code = comparison_code(own, other)
+    content = comparison_text(names, code)
+    return {"code": code, "text": content}, qr_rows(content)
 
 
 def qr_rows(content: str) -> list[str]:

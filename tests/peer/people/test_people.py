@@ -171,6 +171,20 @@ class TrustTests(PeopleCase):
             await client.ask("forget", name="bob")
         await events.aclose()
 
+    async def test_rotated(self) -> None:
+        """A key that the old one has signed can be marked; the old one loses its mark."""
+        await self.started("alice")
+        await self.started("bob")
+        client, bobs = await self.client(), await self.client("bob")
+        before = (await client.ask("person", name="bob"))["key"]
+        await client.ask("compared", name="bob", key=before)
+        await bobs.ask("rotate")
+        person = await client.ask("person", name="bob")
+        self.assertNotEqual(person["key"], before)
+        self.assertEqual(person["trust"], "known")
+        row = await client.ask("compared", name="bob", key=person["key"])
+        self.assertEqual((row["key"], row["trust"]), (person["key"], "compared"))
+
     async def test_changed(self) -> None:
         """Threat 100: a key that nothing explains is shown as changed, until the user forgets the old one."""
         alice, _bob = await self.started("alice"), await self.started("bob")
