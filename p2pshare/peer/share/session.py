@@ -52,6 +52,7 @@ LARGE_OPEN = 1024  # large files that all sessions have open; under a low limit 
 FILES_PART = 4  # of the open files that the limit leaves: one part for these
 SHORT_DELAY = 0.25  # seconds before files are opened again, after too many were open
 SHORT_PATIENCE = 60.0  # seconds in which no file can be opened, until the opener is told `busy`
+REFUSAL = 60.0  # seconds in which nothing is sent to an opener without a job, after the owner has ended a transfer
 LISTS_AT_ONCE = 4  # folders that are read at once for all sessions: threads must be left for files
 LISTS_OF_ONE = 2  # of them for one opener, in all of its sessions
 
@@ -87,7 +88,7 @@ class ServedSession:
         self._uploads = uploads
         self._upload_log = uploads.begin(session.name, session.path)
         self._upload_log.refuse = self.refuse
-        self._is_refusing = False  # whether the owner has ended what the opener fetches
+        self._refused_at: float | None = None  # when the owner has ended what the opener fetches
         self._listing = listing
         self._pace = _Pace(reactor, limit, self._step)
         self._downloads = SessionDownloads(uploads.counter, self._viewer)
@@ -102,7 +103,7 @@ class ServedSession:
     def message_received(self, message: Message) -> None:
         """Take a request."""
         self._core.receive_message(message)
-        if self._is_refusing:
+        if self._refused_at is not None and self._refuses(self._refused_at):
             self._core.withdraw(lambda _: False)
         self._step()
 
@@ -111,10 +112,13 @@ class ServedSession:
         self._step()
 
     def refuse(self) -> None:
-        """Stop all transfers, and those that the opener still wants for its job; another job may begin later."""
-        self._is_refusing = True
+        """Stop all transfers, and those that the opener still wants for its job, or for `REFUSAL` without one."""
+        self._refused_at = self._reactor.seconds()
         self._core.withdraw(lambda _: False)
         self._step()
+
+    def _refuses(self, since: float) -> bool:
+        return self._upload_log.wants_more or bool(self._reactor.seconds() < since + REFUSAL)
 
     def shares_changed(self) -> None:
         """Stop the transfers of files that are not shared with the opener any more."""
@@ -174,7 +178,8 @@ class ServedSession:
                         each.transfer_ended(self._viewer, event.transfer)
                     self._distrust(event.transfer)
                 case JobTold():
-                    self._is_refusing &= bool(event.job.files or event.job.bytes)
+                    if not (event.job.files or event.job.bytes):
+                        self._refused_at = None
                     self._upload_log.job_told(event.job)
                     self._downloads.job_told(event.job)
 

@@ -21,6 +21,7 @@ from p2pshare.peer.share.session import (
     LISTS_AT_ONCE,
     LISTS_OF_ONE,
     MEMORY,
+    REFUSAL,
     SHORT_DELAY,
     SHORT_PATIENCE,
     ServedSession,
@@ -47,6 +48,7 @@ from p2pshare.wire.transfer_messages import (
     Fault,
     FileHeader,
     Get,
+    Job,
     List,
     Listing,
 )
@@ -416,6 +418,31 @@ class EndTests(ServingTestCase):
         self.tree.show([SharedPath("stuff", self.folder)])
         serving.message_received(Get(5, ("stuff", "more")))
         self.assertEqual(session.data[5], b"x")
+
+    def test_refused(self) -> None:
+        """What the owner ends stays so until the job of the opener is over; without a job, for a minute."""
+        self.share("big", bytes(9 * BLOCK_SIZE))
+        self.share("more", b"x")
+        get = Get(1, ("stuff", "big"))
+        session, serving = self.serve(RICH, get, session=MemorySession(room=BLOCK_SIZE))
+        serving.refuse()
+        session.room = 10**12
+        serving.message_received(Get(2, ("stuff", "more")))
+        serving.message_received(Job("stuff", 9, 9))
+        self.reactor.advance(REFUSAL + 1)
+        serving.message_received(Get(3, ("stuff", "more")))
+        failed = [(each.id, each.why) for each in session.said if isinstance(each, Failed)]
+        self.assertEqual(failed, [(number, Fault.WITHDRAWN) for number in (1, 2, 3)])
+        self.assertEqual(self.open_files(), 0)
+        serving.message_received(Job("stuff", 0, 0))
+        serving.message_received(Get(4, ("stuff", "more")))
+        self.assertEqual(session.data[4], b"x")
+        serving.refuse()
+        serving.message_received(Get(5, ("stuff", "more")))
+        self.assertNotIn(5, session.data)
+        self.reactor.advance(REFUSAL)
+        serving.message_received(Get(6, ("stuff", "more")))
+        self.assertEqual(session.data[6], b"x")
 
     def test_cancelled(self) -> None:
         """A cancelled file is closed, and nothing more of it is sent."""
