@@ -14,13 +14,10 @@ from p2pshare.storage.local_folders import (
     LocalEntry,
     list_local,
     make_local,
-    order,
     read_local_path,
 )
 from p2pshare.web.exchange import Route
 from p2pshare.wire.strict_json import boolean, text
-
-ENTRIES_SHOWN = 1000  # entries of a reply
 
 
 class LocalFolders:
@@ -55,16 +52,15 @@ class LocalFolders:
         after = text(fields, "after", AFTER_MAX)
         hidden, files = boolean(fields, "hidden"), boolean(fields, "files")
         found = await run_in_thread(
-            self._reactor, lambda: list_local(path, hidden=hidden, files=files)
+            self._reactor, lambda: list_local(path, hidden=hidden, files=files, after=after)
         )
-        rest = [each for each in found.entries if not after or order(each.name) > order(after)]
         return {
             "path": str(found.path),
             "parent": None if found.parent is None else str(found.parent),
             "home": str(self._home),
             "inbox": str(inbox_folder(self._peer.settings)),
-            "entries": [_shown(each) for each in rest[:ENTRIES_SHOWN]],
-            "more": len(rest) > ENTRIES_SHOWN,
+            "entries": [_shown(each) for each in found.entries],
+            "more": found.more,
             "left_out": found.left_out,
             "cut": found.is_cut,
             "writable": found.can_write,

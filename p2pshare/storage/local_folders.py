@@ -7,6 +7,7 @@ sockets, links that lead nowhere, and names that are not Unicode.
 
 from __future__ import annotations
 
+import heapq
 import os
 import stat
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.paths import component_fault
 
 ENTRIES_MAX = 100_000  # names that are read of a folder; of more, these are shown
+ENTRIES_SHOWN = 1000  # entries of a part
 PATH_MAX = 4096  # characters of a path
 
 
@@ -40,8 +42,10 @@ class LocalFolder:
     """None at the top of the file system."""
     entries: tuple[LocalEntry, ...]
     """Sorted as a person looks for them; hidden names are last."""
+    more: bool
+    """Whether other entries follow."""
     left_out: int
-    """Names that cannot be chosen, besides hidden ones that were not wanted."""
+    """Names of this part and of those behind it that cannot be chosen."""
     is_cut: bool
     """Whether there are more than `ENTRIES_MAX` names."""
     can_write: bool
@@ -63,14 +67,24 @@ def read_local_path(text: str, home: Path) -> Path:
 
 
 def list_local(
-    path: Path, *, hidden: bool, files: bool, entries_max: int = ENTRIES_MAX
+    path: Path,
+    *,
+    hidden: bool,
+    files: bool,
+    after: str = "",
+    most: int = ENTRIES_SHOWN,
+    entries_max: int = ENTRIES_MAX,
 ) -> LocalFolder:
-    """Read a folder. This blocks.
+    """Read a part of a folder. This blocks.
+
+    All names are read for each part, but they are not sorted at once: that would hold up the other threads of Python.
 
     Args:
         path: absolute.
         hidden: include names that begin with a dot.
         files: include files, and not folders alone.
+        after: only entries behind this name; empty for all.
+        most: entries of the part.
         entries_max: names after which no more are read.
 
     Raises:
@@ -86,6 +100,8 @@ def list_local(
                     break
                 if each.name.startswith(".") and not hidden:
                     continue
+                if after and order(each.name) <= order(after):
+                    continue
                 entry = _entry(each)
                 if entry is None:
                     left_out += 1
@@ -93,10 +109,12 @@ def list_local(
                     found.append(entry)
     except OSError as error:
         raise CannotRead(path=path, reason=plain_reason(error)) from error
-    found.sort(key=lambda each: order(each.name))
+    first = heapq.nsmallest(most + 1, found, key=lambda each: order(each.name))
     parent = None if path.parent == path else path.parent
     can_write = os.access(path, os.W_OK | os.X_OK)
-    return LocalFolder(path, parent, tuple(found), left_out, looked_at > entries_max, can_write)
+    is_cut = looked_at > entries_max
+    more = len(first) > most
+    return LocalFolder(path, parent, tuple(first[:most]), more, left_out, is_cut, can_write)
 
 
 def order(name: str) -> tuple[bool, str, str]:

@@ -43,6 +43,19 @@ class LocalFolderTests(SynchronousTestCase):
         self.assertEqual([(each.name, each.is_link) for each in found.entries], [("up", True)])
         self.assertEqual(found.left_out, 3)
 
+    def test_parts(self) -> None:
+        """A long folder comes in parts, each behind the last name of the one before."""
+        for name in ("b", "A", ".h", "c"):
+            (self.folder / name).mkdir()
+
+        def part(after: str) -> tuple[list[str], bool]:
+            found = list_local(self.folder, hidden=True, files=False, after=after, most=2)
+            return [each.name for each in found.entries], found.more
+
+        self.assertEqual(part(""), (["A", "b"], True))
+        self.assertEqual(part("b"), (["c", ".h"], False))
+        self.assertEqual(part(".h"), ([], False))
+
     def test_bound(self) -> None:
         """Of a folder with too many names the first ones are listed, and that is said."""
         for number in range(3):

@@ -33,7 +33,7 @@ export function FolderChooser({ title, start = "", files = false, writable = !fi
       const found = await ask("local_folders", { path: path || null, after, hidden, files });
       if (own !== run.current) return;
       const before = after === null ? [] : folder.entries;
-      setFolder({ ...found, entries: [...before, ...found.entries] });
+      setFolder({ ...found, left_out: after === null ? found.left_out : folder.left_out, entries: [...before, ...found.entries] });
       setText(found.path);
       if (after !== null) return;
       setStop(0);
