@@ -60,6 +60,7 @@ function amounts(job) {
 /** Return the part that has arrived, 0 to 1; null if it is not known how much there is. */
 export function partOf(job) {
   if (job.state === "done") return 1;
+  if (job.kind === "upload" && job.files === 0) return null; // somebody looks at a file, and does not say how much they want
   if (job.bytes > 0) return job.bytes_done / job.bytes;
   return job.files > 0 ? job.files_done / job.files : null;
 }
