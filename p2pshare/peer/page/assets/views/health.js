@@ -60,7 +60,7 @@ function registryCheck({ registry, online, elsewhere }) {
   switch (registry.state) {
     case "lan": return registry.trouble ? { ...check("warning", "lan_trouble", {}), text: registry.trouble.message } : check("good", "lan", {});
     case "away": return check("bad", "away", { url });
-    case "elsewhere": return check("bad", "elsewhere", { address: elsewhere?.address ?? "?" });
+    case "elsewhere": return { ...check("bad", "elsewhere", {}), text: elsewhere?.address ? t("health.registry.elsewhere_at_text", { address: elsewhere.address }) : t("health.registry.elsewhere_text") };
     case "starting": return check("warning", "starting", { url });
     default: return online ? check("good", "ok", { url }) : check("warning", "late", { url });
   }

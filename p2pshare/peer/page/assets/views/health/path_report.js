@@ -57,7 +57,7 @@ export function Advice({ advice, port }) {
   const key = `health.advice.${advice.code}`;
   const values = { ...advice, port: number(port ?? 0, { useGrouping: false }), servers: enumeration(advice.servers ?? []) };
   const needsPort = ["symmetric_nat", "independent_nat", "path_open_port"].includes(advice.code) && advice.nat !== false;
-  const needsFirewall = ["no_nat", "udp_blocked", "path_open_port"].includes(advice.code);
+  const needsFirewall = ["no_nat", "path_open_port"].includes(advice.code);
   return html`<li data-advice=${advice.code}><p>${hasText(key) ? t(key, values) : advice.code}</p>
     ${needsPort && html`<${HowTo} title=${t("health.forward_title")}><ol>
       <li>${t("health.forward_1")}</li><li>${t("health.forward_2", { port: values.port })}</li><li>${t("health.forward_3")}</li></ol>
