@@ -24,6 +24,24 @@ CHOSEN = (
 )
 ACTIVE = "document.querySelector('.virtual-row.active .browse-name')?.textContent"
 STATUS = "document.querySelector('.browse-status')?.textContent"
+FILM = """(async () => {
+  const canvas = document.createElement("canvas"), parts = [];
+  [canvas.width, canvas.height] = [64, 48];
+  const context = canvas.getContext("2d");
+  const recorder = new MediaRecorder(canvas.captureStream(20), {mimeType: "video/webm;codecs=vp8"});
+  recorder.ondataavailable = (event) => parts.push(event.data);
+  const end = new Promise((resolve) => (recorder.onstop = resolve));
+  recorder.start();
+  for (let hue = 0; hue < 360; hue += 30) {
+    context.fillStyle = `hsl(${hue} 80% 50%)`;
+    context.fillRect(0, 0, 64, 48);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  recorder.stop();
+  await end;
+  return [...new Uint8Array(await new Blob(parts).arrayBuffer())];
+})()"""
+"""Records a film of half a second with the browser."""
 VIEWER = "document.querySelector('.viewer')"
 
 
@@ -260,6 +278,15 @@ class ViewerTests(FilesTestCase):
             ".map((each) => each.responseStatus)"
         )
         self.assertIn(206, self.browser.run(replies))
+        self.browser.keys(Keys.ESCAPE)
+        film = self.world["bob"].shared / "music" / "film.webm"
+        self.addCleanup(film.unlink)
+        film.write_bytes(bytes(self.browser.run(FILM)))
+        self.view("shared/music", "film.webm")
+        self.browser.wait("document.querySelector('video')?.videoWidth", 64)
+        self.browser.run("void document.querySelector('video').play()")
+        self.browser.wait_until("document.querySelector('video').currentTime > 0")
+        self.check_accessibility()
         self.browser.keys(Keys.ESCAPE)
         self.view("shared", "empty.txt")
         self.browser.wait_until("document.querySelector('.viewer-text .viewer-note')")
