@@ -223,8 +223,10 @@ class SendTests(PageTestCase):
             "document.querySelector('.send-progress progress, .send-progress [role=progressbar]')"
         )
         until(lambda: self.spool(alice))
+        self.browser.drop("main", {"later.txt": b"1"})  # is no part of the offer that is being made
+        self.assertEqual(self.browser.run("document.querySelectorAll('.send-items li').length"), 1)
         self.browser.click_text(".send-actions button", "Cancel")
-        self.browser.wait("document.querySelectorAll('.send-items li').length", 1)
+        self.browser.wait("document.querySelectorAll('.send-items li').length", 2)
         until(lambda: not self.spool(alice))
         self.browser.slow_uploads(None)
         disk: Path = small_disk(self)

@@ -2,16 +2,17 @@
  * Files, folders and texts that are dropped or pasted anywhere on the page.
  *
  * A drop on an element with `data-drop-person="NAME"`, or within one, is for that person; any other drop waits in the Send view until the user has
- * chosen people. In the views of a person, every
- * drop is for them. Nothing is sent by a drop. What is dropped has to be taken out of the event at once, because the browser empties it afterwards.
+ * chosen people. In the views of a person, every drop is for them. Nothing is sent by a drop. What is dropped has to be taken out of the event at
+ * once, because the browser empties it afterwards. While a dialog is open a drop does nothing; the browser must not open the file in place of the page.
  */
 
 import { currentRoute, go, href } from "./route.js";
 import { isTyping } from "./ui.js";
 
 const TARGET = "[data-drop-person]";
+const AWAY_MS = 800; // without `dragover`, which browsers send at least every 350 ms while something is over the page
 
-let depth = 0; // of elements that the pointer has entered with something
+let timer = 0; // ends the signs of a drag: `dragleave` is lost when an element goes while the pointer is on it
 let marked = null;
 let isOwn = false; // whether something of this page itself is dragged, such as a link or a picture
 
@@ -19,28 +20,21 @@ let isOwn = false; // whether something of this page itself is dragged, such as 
 export function takeDrops() {
   addEventListener("dragstart", () => (isOwn = true));
   addEventListener("dragend", () => (isOwn = false));
-  addEventListener("dragenter", (event) => {
-    if (!carriesSomething(event)) return;
-    event.preventDefault();
-    depth += 1;
-    document.documentElement.dataset.dragging = "";
-  });
+  addEventListener("dragenter", (event) => carriesSomething(event) && event.preventDefault());
   addEventListener("dragover", (event) => {
-    if (!carriesSomething(event)) return;
+    if (!carriesSomething(event)) return refuse(event);
     event.preventDefault();
     event.dataTransfer.dropEffect = "copy";
+    document.documentElement.dataset.dragging = "";
+    clearTimeout(timer);
+    timer = setTimeout(over, AWAY_MS);
     mark(event.target.closest?.(TARGET) ?? null);
-  });
-  addEventListener("dragleave", (event) => {
-    if (!carriesSomething(event)) return;
-    depth -= 1;
-    if (depth <= 0) over();
   });
   addEventListener("drop", (event) => {
     const isTaken = event.defaultPrevented || !carriesSomething(event);
     const person = event.target.closest?.(TARGET)?.dataset.dropPerson ?? personOfView();
     over();
-    if (isTaken) return;
+    if (isTaken) return refuse(event);
     event.preventDefault();
     take(event.dataTransfer, person);
   });
@@ -51,6 +45,12 @@ export function takeDrops() {
     event.preventDefault();
     take(event.clipboardData, null);
   });
+}
+
+function refuse(event) {
+  if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  event.dataTransfer.dropEffect = "none";
 }
 
 function personOfView() {
@@ -92,7 +92,7 @@ function mark(element) {
 }
 
 function over() {
-  depth = 0;
+  clearTimeout(timer);
   mark(null);
   delete document.documentElement.dataset.dragging;
 }

@@ -25,6 +25,7 @@ const blank = { to: [], entries: [], paths: [], text: null, note: "", expires: 7
 const idle = { phase: "idle", checked: null, problems: [], error: null, reading: 0, isCut: false };
 
 let state = { ...blank, ...idle };
+let later = []; // what waits until the present offer is made
 let abort = null; // of the upload
 let draft = null; // that was uploaded and not sent
 let tellTimer = 0;
@@ -54,7 +55,7 @@ export function useProgress() {
 /** Changes the state. */
 export const compose = {
   set: (fields) => change(fields),
-  choose: (name) => change({ to: [...new Set([...state.to, name])] }),
+  choose: (name) => whenIdle(() => change({ to: [...new Set([...state.to, name])] })),
   toggle: (name) => change({ to: state.to.includes(name) ? state.to.filter((one) => one !== name) : [...state.to, name] }),
   clear() {
     forgetDraft();
@@ -80,7 +81,7 @@ export const compose = {
     } finally {
       change({ reading: state.reading - 1 });
     }
-    add(found, found.length >= ENTRIES_MAX);
+    whenIdle(() => add(found, found.length >= ENTRIES_MAX));
   },
 
   /** Add files and folders of the peer's machine: {path, kind, bytes}. */
@@ -92,8 +93,7 @@ export const compose = {
 
   /** Use a text in place of files, behind what was typed already. */
   addText(text) {
-    if (state.entries.length + state.paths.length > 0) change({ note: [state.note, text].filter(Boolean).join("\n").slice(0, 1000) });
-    else change({ text: (state.text ?? "") + text });
+    whenIdle(() => addText(text));
   },
 
   /** Remove what has this name at the top. */
@@ -108,28 +108,9 @@ export const compose = {
     if (state.phase !== "idle" && state.phase !== "asking") return null;
     abort = new AbortController();
     change({ error: null });
-    const isReused = draft !== null;
     try {
-      await prepare();
-      if (!isSure) {
-        change({ phase: "checking" });
-        const checked = await ask("send", { ...request(), check: true }, { timeoutMs: SEND_MS });
-        if (leftOutCount(checked.left_out) > 0 || state.problems.length > 0) {
-          change({ phase: "asking", checked });
-          return null;
-        }
-      }
-      change({ phase: "offering" });
-      const offer = await ask("send", request(), { timeoutMs: SEND_MS });
-      draft = null;
-      change({ ...blank, ...idle });
-      return offer;
+      return await attempt(isSure);
     } catch (error) {
-      if (error.error === "WrongUsage" && draft !== null) {
-        forgetDraft();
-        change({ phase: "idle" });
-        if (isReused) return compose.send(isSure); // a restarted peer does not know the draft of before
-      }
       change({ phase: "idle", checked: null, error: error.name === "AbortError" ? null : error });
       return null;
     }
@@ -155,10 +136,51 @@ export function tops(entries) {
   return [...found.values()];
 }
 
+async function attempt(isSure) {
+  const isReused = draft !== null;
+  try {
+    await prepare();
+    if (!isSure) {
+      change({ phase: "checking" });
+      const checked = await ask("send", { ...request(), check: true }, { timeoutMs: SEND_MS });
+      if (leftOutCount(checked.left_out) > 0 || state.problems.length > 0) {
+        change({ phase: "asking", checked });
+        return null;
+      }
+    }
+    change({ phase: "offering" });
+    const offer = await ask("send", request(), { timeoutMs: SEND_MS });
+    draft = null;
+    change({ ...blank, ...idle });
+    return offer;
+  } catch (error) {
+    if (error.error !== "WrongUsage" || draft === null) throw error;
+    discardDraft();
+    if (!isReused) throw error;
+    return attempt(isSure); // a restarted peer does not know the draft of before
+  }
+}
+
+function addText(text) {
+  if (state.entries.length + state.paths.length > 0) change({ note: [state.note, text].filter(Boolean).join("\n").slice(0, 1000) });
+  else change({ text: (state.text ?? "") + text });
+}
+
+// What is dropped while an offer is being made is for the next one: it must neither join that offer nor add a person to it.
+function whenIdle(work) {
+  if (state.phase === "idle") work();
+  else later.push(work);
+}
+
 const topOf = (path) => path.split("/", 1)[0];
 
 function change(fields) {
   state = { ...state, ...fields };
+  if (state.phase === "idle" && later.length > 0) {
+    const works = later;
+    later = [];
+    for (const work of works) work();
+  }
   const isUnsaved = state.entries.length > 0 || Boolean(state.text) || state.phase !== "idle";
   document.documentElement.toggleAttribute("data-unsaved", isUnsaved); // then the page is not loaded again by itself
   for (const tell of listeners) tell();
@@ -283,9 +305,13 @@ async function uploadOne(id, { path, file }, onProgress) {
 const isReadable = (file) => file.slice(0, 1).arrayBuffer().then(() => true, () => false);
 
 function forgetDraft() {
+  discardDraft();
+  if (state.phase === "asking") change({ phase: "idle", checked: null, problems: [] });
+}
+
+function discardDraft() {
   if (draft !== null) ask("draft_discard", { draft }).catch(() => {});
   draft = null;
-  if (state.phase === "asking") change({ phase: "idle", checked: null, problems: [] });
 }
 
 addEventListener("beforeunload", (event) => {
