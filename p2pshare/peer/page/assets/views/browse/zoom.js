@@ -19,9 +19,11 @@ export function useZoom(box) {
     const part = next / scale; // what is under the center stays there
     set(next === 1 ? FITTING : { scale: next, x: center.x - (center.x - x) * part, y: center.y - (center.y - y) * part });
   };
-  const set = (next) => {
-    latest.current = next;
-    setView(next);
+  const set = ({ scale, x, y }) => {
+    const { width = 0, height = 0 } = state.area ?? {};
+    const within = (value, size) => Math.max((1 - scale) * size / 2, Math.min((scale - 1) * size / 2, value));
+    latest.current = { scale, x: within(x, width), y: within(y, height) }; // the picture does not leave the window
+    setView(latest.current);
   };
   useEffect(() => {
     const pressed = (event) => {
@@ -37,6 +39,7 @@ export function useZoom(box) {
 
   const centered = (event, { x, y } = { x: event.clientX, y: event.clientY }) => {
     const area = event.currentTarget.getBoundingClientRect();
+    state.area = area;
     return { x: x - area.left - area.width / 2, y: y - area.top - area.height / 2 };
   };
   const spread = () => {
@@ -52,6 +55,7 @@ export function useZoom(box) {
     },
     onPointerDown: (event) => {
       if (event.target.closest("button, a")) return;
+      state.area = event.currentTarget.getBoundingClientRect();
       state.fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
       if (latest.current.scale > 1 || state.fingers.size > 1) event.currentTarget.setPointerCapture(event.pointerId);
       state.before = state.fingers.size === 2 ? spread() : null;
