@@ -6,7 +6,8 @@ thumbnails faster, since it has to read every bit of the file. Each figure is th
 load only adds to it.
 
 In the second table a whole peer serves previews to another one, which asks for many at a time. A call that is due each
-millisecond tells how long the sharer's event loop was held at most.
+millisecond tells how long the sharer's event loop was held at most, and how much of that it was at work itself: other
+load on the machine delays the call as well, as the row without previews shows.
 
 Run it as `python -m benchmarks.bench_thumbnails`; it takes about a minute.
 """
@@ -35,6 +36,7 @@ EDGES = (64, EDGE)
 QUALITY = 85  # of JPEG
 ROUNDS = 4
 EACH = 6  # thumbnails in a round
+IDLE = 3  # seconds in which nothing is served, for comparison
 SERVED = 120  # pictures that are served
 SIZES = {"12 MP": (4000, 3000), "24 MP": (6000, 4000)}
 
@@ -79,12 +81,12 @@ def on_one_core(name: str, data: bytes, has_limit: bool) -> list[str]:
     return [name, f"{len(data) / 2**20:.1f} MiB", *rates]
 
 
-def held(sharer: subprocess.Popen[str]) -> float:
-    """Return the seconds for which the sharer's event loop was held at most since the last call."""
+def held(sharer: subprocess.Popen[str]) -> list[str]:
+    """Return for how long the sharer's event loop was held at most since the last call: clock and processor."""
     assert sharer.stdin is not None
     sharer.stdin.write("report\n")
     sharer.stdin.flush()
-    return float(first_line(sharer))
+    return [f"{1000 * float(each):.1f} ms" for each in first_line(sharer).split()]
 
 
 def served(folder: Path) -> list[list[str]]:
@@ -108,14 +110,15 @@ def viewed(url: str, folder: Path, *titles: str) -> list[list[str]]:
     with process("benchmarks.preview_process", "share", url, str(folder)) as sharer:
         assert first_line(sharer) == "ready"
         held(sharer)
+        time.sleep(IDLE)
+        rows.append([f"none, for {IDLE} s", "", "", "", *held(sharer)])
         for title in titles:
             told = json.loads(
                 subprocess.run([sys.executable, "-m", *words], **own).stdout  # type: ignore[call-overload]
             )
             rate = told["previews"] / told["seconds"]
             size = f"{told['bytes'] / told['previews'] / 1024:.1f} KiB"
-            late = f"{1000 * held(sharer):.1f} ms"
-            rows.append([title, str(told["previews"]), f"{rate:.0f}/s", size, late])
+            rows.append([title, str(told["previews"]), f"{rate:.0f}/s", size, *held(sharer)])
     return rows
 
 
@@ -134,7 +137,14 @@ def main() -> None:
     header = ["picture", "file", "thumbnails on one core", "decoding alone", "ratio"]
     print_table(f"Thumbnails of {EDGE} and 64 pixels", header, rows)
     with tempfile.TemporaryDirectory() as folder:
-        header = ["previews", "number", "rate", "size", "event loop held at most"]
+        header = [
+            "previews",
+            "number",
+            "rate",
+            "size",
+            "event loop held at most",
+            "of it in processor time",
+        ]
         print_table("Previews that a peer serves to another one", header, served(Path(folder)))
 
 

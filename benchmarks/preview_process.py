@@ -2,7 +2,8 @@
 
 python -m benchmarks.preview_process share REGISTRY FOLDER
     runs alice's peer, which shares FOLDER/pictures, until the end of its standard input. It prints a line when it is
-    ready, and for each line that it reads the seconds for which its event loop was held at most since the line before
+    ready. For each line that it reads it prints the seconds for which its event loop was held at most since the line
+    before, by the clock and in processor time of that thread
 python -m benchmarks.preview_process view REGISTRY FOLDER EDGE
     fetches a preview of each picture that alice shares, many at a time; prints a JSON object with their number, their
     bytes and the seconds
@@ -40,23 +41,28 @@ def peer(name: str, registry: str, folder: Path, *shares: SharedPath) -> PeerSer
 
 
 class LoopWatch:
-    """Measures for how long the event loop is held: how late a call comes that is due each `STEP`."""
+    """Measures for how long the event loop is held: how late a call comes that is due each `STEP`.
+
+    Other load on the machine delays the call, too. The processor time of the thread shows what the loop did itself.
+    """
 
     def __init__(self) -> None:
-        self.held_at_most = 0.0
-        """Seconds."""
-        self._last = time.perf_counter()
+        self.held_at_most = self.busy_at_most = 0.0
+        """Seconds, by the clock and of the processor."""
+        self._last, self._last_busy = time.perf_counter(), time.thread_time()
         self._looking = LoopingCall(self._look)
         self._looking.start(STEP, now=False)
 
     def begin(self) -> None:
         """Forget what was before."""
-        self._last, self.held_at_most = time.perf_counter(), 0.0
+        self._last, self._last_busy = time.perf_counter(), time.thread_time()
+        self.held_at_most = self.busy_at_most = 0.0
 
     def _look(self) -> None:
-        now = time.perf_counter()
+        now, busy = time.perf_counter(), time.thread_time()
         self.held_at_most = max(self.held_at_most, now - self._last - STEP)
-        self._last = now
+        self.busy_at_most = max(self.busy_at_most, busy - self._last_busy)
+        self._last, self._last_busy = now, busy
 
 
 class UntilClosed(Protocol):
@@ -67,7 +73,7 @@ class UntilClosed(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Report, and begin again."""
-        print(self._watch.held_at_most, flush=True)
+        print(self._watch.held_at_most, self._watch.busy_at_most, flush=True)
         self._watch.begin()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -110,6 +110,10 @@ def read_small(
             if whole > pixel_limit:
                 raise Image.DecompressionBombError
             image.draft("RGB", fit_size(image.size, edge))
+            if isinstance(
+                file, io.BytesIO
+            ):  # in one go: each piece would wait for the interpreter's lock
+                image.decodermaxblock = JPEG_BYTES_MAX
             is_in_one = start == b"\xff\xd8\xff" and scans == 1
             with room(image.width * image.height if is_in_one else whole):
                 image.load()
