@@ -29,6 +29,12 @@ class SharesTests(PageTestCase):
         self.browser.fill(".chooser-bar input", f"{folder}\ue007")
         self.browser.wait_until("document.querySelectorAll('.chooser-entry').length == 3")
         self.check_accessibility()
+        for _ in range(2):  # only one of them can be chosen, and then none
+            self.browser.click(".chooser-entry:first-child input")
+            self.browser.click(".chooser-entry:last-child input")
+            self.browser.wait("document.querySelectorAll('.chooser-entry.chosen').length", 1)
+        self.browser.click(".chooser-entry:last-child input")
+        self.browser.wait("document.querySelectorAll('.chooser-entry.chosen').length", 0)
         self.browser.click(".folder-chooser .button.primary")
         self.browser.wait("document.querySelectorAll('.share-add input')[1].value", "my photos")
         self.browser.click(".share-add .segments label:last-child")

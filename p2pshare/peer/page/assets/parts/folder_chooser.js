@@ -13,9 +13,9 @@ const HIDDEN = "p2pshare.hidden"; // whether hidden names are listed, in localSt
  * A dialog that calls `onChoose(path)` with the absolute path of a folder, or `onClose()`.
  *
  * With `files`, files can be chosen too, several at a time: `onChoose` gets a list of {path, kind, bytes}; without a choice, the folder that is open.
- * `start` is the folder that is shown first; the home folder if it is empty. `writable` if something is to be saved in the folder.
+ * With `single`, only one of them can be chosen. `start` is the folder that is shown first; the home folder if it is empty. `writable` if something is to be saved in the folder.
  */
-export function FolderChooser({ title, start = "", files = false, writable = !files, confirm, onChoose, onClose }) {
+export function FolderChooser({ title, start = "", files = false, single = false, writable = !files, confirm, onChoose, onClose }) {
   const [folder, setFolder] = useState(null);
   const [text, setText] = useState(start);
   const [error, setError] = useState(null);
@@ -51,7 +51,9 @@ export function FolderChooser({ title, start = "", files = false, writable = !fi
   const inside = (name) => (folder.path === "/" ? `/${name}` : `${folder.path}/${name}`);
   const toggle = (entry) => {
     const path = inside(entry.name);
-    setChosen(chosen.some((one) => one.path === path) ? chosen.filter((one) => one.path !== path) : [...chosen, { path, kind: entry.kind, bytes: entry.bytes }]);
+    const others = chosen.filter((one) => one.path !== path);
+    if (others.length < chosen.length) setChosen(others);
+    else setChosen([...(single ? [] : chosen), { path, kind: entry.kind, bytes: entry.bytes }]);
   };
   const make = async () => {
     try {

@@ -113,7 +113,7 @@ function Add({ taken, onClose }) {
   const own = path.replace(/\/+$/, "").split("/").at(-1) ?? "";
   const called = name ?? own;
   const fault = called && taken.includes(called) ? t("shares.name_taken") : null;
-  const choose = () => show((close) => html`<${FolderChooser} files=${true} title=${t("shares.choose")} start=${path.replace(/\/[^/]*$/, "")} onClose=${close} onChoose=${([first]) => {
+  const choose = () => show((close) => html`<${FolderChooser} files=${true} single=${true} title=${t("shares.choose")} start=${path.replace(/\/[^/]*$/, "")} onClose=${close} onChoose=${([first]) => {
     close();
     setPath(first.path);
   }} />`);
