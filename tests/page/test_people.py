@@ -5,6 +5,7 @@ from __future__ import annotations
 from selenium.webdriver.common.keys import Keys
 
 from tests.page.page_case import PageTestCase
+from tests.page.world import until
 
 HEADING = "document.querySelector('main h1')?.textContent"
 ROWS = "[...document.querySelectorAll('[data-row] .person-name bdi')].map(each => each.textContent)"
@@ -74,8 +75,10 @@ class PeopleTests(PageTestCase):
         browser.keys(Keys.ENTER)
         browser.wait_until("document.querySelector('dialog[open] .danger')")
         browser.click("dialog .danger")
-        browser.wait_until("document.querySelector('.toast.good')")
-        self.assertEqual(self.world["bob"].ask("person", name="alice")["trust"], "new")
+        until(lambda: self.world["bob"].ask("person", name="alice")["trust"] == "new")
+        browser.wait(
+            "document.querySelector('.person-trust .tag')?.classList.contains('good')", False
+        )
         self.assert_calm()
 
     def test_ten_thousand(self) -> None:
