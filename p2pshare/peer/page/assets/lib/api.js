@@ -34,12 +34,13 @@ export async function ask(action, fields = {}, options = {}) {
   return request("POST", `do/${encodeURIComponent(action)}`, { ...options, body: fields });
 }
 
-/** Return all rows of an action that answers in pages: askAll("jobs", {}, "jobs", "id"). */
+/** Return all rows of an action that answers in pages: askAll("jobs", {}, "jobs", "id"). `options.onPage(reply)` gets each reply. */
 export async function askAll(action, fields, rows, key, options = {}) {
   const all = [];
   let after = null;
   for (let page = 0; page < PAGES_MAX; page += 1) {
     const reply = await ask(action, after === null ? fields : { ...fields, after }, options);
+    options.onPage?.(reply);
     all.push(...reply[rows]);
     if (!reply.more || reply[rows].length === 0) return all;
     after = reply[rows].at(-1)[key];

@@ -5,6 +5,7 @@
  * While a read runs or fails, the old rows stay, so a view keeps its rows, its place and its selection when the peer restarts.
  *
  *     const { rows, map, state, error } = useCollection("jobs");     // state: "loading" | "ready" | "failed" | "unavailable"
+ *     const { leftOut } = useCollection("people");                   // how many further rows there are, which the peer does not list
  *     const waiting = useStore((store) => store.inbox.rows.filter((item) => item.state === "waiting").length);
  */
 
@@ -25,7 +26,7 @@ const COLLECTIONS = {
   shares: { action: "shares", fields: {}, rows: "shares", key: "name", event: "shares" },
 };
 // `first`: fields of a small page that is shown while the whole list is read; of people, those who are online.
-const EMPTY = { rows: [], map: new Map(), state: "loading", error: null };
+const EMPTY = { rows: [], map: new Map(), state: "loading", error: null, leftOut: 0 };
 
 const store = { health: null, traffic: { down: 0, up: 0 }, actions: null };
 const readers = new Map(); // from the name of a collection that was asked for to its Reader
@@ -105,13 +106,14 @@ class Reader {
         await new Promise((resolve) => setTimeout(resolve, FIRST_SHOWN_MS));
       }
       if (run !== this.run) return;
-      const found = await askAll(action, fields, rows, key);
+      let leftOut = 0;
+      const found = await askAll(action, fields, rows, key, { onPage: (reply) => (leftOut = reply.left_out ?? 0) });
       if (run !== this.run) return;
       const map = new Map(found.map((row) => [row[key], row]));
       for (const row of this.meanwhile) apply(map, row, key);
       this.meanwhile = null;
       this.dirty = null;
-      this.set({ rows: [...map.values()], map, state: "ready", error: null });
+      this.set({ rows: [...map.values()], map, state: "ready", error: null, leftOut });
     } catch (error) {
       if (run !== this.run) return;
       this.meanwhile = null;

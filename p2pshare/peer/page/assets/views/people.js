@@ -15,7 +15,7 @@ const ROW_PHONE = 60;
 const ORDER = { online: 0, unknown: 1, offline: 2 };
 
 export default function People({ parameters }) {
-  const { rows, state, error } = useCollection("people");
+  const { rows, state, error, leftOut } = useCollection("people");
   const [text, setText] = useState(parameters.query.search ?? "");
   const [shown, setShown] = useState(localStorage.getItem(SHOWN) ?? "all");
   const [active, setActive] = useState(null); // a name, so that it stays when rows move
@@ -79,6 +79,7 @@ export default function People({ parameters }) {
             renderRow=${(person) => html`<${Row} person=${person} now=${now} isPhone=${isPhone} />`} />`
         : html`<${Nobody} wanted=${wanted} hasOthers=${others.length > 0} isUnavailable=${state === "unavailable"} isLan=${isLan} onClear=${() => setText("")} onAll=${() => choose("all")} />`}
     </div>
+    ${leftOut > 0 && html`<p class="hint people-own">${t("people.left_out", { n: leftOut })}</p>`}
   <//>`;
 }
 
