@@ -26,6 +26,9 @@ HASH_PLACE = b"{{assets}}"
 """The text in `index.html` for which the folder with the hash is inserted."""
 LANGUAGES_PLACE = b"{{languages}}"
 """The text in `index.html` for which the codes of the languages are inserted: the stems of `texts/*.json`."""
+VISIT_PLACE = b"{{visit}}"
+"""The text in `index.html` for which it is inserted how a browser came to it: `own`, or `elsewhere` from another web
+page."""
 GZIP_MIN = 512  # bytes of a file below which compression does not pay
 BYTES_MAX = 16 * 1024 * 1024  # bytes of all files; they stay in memory
 IMMUTABLE = (b"Cache-Control", b"public, max-age=31536000, immutable")
@@ -122,7 +125,8 @@ class Assets:
         index = contents.pop(INDEX).replace(HASH_PLACE, self.folder.encode())
         index = index.replace(LANGUAGES_PLACE, " ".join(languages).encode())
         self._headers = headers
-        self._index = Asset.of(INDEX, index)
+        own, elsewhere = (index.replace(VISIT_PLACE, way) for way in (b"own", b"elsewhere"))
+        self._index, self._index_from_elsewhere = Asset.of(INDEX, own), Asset.of(INDEX, elsewhere)
         self._files = {path: Asset.of(path, content) for path, content in contents.items()}
 
     def table(self) -> dict[bytes, Route]:
@@ -134,7 +138,9 @@ class Assets:
 
     def index(self, query: Query) -> Reply:
         """Return the page."""
-        return self._index.answer(query, (*self._headers, REVALIDATED))
+        is_own = query.header(b"Sec-Fetch-Site") in ("", "none", "same-origin")
+        index = self._index if is_own else self._index_from_elsewhere
+        return index.answer(query, (*self._headers, REVALIDATED))
 
     def file(self, query: Query) -> Reply:
         """Return another file; one of another version does not exist."""

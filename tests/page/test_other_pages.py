@@ -119,3 +119,29 @@ class OtherPageTests(PageTestCase):
         )  # resolves to loopback, as a rebound name does
         self.assertIn("urn:p2pshare:problem:forbidden", browser.text())
         self.assertTrue(until(lambda: alice.ask("status")["pid"] == pid))
+
+    def test_led_here(self) -> None:
+        """Threat 107: another page can open ours, but not at a person, who would learn from that who visits it."""
+        alice, browser = self.world["alice"], self.browser
+        self.open(alice)
+        origin = f"http://127.0.0.1:{urlsplit(alice.page_url()).port}"
+        bob, live = "/people/bob/files/shared", "document.documentElement.dataset.connection"
+        for evil, wanted in (
+            ("127.0.0.1", f"#{bob}"),
+            ("localhost", f"#open=x&to={bob}"),
+            ("localhost", "#/send?to=bob"),
+        ):
+            browser.open(f"http://{evil}:{self.evil_port}/")
+            browser.run("void (location = a[0])", f"{origin}/{wanted}")
+            browser.wait(live, "live")
+            browser.wait("document.querySelector('.toast')?.innerText.split(' ')[0]", "Another")
+            self.assertEqual(browser.run("location.hash"), "#/people", wanted)
+        self.show(bob)
+        browser.run("void location.reload()")
+        browser.wait_until("document.querySelector('.browse [data-row]')")
+        browser.open(f"http://localhost:{self.evil_port}/")
+        browser.run(
+            "void (location = a[0])", alice.page_url(bob)
+        )  # such as in a terminal on the web
+        browser.wait_until("document.querySelector('.browse [data-row]')")
+        self.assertEqual(browser.run("location.hash"), f"#{bob}")

@@ -136,12 +136,18 @@ class WebPageTests(PageTestCase):
             self.assertEqual([each for each in headers if each.startswith("access-control")], [])
 
     async def test_links(self) -> None:
-        """Threat 103: a link on another page may open the page itself, as it shows nothing without a session."""
+        """Threats 103, 107: a link on another page may open the page itself, which shows nothing without a session, and
+        knows that it was opened so.
+        """
         _, browser = await self.page()
         link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
         told = await browser.ask("GET", "/", **link, Sec_Fetch_Dest="document", Cookie=None)
         self.assertEqual(told.status, 200)
         self.assertNotIn(b"alice", told.body)
+        self.assertIn(b'name="visit" content="elsewhere"', told.body)
+        for site in (None, "none", "same-origin"):
+            told = await browser.ask("GET", "/", Sec_Fetch_Site=site)
+            self.assertIn(b'name="visit" content="own"', told.body, site)
         for path in READS[1:]:
             told = await browser.ask("GET", path, **link, Sec_Fetch_Dest="document")
             self.assertEqual(told.status, 403, path)

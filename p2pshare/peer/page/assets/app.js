@@ -33,12 +33,12 @@ import { ApiError, session } from "./lib/api.js";
 import { takeDrops } from "./lib/drops.js";
 import { connect, currentSession, hasNewAssets, listen, retryNow, useConnection } from "./lib/live.js";
 import { watchOffers } from "./lib/notices.js";
-import { currentRoute, go, href, parse, useRoute } from "./lib/route.js";
+import { currentRoute, href, parse, useRoute } from "./lib/route.js";
 import { need, prime, useStore } from "./lib/store.js";
 import { errorText, loadTexts, number, rate, t } from "./lib/texts.js";
 import { applyTheme } from "./lib/theme.js";
 import { classes, html, render, useEffect, useErrorBoundary, useLayoutEffect, useReducer, useRef, useState } from "./lib/ui.js";
-import { Button, Icon, Loading, Name, Notice, Toasts } from "./parts/index.js";
+import { Button, Icon, Loading, Name, Notice, Toasts, toast } from "./parts/index.js";
 
 const NAVIGATION = ["people", "transfers", "send", "inbox", "shares", "settings", "health"];
 const ON_PHONE = ["people", "transfers", "send", "inbox"]; // the others are in "More"
@@ -302,22 +302,41 @@ function SignIn({ problem }) {
   return View && html`<${View} problem=${problem} onDone=${() => location.reload()} />`;
 }
 
+// Whether another web page has led the browser here. It must not choose what is shown: a look at a person connects to them, so they would learn
+// who has visited that page. A reload is the reader's own, whoever led here before.
+const isLedHere = document.querySelector('meta[name="visit"]')?.content === "elsewhere" && performance.getEntriesByType("navigation")[0]?.type === "navigate";
+let isKeptAway = false; // from a view that another page wanted
+
+function show(fragment) {
+  history.replaceState(null, "", fragment);
+  dispatchEvent(new PopStateEvent("popstate"));
+}
+
+function keepAway() {
+  if (["", "#/", "#/people"].includes(location.hash)) return;
+  isKeptAway = true;
+  show("#/people");
+}
+
 // The fragment "#open=TOKEN&to=/people/bob" signs in once; it is removed from the history before anything else.
 function takeLink() {
   if (!location.hash.startsWith("#open=")) return null;
   const words = new URLSearchParams(location.hash.slice(1));
   const to = words.get("to") ?? "";
-  history.replaceState(null, "", to.startsWith("/") ? `#${to}` : "#/people");
-  go(location.hash);
-  dispatchEvent(new PopStateEvent("popstate"));
-  return words.get("open");
+  const fragment = to.startsWith("/") ? `#${to}` : "#/people";
+  show(fragment);
+  return { token: words.get("open"), fragment };
 }
 
 async function signInByLink() {
-  const token = takeLink();
-  if (token === null) return null;
+  const link = takeLink();
+  if (isLedHere) keepAway();
+  if (link === null) return null;
   try {
-    return await session.begin({ token });
+    const found = await session.begin({ token: link.token });
+    if (isKeptAway) show(link.fragment); // a good token comes from this user, wherever the link was
+    isKeptAway = false;
+    return found;
   } catch (error) {
     if (error.status !== 401 && error.status !== 403) throw error;
     return null; // an old link: the session of before may still be good
@@ -346,6 +365,7 @@ async function start() {
   takeDrops();
   watchOffers();
   render(html`<${App} found=${found} />`, root);
+  if (isKeptAway) toast(t("common.led_here"));
 }
 
 // A link that is opened in this tab changes the fragment only: a tab that is signed in already just goes there.
