@@ -412,6 +412,8 @@ class DownloadQueue:
                 peer=series.peer,
                 why=error,
             )
+        # The frames of its traceback have the whole try, which would stay in memory as long as the series waits.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         wait = error.fields.get("retry_after")
         at_least = min(float(wait), RETRY_MAX) if isinstance(wait, int) else 0.0
         if not isinstance(error, OF_A_PERSON):

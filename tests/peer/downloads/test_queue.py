@@ -132,6 +132,14 @@ class QueueTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(len(self.running(tasks)), RUNNING_OF_PERSON_MAX)
 
+    def test_no_try_is_kept(self) -> None:
+        """The error for which a series waits does not keep its try in memory."""
+        (task,) = self.add(1, error=self.offline())
+        standing = self.queue.standing(task.id)
+        assert standing is not None and standing.trouble is not None
+        self.assertIsNone(standing.trouble.__traceback__)
+        self.assertIsNone(standing.trouble.__context__)
+
     def test_few_at_once(self) -> None:
         """However many fail at once, few tries begin in one turn of the reactor."""
         tasks = [each for n in range(100) for each in self.add(1, str(n), self.offline())]
