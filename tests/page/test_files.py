@@ -209,7 +209,7 @@ class ViewerTests(FilesTestCase):
     def test_pictures(self) -> None:
         """A preview is there at once and gives way to the picture; keys, buttons and a swipe go to the next one."""
         self.open(self.world["alice"], "/people/bob/files/shared/album")
-        self.browser.wait(f"{ROWS}.length", 13)
+        self.browser.wait("document.querySelectorAll('.browse-thumb img.shown').length", 13)
         self.browser.run(
             """void (window.seen = [], new MutationObserver(() => {
             for (const layer of document.querySelectorAll(".viewer-layer")) {
