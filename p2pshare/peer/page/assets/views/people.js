@@ -14,11 +14,14 @@ const ROW = 52; // px
 const ROW_PHONE = 60;
 const ORDER = { online: 0, unknown: 1, offline: 2 };
 
+let lastActive = null; // kept while another view is shown: "back" leads to the same row
+
 export default function People({ parameters }) {
   const { rows, state, error, leftOut } = useCollection("people");
   const [text, setText] = useState(parameters.query.search ?? "");
   const [shown, setShown] = useState(localStorage.getItem(SHOWN) ?? "all");
-  const [active, setActive] = useState(null); // a name, so that it stays when rows move
+  const [active, setActive] = useState(lastActive); // a name, so that it stays when rows move
+  lastActive = active;
   const search = useRef(null);
   const list = useRef(null);
   const now = useNow();
