@@ -9,7 +9,7 @@ import { ask } from "../lib/api.js";
 import { refresh, useCollection } from "../lib/store.js";
 import { bytes, errorText, t } from "../lib/texts.js";
 import { href } from "../lib/route.js";
-import { html, PHONE, useCallback, useId, useMedia, useMemo, useNow, useRef } from "../lib/ui.js";
+import { html, PHONE, useCallback, useEffect, useId, useMedia, useMemo, useNow, useRef, useState } from "../lib/ui.js";
 import { VirtualList } from "../lib/virtual.js";
 import { Button, Empty, Loading, Notice, Page, announce, toast } from "../parts/index.js";
 import { isOver, perform, pressed, useFocus, useNews } from "./transfers/actions.js";
@@ -19,11 +19,14 @@ import { Row } from "./transfers/row.js";
 
 const ROW = 84; // px
 const ROW_PHONE = 112;
+const MANY = 200; // transfers
+const CALM_MS = 250;
 const idOf = (job) => job.id;
 const GROUPS = ["running", "waiting", "paused", "over"];
 
 export default function Transfers() {
-  const { rows, state, error } = useCollection("jobs");
+  const { rows: latest, state, error } = useCollection("jobs");
+  const rows = useCalm(latest);
   const isPhone = useMedia(PHONE);
   const now = useNow(5000);
   const groups = useMemo(() => grouped(rows), [rows]);
@@ -92,6 +95,22 @@ function grouped(rows) {
   groups.paused.sort(byAge);
   groups.over.sort((one, other) => other.updated - one.updated || byAge(one, other));
   return groups;
+}
+
+// Many rows, of which some change all the time, are shown a few times per second only.
+function useCalm(rows) {
+  const [shown, setShown] = useState(rows);
+  const latest = useRef(rows);
+  const timer = useRef(0);
+  latest.current = rows;
+  useEffect(() => {
+    timer.current ||= setTimeout(() => {
+      timer.current = 0;
+      setShown(latest.current);
+    }, CALM_MS);
+  }, [rows]);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  return rows.length > MANY ? shown : rows;
 }
 
 // The map of the render before, as long as it is equal.
