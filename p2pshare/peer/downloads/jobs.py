@@ -108,14 +108,15 @@ class Jobs:
         if self._has_stopped:
             return
         self._has_stopped = True
-        live = [row for row in self._rows.values() if row.fetch is not None]
-        await gatherResults([self._parts.queue.remove(row.kept.id) for row in live])
-        moved = [now for row in live if (now := self._current(row)) != row.kept]
-        if moved:
-            with suppress(P2pshareError):
-                await run_in_thread(self._parts.reactor, self._store.put, moved)
+        running = [each for each, row in self._rows.items() if row.fetch is not None]
+        await gatherResults([self._parts.queue.remove(each) for each in running])
         await gatherResults(list(self._closings))
-        await self._lock.run(lambda: None)
+        async with self._lock:  # ends and changes that were on their way are kept by now
+            live = [row for row in self._rows.values() if row.fetch is not None]
+            moved = [now for row in live if (now := self._current(row)) != row.kept]
+            if moved:
+                with suppress(P2pshareError):
+                    await run_in_thread(self._parts.reactor, self._store.put, moved)
         await run_in_thread(self._parts.reactor, self._saved.close)
 
     # Actions
@@ -133,10 +134,11 @@ class Jobs:
         kept = KeptDownload(
             self._parts.draw_id(), name, paths, folder, now, is_update, is_forced, updated=now
         )
-        if (same := self._same(kept)) is not None:
-            return self._shown(same)
-        await self._put([kept])
-        return self._shown(self._rows[kept.id])
+        if self._same(kept) is None:
+            await self._put([kept])
+        row = self._rows.get(kept.id) or self._same(kept)
+        assert row is not None, "it is on its way, or the same is"
+        return self._shown(row)
 
     def _same(self, kept: KeptDownload) -> _Row | None:
         """Return a download of the same that is not over: a user may have clicked twice."""
@@ -259,33 +261,33 @@ class Jobs:
         self._in_background(self._keep_end(row, kept))
 
     async def _keep_end(self, row: _Row, kept: KeptDownload) -> None:
-        await self._lock.acquire()
-        try:
-            entry = self._entry(kept, row)
-            await run_in_thread(self._parts.reactor, self._write, [kept], entry)
-        except P2pshareError as error:
-            self._log.error("end of a download not kept: id={id} why={why}", id=kept.id, why=error)
-        finally:
-            self._lock.release()
-        if self._rows.get(kept.id) is row and row.kept.state is DownloadState.WAITING:
+        async with self._lock:
+            if row.kept.state is not DownloadState.WAITING:  # the user was faster
+                return
+            try:
+                entry = self._entry(kept, row)
+                await run_in_thread(self._parts.reactor, self._write, [kept], entry)
+            except P2pshareError as error:
+                self._log.error(
+                    "end of a download not kept: id={id} why={why}", id=kept.id, why=error
+                )
             row.kept, row.fetch = kept, None
-            self._owner.row_changed(kept.id)
+        self._owner.row_changed(kept.id)
 
     async def _checkpoint(self, download_id: str) -> None:
-        await self._lock.acquire()
-        try:
+        async with self._lock:
             row = self._rows.get(download_id)
             if row is None or row.fetch is None or self._has_stopped:
                 return
             kept = self._current(row)
-            if kept != row.kept:
+            if kept == row.kept:
+                return
+            try:
                 await run_in_thread(self._parts.reactor, self._store.put, [kept])
-                if self._rows.get(download_id) is row and row.kept.state is kept.state:
-                    row.kept = kept
-        except P2pshareError as error:
-            self._log.warn("progress not kept: id={id} why={why}", id=download_id, why=error)
-        finally:
-            self._lock.release()
+            except P2pshareError as error:
+                self._log.warn("progress not kept: id={id} why={why}", id=download_id, why=error)
+            else:
+                row.kept = kept
 
     # Changes
 
@@ -318,7 +320,8 @@ class Jobs:
 
         Args:
             changed: the downloads.
-            before: their states; those whose states are other ones by now are left as they are. None if they are new.
+            before: their states; those whose states are other ones by now are left as they are. None if they are new;
+                one of which the same is on its way by now is left out.
         """
         writing = Deferred.fromCoroutine(self._written(list(changed), before))
         await SharedAnswer(writing).wait()
@@ -326,9 +329,14 @@ class Jobs:
     async def _written(
         self, changed: list[KeptDownload], before: tuple[DownloadState, ...]
     ) -> None:
-        await self._lock.acquire()
-        try:
-            wanted = [each for each in changed if not before or self._is_in(each.id, before)]
+        async with self._lock:
+            wanted = [
+                each
+                for each in changed
+                if (self._is_in(each.id, before) if before else self._same(each) is None)
+            ]
+            if not wanted:
+                return
             entry = None
             if len(wanted) == 1 and wanted[0].state is DownloadState.CANCELLED:
                 entry = self._entry(wanted[0], self._rows[wanted[0].id])
@@ -336,8 +344,6 @@ class Jobs:
             for each in wanted:
                 row = self._rows.setdefault(each.id, _Row(each))
                 row.kept = each
-        finally:
-            self._lock.release()
         for each in wanted:
             self._apply(self._rows[each.id])
             self._owner.row_changed(each.id)
@@ -360,14 +366,17 @@ class Jobs:
         return dropped
 
     async def _forget(self, ids: Iterable[str]) -> None:
-        ids = list(ids)
-        await self._lock.acquire()
-        try:
-            await run_in_thread(self._parts.reactor, self._store.remove, ids)
-        finally:
-            self._lock.release()
-        for each in ids:
-            self._rows.pop(each, None)
+        """Drop downloads, except those that were begun again meanwhile."""
+        async with self._lock:
+            over = [
+                each
+                for each in ids
+                if each in self._rows and not self._rows[each].kept.state.is_live
+            ]
+            await run_in_thread(self._parts.reactor, self._store.remove, over)
+            for each in over:
+                del self._rows[each]
+        for each in over:
             self._owner.row_changed(each)
 
     def _apply(self, row: _Row) -> None:
@@ -383,9 +392,14 @@ class Jobs:
             self._parts.queue.add(row.fetch)
 
     async def _remove_parts(self, kept: KeptDownload, ended: Deferred[None]) -> None:
+        """Remove the incomplete files of a download, unless the same is wanted again by now."""
         await ended
         names = [each[-1] for each in kept.paths]
-        await run_in_thread(self._parts.reactor, remove_parts, kept.folder, names, list(kept.paths))
+        async with self._lock:
+            if self._same(kept) is None:
+                await run_in_thread(
+                    self._parts.reactor, remove_parts, kept.folder, names, list(kept.paths)
+                )
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that `stop` waits for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ from p2pshare.errors import (
 )
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.find.lookup import PeerFinder
+from p2pshare.storage.offers.downloads import DownloadState, KeptDownload, KeptDownloads
 from tests.peer.downloads.case import MIB, DownloadsTestCase
 from tests.peer.offers.world import KilledError
 
@@ -349,3 +351,84 @@ class DecisionTests(DownloadsTestCase):
         self.bob.stop()
         self.bob.start()
         self.assertEqual(self.jobs(), [])
+
+    def test_cancel_and_retry_at_once(self) -> None:
+        """A download that is wanted again before its try has wound up keeps what it has."""
+        self.do("cancel")
+        self.do("retry")
+        before = self.world.clock.seconds()
+        self.until_job(self.film, state="done", within=60)
+        self.assertLess(self.world.clock.seconds() - before, 17)
+
+
+class SideBySideTests(DownloadsTestCase):
+    """What happens while a change is being written."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.begin()
+        self.alice.write("cat.jpg", b"miaow")
+
+    @contextlib.contextmanager
+    def during(self, state: DownloadState, act: Callable[[], object]) -> Iterator[None]:
+        """Do something once, while a download is being written with this state."""
+        put, acts = KeptDownloads.put, [act]
+
+        def slow(store: KeptDownloads, downloads: Sequence[KeptDownload]) -> tuple[str, ...]:
+            if acts and any(each.state is state for each in downloads):
+                acts.pop()()
+            return put(store, downloads)
+
+        with patch.object(KeptDownloads, "put", slow):
+            yield
+        self.assertEqual(acts, [])
+
+    def ask_later(self, do: str, **fields: Any) -> Callable[[], object]:
+        """Return how to ask bob's peer for something; the replies are in `replies`."""
+        self.replies: list[Any] = []
+        return lambda: self.bob.asked(do, **fields).addBoth(self.replies.append)
+
+    def state(self, job: dict[str, Any]) -> str:
+        """Return the state of a download after a restart."""
+        self.bob.stop()
+        self.bob.start()
+        return str(self.job(job)["state"])
+
+    def test_get_twice(self) -> None:
+        """A second click, while the first is being written, makes no second download."""
+        self.alice.stop()
+        again = self.ask_later("get", name="alice", paths=["files/cat.jpg"])
+        with self.during(DownloadState.WAITING, again):
+            job = self.get("files/cat.jpg")
+        self.assertEqual([each["id"] for each in self.replies], [job["id"]])
+        self.assertEqual([each["id"] for each in self.jobs()], [job["id"]])
+
+    def test_pause_at_the_end(self) -> None:
+        """A download that ends while the user pauses it is one or the other, also after a restart."""
+        job = self.get("files/cat.jpg")
+        with self.during(DownloadState.DONE, self.ask_later("job_pause", id=job["id"])):
+            self.until_job(job, state="done")
+        self.assertIsInstance(self.replies[0].value, JobNotSo)
+        self.assertEqual(self.state(job), "done")
+
+    def test_end_during_pause(self) -> None:
+        """A download that ends while it is being paused is paused, and has one line of history in the end."""
+        job = self.get("files/cat.jpg")
+        with self.during(DownloadState.PAUSED, lambda: self.world.wait(20)):
+            self.assertEqual(self.bob.ask("job_pause", id=job["id"])["state"], "paused")
+        self.assertEqual(self.saved(), {"cat.jpg": b"miaow"})
+        self.assertEqual(self.state(job), "paused")
+        self.bob.ask("job_go_on", id=job["id"])
+        self.until_job(job, state="done")
+        self.assertLessEqual(len(self.bob.ask("history")["entries"]), 1)
+
+    def test_remove_during_retry(self) -> None:
+        """A download that is wanted again is not removed by a click that came too late."""
+        self.alice.stop()
+        job = self.get("files/cat.jpg")
+        self.bob.ask("job_cancel", id=job["id"])
+        with self.during(DownloadState.WAITING, self.ask_later("job_remove", id=job["id"])):
+            self.bob.ask("job_retry", id=job["id"])
+        self.alice.start()
+        self.until_job(job, state="done", within=60)
+        self.assertEqual(self.saved(), {"cat.jpg": b"miaow"})
