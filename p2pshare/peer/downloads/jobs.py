@@ -7,6 +7,9 @@ Theory of operation
 `_change`: one at a time, it is committed, and only then acted on. So downloads go on after a kill at any step. Progress
 is written every `CHECKPOINT` seconds, and is only shown: the next try finds on the disk what is there.
 
+*Incomplete files.* A download that is cancelled has the reason `PARTS_LEFT` in the ledger until its incomplete files
+are removed, so that a kill before that does not leave them for good.
+
 *The end.* A download that is over is written together with its line in the history. If the ledger cannot be written,
 the end counts in memory, and the download is tried again after the next start, which finds all files in place.
 """
@@ -19,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock, gatherResults
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults, succeed
 from twisted.logger import Logger
 
 from p2pshare.errors import JobNotSo, NoSuchJob, P2pshareError, WrongUsage
@@ -51,6 +54,8 @@ from p2pshare.wire.paths import PATH_MAX, RemotePath, format_path, parse_path
 from p2pshare.wire.strict_json import boolean, text, texts
 
 PATHS_MAX = 1000  # files and folders of one download
+PARTS_LEFT = "parts_left"
+"""The reason of a cancelled download in the ledger, until its incomplete files are removed. Nobody is told."""
 CHECKPOINT = 10.0  # seconds after which the progress of a running download is written
 
 
@@ -102,6 +107,8 @@ class Jobs:
         """Go on with what is not over."""
         for row in self._rows.values():
             self._apply(row)
+            if row.kept.why == PARTS_LEFT:
+                self._in_background(self._remove_parts(row.kept, succeed(None)))
 
     async def stop(self) -> None:
         """Fetch nothing more, and keep the progress."""
@@ -304,8 +311,9 @@ class Jobs:
         row = self._row(job_id)
         if row.kept.state not in allowed:
             raise self._not_so(row, action)
+        why = PARTS_LEFT if wanted is DownloadState.CANCELLED else None
         changed = replace(
-            self._current(row), state=wanted, why=None, why_text=None, updated=self._parts.now()
+            self._current(row), state=wanted, why=why, why_text=None, updated=self._parts.now()
         )
         if not row.kept.state.is_live and wanted.is_live:
             changed = replace(changed, files_failed=0, failures=(), fetched=0)
@@ -400,6 +408,15 @@ class Jobs:
                 await run_in_thread(
                     self._parts.reactor, remove_parts, kept.folder, names, list(kept.paths)
                 )
+            row = self._rows.get(kept.id)
+            if row is None or row.kept.why != PARTS_LEFT:
+                return
+            try:
+                cleared = replace(row.kept, why=None)
+                await run_in_thread(self._parts.reactor, self._store.put, [cleared])
+                row.kept = cleared
+            except P2pshareError as error:
+                self._log.warn("removal not noted: id={id} why={why}", id=kept.id, why=error)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that `stop` waits for."""
@@ -496,7 +513,7 @@ class Jobs:
     def _state(self, kept: KeptDownload, fetch: Fetch | None) -> tuple[str, str | None, str | None]:
         """Return the state that users see, and the code and the sentence that say why."""
         if kept.state is not DownloadState.WAITING:
-            return kept.state.value, kept.why, kept.why_text
+            return kept.state.value, None if kept.why == PARTS_LEFT else kept.why, kept.why_text
         standing = self._parts.queue.standing(kept.id)
         if standing is None or fetch is None:  # it has just ended
             return "running", None, None

@@ -133,13 +133,16 @@ class Downloads:
     def discard(self, offer: IncomingOffer) -> None:
         """Fetch an offer no more, and remove what is there of its incomplete files."""
         self._downloads.pop(offer.id, None)
-        self._in_background(self._remove_parts(offer, self.parts.queue.remove(offer.id)))
-
-    async def _remove_parts(self, offer: IncomingOffer, ended: Deferred[None]) -> None:
-        await ended
+        ended = self.parts.queue.remove(offer.id)
         if offer.folder is not None:
-            names, mount = [each.name for each in offer.items], (mount_of(offer.offer_id),)
-            await run_in_thread(self.parts.reactor, remove_parts, offer.folder, names, [mount])
+            self._in_background(self._remove_parts(offer, offer.folder, ended))
+
+    async def _remove_parts(
+        self, offer: IncomingOffer, folder: Path, ended: Deferred[None]
+    ) -> None:
+        await ended
+        names, mount = [each.name for each in offer.items], (mount_of(offer.offer_id),)
+        await run_in_thread(self.parts.reactor, remove_parts, folder, names, [mount])
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that `stop` waits for."""

@@ -125,9 +125,13 @@ class Inbox:
         self._rows = {each.id: each for each in kept}
 
     def start(self) -> None:
-        """Go on fetching what was accepted, and tell what senders do not know."""
+        """Go on fetching what was accepted, tell what senders do not know, and remove what is left of other offers."""
         for row in list(self._rows.values()):
             self._apply(row)
+            if row.state.is_final and row.state is not InboxState.DONE:
+                self.downloads.discard(
+                    row
+                )  # again: the peer may have been killed before it was done
         self._look()
 
     async def stop(self) -> None:

@@ -328,6 +328,28 @@ class DecisionTests(DownloadsTestCase):
         with self.assertRaises(NoSuchJob):
             self.do("retry")
 
+    def test_killed_after_cancel(self) -> None:
+        """A peer that is killed before it has removed the incomplete files of a cancelled download does so later."""
+        other = self.get("files/film", folder=str(self.bob.home / "other"))
+        self.bob.returns_after = 1.0
+        self.bob.crash_after_commits(1)
+        with contextlib.suppress(KilledError):
+            self.do("cancel")
+        self.world.wait(20)
+        self.assertEqual(self.bob.deaths, 1)
+        cancelled = self.job(self.film)
+        self.assertEqual((cancelled["state"], cancelled["why"]), ("cancelled", None))
+        self.assertEqual([*self.saved()], [])
+        self.until_job(other, state="done", within=60)
+        paused = self.get("files/film")
+        self.until_job(paused, state="running", within=60)
+        self.world.until(lambda: self.job(paused)["bytes_done"] > 5 * MIB, 60, 0.25)
+        self.bob.ask("job_pause", id=paused["id"])
+        self.bob.stop()
+        self.bob.start()
+        self.world.wait(20)
+        self.assertEqual(len(self.saved()), 2, "the incomplete file of another download stays")
+
     def test_not_so(self) -> None:
         """An action that does not fit the state is refused, and changes nothing."""
         for action in ("go_on", "remove"):

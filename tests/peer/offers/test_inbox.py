@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -34,7 +35,7 @@ from p2pshare.wire.offers.messages import InboxState, Offer, OfferItem, Withdraw
 from p2pshare.wire.offers.receipts import OfferReceipt
 from p2pshare.wire.transfer_messages import EntryKind
 from tests.peer.offers import world
-from tests.peer.offers.world import Person, WorldTestCase
+from tests.peer.offers.world import KilledError, Person, WorldTestCase
 from tests.wire.offers.roots import offer_root
 
 DAY = 86400
@@ -491,6 +492,21 @@ class TroubleTests(InboxTestCase):
         self.until_told("declined")
         self.world.wait(30)
         self.assertEqual(self.bob.received("alice"), {})  # nor a part of it
+
+    def test_killed_after_decline(self) -> None:
+        """A peer that is killed before it has removed the incomplete files of a declined offer does so later."""
+        self.begin(limit=1e6)
+        self.send(self.alice.write("large", bytes(8 * 2**20)))
+        item = self.until("waiting")
+        self.bob.ask("accept_offer", id=item["id"])
+        self.world.until(lambda: self.item()["bytes_done"] > 2**20)
+        self.bob.returns_after = 1.0
+        self.bob.crash_after_commits(1)
+        with contextlib.suppress(KilledError):
+            self.bob.ask("decline_offer", id=item["id"])
+        self.world.wait(30)
+        self.assertEqual(self.item()["state"], "declined")
+        self.assertEqual([*self.bob.received("alice")], [])
 
     def test_damaged_ledger(self) -> None:
         """A peer whose ledger is damaged does not start, and leaves it as it is; without it, it starts."""
