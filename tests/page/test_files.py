@@ -8,7 +8,7 @@ import zipfile
 
 from selenium.webdriver.common.keys import Keys
 
-from tests.page.files import HOSTILE_NAMES, hostile_share, usual_share
+from tests.page.files import HOSTILE_NAMES, hostile_share, picture, usual_share
 from tests.page.page_case import SIZES, PageTestCase
 from tests.page.world import until
 
@@ -385,6 +385,29 @@ class TroubleTests(FilesTestCase):
             )
             bob.start()
             self.browser.wait(NAMES, ["tone.wav"])
+
+    def test_silent_sharer(self) -> None:
+        """Threat 153: a sharer that does not answer keeps only some of the browser's six connections busy."""
+        files = {f"{n:02}.jpg": picture(64, 48) + bytes([n]) * 450_000 for n in range(40)}
+        world = self.own_world("alice", "bob", shares={"alice": {}, "bob": files})
+        self.open(world["alice"], "/people/bob/files/shared")
+        self.browser.wait_until(f"{ROWS}.length")
+        ask = """const done = arguments[arguments.length - 1];
+            setTimeout(() => done("late"), 3000);
+            const asked = Array.from({length: arguments[0]}, () => fetch("/api/v1/session"));
+            Promise.all(asked).then(() => done("answered"));"""
+        world["bob"].pause()
+        try:
+            for name in ("30.jpg", "33.jpg", "36.jpg"):
+                self.show(f"/people/bob/files/shared?show={name}")
+                self.browser.wait("document.querySelector('.viewer h2')?.innerText", name)
+                self.browser.wait_until("document.querySelector('.viewer-layer')")
+            self.assertEqual(self.browser.run_async(ask, 1), "answered")
+            self.show("/transfers")
+            self.browser.wait("document.querySelector('.viewer')", None)
+            self.assertEqual(self.browser.run_async(ask, 5), "answered")
+        finally:
+            world["bob"].go_on()
 
     def test_hostile_files(self) -> None:
         """Names, pictures, texts and drawings of strangers run and break nothing: threats 150, 151 and 152."""

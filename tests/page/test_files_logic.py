@@ -136,7 +136,7 @@ class LogicTests(PageTestCase):
         self.assertEqual(found, [7, False, True, 200_000, True])
 
     def test_thumbnails(self) -> None:
-        """Few thumbnails are fetched at once, the newest first, and none that is out of sight."""
+        """Threat 153: few thumbnails are fetched at once, the newest first, and none that is out of sight."""
         script = """(() => {
             const queue = new m.ThumbnailQueue(2), begun = [];
             const turns = ["a", "b", "c", "d", "e"].map(

@@ -14,7 +14,7 @@ import { Card } from "./card.js";
 import { isShownWhole, viewerOf } from "./kinds.js";
 import { join } from "./paths.js";
 import { HEADER_BYTES, PIXELS_MAX, pictureSize } from "./picture_size.js";
-import { EDGE, previewUrl } from "./thumbnail.js";
+import { EDGE, FetchedImage, previewUrl } from "./thumbnail.js";
 import { useZoom } from "./zoom.js";
 
 const LARGE_EDGE = 512; // pixels of the second preview, the largest that the peer gives
@@ -60,7 +60,7 @@ function Layers({ person, folder, path, entry, next, onRetry }) {
   if (!hasSome && isOver) {
     return html`<${Card} person=${person} folder=${folder} entry=${entry} reason=${whole.reason ?? t("viewer.no_preview")} onRetry=${whole.isFinal ? null : onRetry} />`;
   }
-  const image = (name, source, set, layer, extra = {}) => html`<img key=${name} class=${`viewer-layer ${name} ${layer.state}`} src=${source} alt="" draggable=${false}
+  const image = (name, source, set, layer, extra = {}) => html`<${FetchedImage} key=${name} class=${`viewer-layer ${name} ${layer.state}`} src=${source} alt="" draggable=${false}
     decoding="async" onLoad=${(event) => set({ ...layer, state: "shown", ...natural(event.currentTarget) })} onError=${() => set({ ...layer, state: "failed", ...extra })} />`;
   return html`<div class="viewer-picture" ...${zoom.handlers} data-zoomed=${zoom.isZoomed ? "" : undefined}>
     ${!hasSome && html`<${Loading} />`}

@@ -11,14 +11,46 @@ const REST_MS = 90; // a row that is scrolled past within as long asks for nothi
 
 const queue = new ThumbnailQueue();
 
-/** Let the browser get a preview that will be wanted soon. */
-export function preload(person, path, entry) {
-  const address = previewUrl(person, path, entry, EDGE);
-  if (!hasPreview(entry) || queue.isKnown(address) || queue.hasFailed(address, performance.now())) return;
-  const image = new Image();
-  image.onload = () => queue.learn(address);
-  image.onerror = () => queue.fail(address, performance.now());
-  image.src = address;
+/**
+ * Let the browser get previews that will be wanted soon, each `{person, path, entry}`, one after the other: a sharer that does not answer holds one
+ * connection with them. Returns a function that stops it.
+ */
+export function preload(files) {
+  let image = null;
+  const rest = files.filter(({ entry }) => hasPreview(entry)).map(({ person, path, entry }) => previewUrl(person, path, entry, EDGE));
+  const next = () => {
+    const address = rest.shift();
+    image = null;
+    if (address === undefined) return;
+    if (queue.isKnown(address) || queue.hasFailed(address, performance.now())) return next();
+    image = new Image();
+    image.onload = () => {
+      queue.learn(address);
+      next();
+    };
+    image.onerror = () => {
+      queue.fail(address, performance.now());
+      next();
+    };
+    image.src = address;
+  };
+  next();
+  return () => {
+    if (image) stop(image);
+  };
+}
+
+// An image goes on to fetch when it is removed, and keeps a connection as long as the sharer does not answer.
+function stop(image) {
+  image.onload = image.onerror = null;
+  image.removeAttribute("src");
+}
+
+/** An image whose fetch ends with it. */
+export function FetchedImage(properties) {
+  const image = useRef(null);
+  useLayoutEffect(() => () => stop(image.current), []);
+  return html`<img ref=${image} ...${properties} />`;
 }
 
 /** Leave the connections to something that the user waits for, or go on. */
@@ -58,13 +90,11 @@ function Picture({ address }) {
       turn.current?.cancel();
     };
   }, [address]);
-  const image = useRef(null);
-  useLayoutEffect(() => () => image.current?.removeAttribute("src"), []); // stops a fetch that nobody waits for
   const ended = (isGood) => {
     if (!isGood) queue.fail(address, performance.now());
     setState(isGood ? "shown" : "failed");
     turn.current?.done(isGood);
   };
   if (state === "resting" || state === "failed") return null;
-  return html`<img ref=${image} class=${state} src=${address} alt="" draggable=${false} decoding="async" onLoad=${() => ended(true)} onError=${() => ended(false)} />`;
+  return html`<${FetchedImage} class=${state} src=${address} alt="" draggable=${false} decoding="async" onLoad=${() => ended(true)} onError=${() => ended(false)} />`;
 }

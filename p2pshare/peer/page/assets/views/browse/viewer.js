@@ -44,7 +44,8 @@ export function Viewer({ person, path, sight, name, isReading, onShow, onClose }
   const goTo = (index) => files[index] && files[index].name !== name && onShow(files[index].name);
   const swipe = useSwipe((count) => step(isRightToLeft() ? -count : count));
   useEffect(() => { // the pictures beside this one will be wanted next
-    for (const beside of [files[place + 1], files[place - 1]]) if (beside) preload(person, join(path, beside.name), beside);
+    const beside = [files[place + 1], files[place - 1]].filter(Boolean);
+    return preload(beside.map((one) => ({ person, path: join(path, one.name), entry: one })));
   }, [place, files]);
 
   const pressed = (event) => {
