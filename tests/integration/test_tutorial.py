@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+import urllib.request
 
 from tests.integration import test_readme
 from tests.integration.neighbourhood import PATIENCE, free_port
@@ -56,6 +57,9 @@ class TutorialTests(test_readme.TwoPeopleTestCase):
             if "passphrase" in "".join(lines[:1]):  # typed on the terminal
                 words += " --passphrase-file passphrase"
             script = [exports[who], words]
+            if command == "p2pshare open":
+                self.open_page(who, script)
+                continue
             if "^C" in lines:
                 self.interrupt(who, script)
                 continue
@@ -85,3 +89,14 @@ class TutorialTests(test_readme.TwoPeopleTestCase):
             os.killpg(shell.pid, signal.SIGINT)
             shell.communicate(timeout=PATIENCE)
         self.assertEqual(shell.returncode, 130)
+
+    def open_page(self, who: str, script: list[str]) -> None:
+        """Press Ctrl+C when the page is open, and answers at the printed address."""
+        with self.start_as(who, script, self.folder / who) as shell:
+            assert shell.stdout is not None
+            page, _, token = shell.stdout.readline().partition("#")
+            self.assertTrue(token, page)
+            with urllib.request.urlopen(page, timeout=PATIENCE) as reply:
+                self.assertIn(b"<title>p2pshare</title>", reply.read())
+            os.killpg(shell.pid, signal.SIGINT)
+            shell.communicate(timeout=PATIENCE)
