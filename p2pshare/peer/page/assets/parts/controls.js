@@ -26,12 +26,18 @@ export function Name({ children, className }) {
   return html`<bdi class=${className}>${visible(String(children ?? ""))}</bdi>`;
 }
 
-/** Return a text with a visible mark for each control character and each character that reverses text. */
-export const visible = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+// Controls, what reverses text, and what is shown as nothing. The joiners U+200C and U+200D stay: words and emoji need them.
+const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff9-\ufffb]/g;
+
+/** Return a text with a visible mark for each control character, each character that reverses text or is invisible, and spaces without other text. */
+export function visible(text) {
+  const marked = text.replace(HIDDEN, "\ufffd");
+  return marked.trim() === "" ? marked.replace(/./gsu, "\u2423") : marked;
+}
 
 /** A text of several lines from outside, such as a note; otherwise like `Name`. */
 export function Lines({ children }) {
-  return html`<bdi class="lines">${String(children ?? "").split("\n").map((line, index) => html`${index > 0 && html`<br />`}${visible(line)}`)}</bdi>`;
+  return html`<bdi class="lines">${String(children ?? "").split("\n").map((line, index) => html`${index > 0 && html`<br />`}${line.trim() && visible(line)}`)}</bdi>`;
 }
 
 /** A labelled control. `children` is the control (with `id`), or give `value`, `onInput(text)` and attributes for an input. */
