@@ -54,12 +54,18 @@ class Options(ServiceOptions):
             None,
             "accept unasked up to this size in that folder [default: 10GB]",
         ],
-        ["page", None, None, "port or endpoint of the page for browsers [default: none]"],
+        [
+            "page",
+            None,
+            None,
+            "serve the page for browsers at this port of 127.0.0.1, or at this endpoint"
+            " [default: none, until a command opens it]",
+        ],
         [
             "page-password-file",
             None,
             None,
-            "file with a password for browsers on other machines; --page must be ssl:",
+            "file with the password for browsers on other machines, which also need --page ssl:...",
         ],
         ["invitation", None, None, "file with an invitation, if the registry requires one"],
         DEBUG_OPTION,

@@ -51,23 +51,23 @@ def page_commands(flags_of_peer: tuple[Argument, ...]) -> tuple[Command, ...]:
                 positional(
                     "where",
                     "PEER[:PATH]",
-                    "a peer, a folder such as alice:photos, or a p2pshare: link (default: all people)",
+                    "a person, a folder such as alice:photos, or a p2pshare: link (default: all people)",
                     optional=True,
                 ),
                 flag("--no-browser", None, "print the address, and open no browser"),
                 flag("--register", None, "let p2pshare:// links on this desktop open in p2pshare"),
-                flag("--unregister", None, "let them open in p2pshare no longer"),
-                flag("--desktop", None, "for a desktop: follow a link, start nothing"),
+                flag("--unregister", None, "do not let them open in p2pshare any more"),
+                flag("--desktop", None, "for a desktop: follow a link, but start no peer"),
                 *flags_of_peer,
             ),
             (
                 ("p2pshare open", "people, files, transfers, inbox"),
                 ("p2pshare open alice:photos", "a folder of alice"),
                 ("p2pshare open p2pshare://aoqq.../alice", "a link of a registry's page"),
-                ("p2pshare open --register", "from now on a click on such links suffices"),
+                ("p2pshare open --register", "open such links by a click"),
             ),
             "If no peer runs, yours runs in this command until Ctrl+C, with the shares of --share and those that"
-            " it keeps. The other flags apply to that peer only.",
+            " it keeps. A peer that runs already ignores the flags of a peer, such as --share and --limit.",
             "[options] [PEER[:PATH] | LINK]",
         ),
     )
