@@ -249,6 +249,20 @@ class ViewerTests(FilesTestCase):
         self.browser.wait(VIEWER, None)
         self.browser.wait(ACTIVE, "IMG_0002.jpg")
         self.assertTrue(self.browser.run("location.hash").endswith("/shared/album"))
+        with self.subTest("the keys go on where the viewer was closed"):
+            self.browser.wait_until("document.activeElement.closest('[data-virtual]')")
+            self.browser.keys(Keys.ENTER)
+            self.browser.wait(f"{VIEWER} && {title}", "IMG_0002.jpg")
+        with self.subTest("pictures that are passed are not fetched"):
+            self.browser.run("performance.clearResourceTimings()")
+            self.browser.keys(*[Keys.ARROW_RIGHT] * 7)
+            self.browser.wait(title, "IMG_0009.jpg")
+            self.browser.wait_until("document.querySelector('.viewer-layer.whole.shown')")
+            fetched = (
+                "performance.getEntriesByType('resource').map((each) => each.name)"
+                ".filter((name) => name.includes('/file/') && /IMG_000[3-7]/.test(name))"
+            )
+            self.assertEqual(self.browser.run(fetched), [])
         self.assert_calm()
 
     def test_other_files(self) -> None:
@@ -367,6 +381,12 @@ class TroubleTests(FilesTestCase):
             shutil.rmtree(bob.shared / "documents")
             self.browser.click("[aria-label='Read the folder again']")
             self.browser.wait_until("document.querySelector('.notice.bad')")
+            self.assertIn("not shared with you", self.browser.text(".notice.bad"))
+            self.assertNotIn("`", self.browser.text(".notice.bad"))  # no command for a terminal
+            self.browser.look_as(320)
+            width = "document.querySelector('.notice-text').getBoundingClientRect().width"
+            self.assertGreater(self.browser.run(width), 160)
+            self.browser.look_as(*SIZES["desktop"])
             self.check_accessibility()
             self.browser.click(".notice.bad .button:nth-of-type(2)")
             self.browser.wait(f"{NAMES}.includes('album')", True)

@@ -83,8 +83,13 @@ class FiveTests(PageTestCase):
         browser.click("[data-drop-person=emil]")
         browser.type(".people-picker input", "dora\ue007")
         browser.click(".send-actions .button.primary")
-        for name, state in (("carol", "Delivered"), ("emil", "Delivered"), ("dora", "Waiting")):
+        for name, state in (
+            ("carol", "Not answered yet"),
+            ("emil", "Not answered yet"),
+            ("dora", "Waiting"),
+        ):
             self.await_state(name, state)
+        browser.wait_until("/^Offline/.test(document.querySelector('.recipient-why').innerText)")
         (item,) = carol.ask("inbox")["items"]
         carol.ask("decline_offer", id=item["id"])
         self.await_state("carol", "Declined")
@@ -102,7 +107,7 @@ class FiveTests(PageTestCase):
         self.assertTrue(self.saved(alice.saved / "emil" / "shared", album()))
         self.assertTrue(self.saved(carol.saved / "shared", usual_share()))
         self.show("/send")
-        self.await_state("dora", "Delivered")
+        self.await_state("dora", "Not answered yet")
 
         self.open(emil, "/inbox")
         browser.wait_until("document.querySelector('.inbox-item.waiting')")

@@ -12,7 +12,9 @@ VISITS = "[...document.querySelectorAll('.visit')].map(e => e.innerText)"
 class SharesTests(PageTestCase):
     def test_shares(self) -> None:
         """A folder is shared with one person, who fetches it; then with everyone, and then no more."""
-        world = self.own_world("alice", "bob", shares={"alice": {"a": b"1"}, "bob": {"b": b"1"}})
+        world = self.own_world(
+            "alice", "bob", shares={"alice": {"a.txt": b"1"}, "bob": {"b": b"1"}}
+        )
         alice, bob = world["alice"], world["bob"]
         folder = alice.folder / "my photos"
         write(
@@ -73,6 +75,11 @@ class SharesTests(PageTestCase):
         self.browser.wait("document.querySelectorAll('.share').length", 1)
         self.assertTrue((folder / "cat.jpg").exists())
         self.assert_calm()
+
+        self.open(bob, "/people/alice/files/shared?show=a.txt")
+        self.browser.wait("document.querySelector('.viewer pre')?.textContent", "1")
+        self.open(alice, "/shares")
+        self.browser.wait_until(f"{VISITS}.some((each) => /shared\\s+parts of files/.test(each))")
 
         self.browser.open("about:blank")
         self.open(alice, "/shares", language="fa")

@@ -155,10 +155,16 @@ export const enumeration = (texts) => made("list", () => new Intl.ListFormat(lan
 /** Return a function that orders texts as the language does, with numbers by their value. */
 export const collator = () => made("order", () => new Intl.Collator(language, { numeric: true, sensitivity: "base" }));
 
-/** Return the sentence for an error of a request: in English that of the peer, otherwise that of the catalogue if there is one. */
+/** Whether a sentence of the peer names commands or options, which are of no use on a page. */
+export const isForTerminals = (message) => /`| --[a-z]/.test(message);
+
+/**
+ * Return the sentence for an error of a request: in English that of the peer, unless it names commands for a terminal, otherwise that of the
+ * catalogue if there is one.
+ */
 export function errorText(error) {
   const key = `common.errors.${error.error}`;
-  if (error.error === "NoReply" || (language !== FALLBACK && find(catalogue, key) !== undefined)) return t(key);
+  if (error.error === "NoReply" || ((language !== FALLBACK || isForTerminals(error.message)) && find(catalogue, key) !== undefined)) return t(key);
   return error.message;
 }
 

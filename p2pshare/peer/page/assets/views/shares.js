@@ -175,8 +175,8 @@ function Fetched({ shares, now }) {
 
 function Visit({ row, now }) {
   return html`<li class="visit"><${Avatar} name=${row.name} size="s" /><a class="visit-name" href=${href("people", row.name)}><${Name}>${row.name}<//></a>
-    <span class="visit-what"><${Name}>${row.path}<//>${row.files > 1 && html` <span class="hint">${t("shares.and_more", { n: row.files - 1 })}</span>`}</span>
-    <span class="hint visit-size">${row.files === 0 ? t("shares.partly", { size: bytes(row.bytes) }) : bytes(row.bytes)}</span><span class="hint visit-when" title=${date(row.at)}>${ago(row.at, now)}</span></li>`;
+    <span class="visit-what"><${Name}>${row.files === 0 ? row.share : row.path}<//>${row.files !== 1 && html` <span class="hint">${row.files === 0 ? t("shares.partly") : t("shares.and_more", { n: row.files - 1 })}</span>`}</span>
+    <span class="hint visit-size">${bytes(row.bytes)}</span><span class="hint visit-when" title=${date(row.at)}>${ago(row.at, now)}</span></li>`;
 }
 
 // The event of the change brings the new row; the reply may be older than that.

@@ -20,6 +20,8 @@ import { useZoom } from "./zoom.js";
 const LARGE_EDGE = 512; // pixels of the second preview, the largest that the peer gives
 const SMALL_FILE = 400000; // bytes; a picture that is no larger needs no second preview
 
+const REST_MS = 100; // of a picture that is passed on the way to another one, only the previews are asked for
+
 const AHEAD_BYTES_MAX = 8e6; // of the next picture, which is fetched while this one is looked at
 
 /** `next` is the entry beside it, or undefined. */
@@ -38,11 +40,14 @@ function Layers({ person, folder, path, entry, next, onRetry }) {
   useEffect(() => {
     if (whole.state !== "asking") return undefined;
     const ending = new AbortController();
-    readSize(address, entry.bytes, ending.signal).then(
+    const timer = setTimeout(() => readSize(address, entry.bytes, ending.signal).then(
       (size) => setWhole(judged(size)),
       (error) => ending.signal.aborted || setWhole({ state: "failed", reason: errorText(error) }),
-    );
-    return () => ending.abort();
+    ), REST_MS);
+    return () => {
+      clearTimeout(timer);
+      ending.abort();
+    };
   }, []);
 
   useEffect(() => { // into the cache of the browser

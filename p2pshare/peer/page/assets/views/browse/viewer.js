@@ -18,6 +18,11 @@ import { pauseThumbnails, preload } from "./thumbnail.js";
 
 const SHOWN_BY = { picture: Picture, text: Text, audio: Audio, video: Video, card: Card };
 
+function returnFocus(before) {
+  const isThere = before?.isConnected && before !== document.body;
+  (isThere ? before : document.querySelector(".browse [data-virtual]"))?.focus({ preventScroll: true });
+}
+
 export function Viewer({ person, path, sight, name, isReading, onShow, onClose }) {
   const files = useMemo(() => [...sight.order].map((id) => sight.entries[id]).filter((entry) => entry.kind === "file"), [sight]);
   const place = useMemo(() => files.findIndex((entry) => entry.name === name), [files, name]);
@@ -34,7 +39,7 @@ export function Viewer({ person, path, sight, name, isReading, onShow, onClose }
     stage.current.focus({ preventScroll: true }); // not a button: the keys of the viewer are what is wanted first
     return () => {
       pauseThumbnails(false);
-      if (before?.isConnected) before.focus({ preventScroll: true });
+      queueMicrotask(() => returnFocus(before)); // nothing else takes the focus as long as the dialog is there
     };
   }, []);
   const step = (count) => {

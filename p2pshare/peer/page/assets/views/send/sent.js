@@ -66,7 +66,7 @@ function Recipient({ to, offer }) {
 }
 
 function reason(to) {
-  if (to.state === "waiting" && !to.why) return to.online === false ? t("send.why_offline") : "";
+  if (to.state === "waiting" && to.online === false) return t("send.why_offline");
   if (!to.why) return "";
   return hasText(`send.why.${to.why}`) ? t(`send.why.${to.why}`) : html`<${Name}>${to.why}<//>`;
 }

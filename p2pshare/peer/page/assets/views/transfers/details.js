@@ -3,7 +3,7 @@
 import { ask } from "../../lib/api.js";
 import { href } from "../../lib/route.js";
 import { useStore } from "../../lib/store.js";
-import { bytes, errorText, number, t } from "../../lib/texts.js";
+import { bytes, errorText, isForTerminals, number, t } from "../../lib/texts.js";
 import { html, useEffect, useNow, useState } from "../../lib/ui.js";
 import { Button, CopyButton, Dialog, Name, Notice, Progress, show } from "../../parts/index.js";
 import { ICONS, perform } from "./actions.js";
@@ -43,9 +43,9 @@ function Details({ id, onClose }) {
     ${job.can.filter((action) => action in ICONS).map((action) => html`<${Button} key=${action} icon=${ICONS[action]} onClick=${() => act(action)}>${t(`transfers.verbs.${action}`)}<//>`)}
     <${Button} kind="primary" onClick=${onClose}>${t("common.close")}<//>`}>
     ${(job.state === "running" || job.state === "paused") && html`<${Progress} value=${partOf(job)} label=${t("transfers.progress_of", { title: titleOf(job) })} state=${job.state} />`}
-    ${reason && html`<${Notice} kind=${job.state === "failed" ? "bad" : "info"}><p>${reason}${job.state === "waiting" && job.retry_at ? `. ${nextTry(job, now)}` : ""}</p>
+    ${reason && html`<${Notice} kind=${job.state === "failed" ? "bad" : "info"}><p>${reason}${job.state === "waiting" && job.retry_at ? ` · ${nextTry(job, now)}` : ""}</p>
       ${KEYS.has(job.why) && html`<p><a href=${href("people", job.name)} onClick=${onClose}>${t("transfers.details.compare_keys")}</a></p>`}
-      ${job.why_text && html`<p class="hint" dir="ltr" lang="en">${job.why_text}</p>`}<//>`}
+      ${job.why_text && !isForTerminals(job.why_text) && html`<p class="hint" dir="ltr" lang="en">${job.why_text}</p>`}<//>`}
     ${problem && html`<${Notice} kind="warning">${errorText(problem)}<//>`}
     <dl class="facts">
       <dt>${t("transfers.details.state")}</dt><dd>${t(`transfers.states.${job.state}`)}</dd>
@@ -61,7 +61,7 @@ function Details({ id, onClose }) {
       ${job.updated > job.created && html`<dt>${t("transfers.details.updated")}</dt><dd>${timeOf(job.updated, now)}</dd>`}
     </dl>
     ${failed.failures.length > 0 && html`<h3>${t("transfers.details.failed")}</h3>
-      <ul class="transfer-failures">${failed.failures.map((each, index) => html`<li key=${index}><${Name}>${each.path}<//><p class="hint">${reasonOf({ ...job, why: each.why })} <span dir="ltr" lang="en">${each.why_text}</span></p></li>`)}</ul>
+      <ul class="transfer-failures">${failed.failures.map((each, index) => html`<li key=${index}><${Name}>${each.path}<//><p class="hint">${reasonOf({ ...job, why: each.why })} ${!isForTerminals(each.why_text) && html`<span dir="ltr" lang="en">${each.why_text}</span>`}</p></li>`)}</ul>
       ${failed.more_failures > 0 && html`<p class="hint">${t("transfers.details.more_failed", { n: number(failed.more_failures) })}</p>`}`}
   <//>`;
 }
