@@ -24,7 +24,7 @@ HOSTILE_NAMES = (
     "&lt;b&gt; 100%25 #?.txt",
     " ",
     "a\u3164",  # the letter of Korean has no shape
-    "zero\u200bwidth\u061c.txt",
+    "a\u200bb\u061c.txt",
 )
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" onload="window.evil=1">'

@@ -451,7 +451,7 @@ class TroubleTests(FilesTestCase):
         names = self.browser.run(NAMES)
         self.assertNotIn("\u202e", "".join(names))
         self.assertNotIn("\n", "".join(names))
-        self.assertLess({"\u2423", "a\ufffd", "zero\ufffdwidth\ufffd.txt"}, set(names))
+        self.assertLess({"\u2423", "a\ufffd", "a\ufffdb\ufffd.txt"}, set(names))
         self.assertIn(HOSTILE_NAMES[0], names)
         self.browser.look_as(*SIZES["desktop"])
         self.check_accessibility()
