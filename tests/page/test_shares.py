@@ -62,7 +62,7 @@ class SharesTests(PageTestCase):
         self.keep_looks("shares")
 
         self.browser.click('[data-share="my photos"] .menu button')
-        self.browser.click_text("[role=menuitem]", "Change with whom")
+        self.browser.click_text("[role=menuitem]", "Change who may see it")
         self.browser.wait_until("document.querySelector('dialog .segments')")
         self.browser.click("dialog .segments label:first-child")
         self.browser.click("dialog .button.primary")
