@@ -87,7 +87,7 @@ class Fetches:
 
     def _add(self, viewer: Viewer, transfer: Transfer, files: int, size: int) -> None:
         request = transfer.request
-        if self._has_stopped or not request.path or request.want == ():
+        if self._has_stopped or not request.path or request.want == () or request.preview:
             return
         if request.path[0].startswith(MOUNT):
             return

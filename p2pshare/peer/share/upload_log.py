@@ -174,6 +174,8 @@ class SessionUploads:
         self._continue_job()
         self._uploads.busy += not self._current
         self._current[transfer] = self._clock.seconds()
+        if transfer.request.preview:
+            return
         self.is_offer = transfer.request.path[:1] != () and transfer.request.path[0].startswith(
             MOUNT
         )
@@ -188,8 +190,8 @@ class SessionUploads:
     def ended(self, transfer: Transfer) -> None:
         """Remove a transfer, and log or count it.
 
-        A `get` of a folder is no upload: an opener that does not know what a path is asks for a file first. Neither is
-        a part of a file that was looked at, of which a film has hundreds; its bytes count.
+        A `get` of a folder is no upload: an opener that does not know what a path is asks for a file first. Neither are
+        a preview, and a part of a file that was looked at, of which a film has hundreds; their bytes count.
         """
         if self.is_over or transfer.why is Fault.IS_FOLDER:
             return
@@ -199,7 +201,8 @@ class SessionUploads:
         if transfer in self._current:
             began = self._current.pop(transfer)
             self._uploads.busy -= not self._current
-        if not transfer.request.root and transfer.outcome is Outcome.UNCONFIRMED:
+        is_look = not transfer.request.root and transfer.outcome is Outcome.UNCONFIRMED
+        if is_look or transfer.request.preview:
             return
         for each in (self._all, self._job, self._since):
             each.files += transfer.outcome is Outcome.CONFIRMED

@@ -74,9 +74,10 @@ class FetchesTests(OffersTestCase):
                 self.alice.ask("fetched", **fields)
 
     def test_not_kept(self) -> None:
-        """Neither offers nor requests for a root alone are downloads of a share."""
+        """Neither offers nor previews nor requests for a root alone are downloads of a share."""
         self.fetch(BOB, MOUNT + "a" * 16, "x")
         self.fetch(BOB, "photos", "cat.jpg", want=())
+        self.fetch(BOB, "photos", "cat.jpg", preview=256)
         self.world.wait(WRITE_EVERY + 1)
         self.assertEqual(self.rows(), [])
 

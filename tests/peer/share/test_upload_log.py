@@ -126,6 +126,20 @@ class LogTests(UploadsTestCase):
         self.send(part, outcome=Outcome.FAILED)
         self.assertEqual(len(self.lines()), 1)
 
+    def test_previews(self) -> None:
+        """A preview is no upload, and begins no row, but its bytes count."""
+        told: list[object] = []
+        self.uploads.on_activity = told.append
+        preview = transfer(MIB)
+        preview.request = replace(preview.request, preview=256)
+        self.lines()
+        self.send(preview, preview)
+        self.send(preview, outcome=Outcome.FAILED)
+        self.clock.advance(SUMMARY_EVERY)
+        self.assertEqual((self.lines(), told), ([], []))
+        (status,) = self.uploads.status()
+        self.assertEqual((status["files"], status["bytes"]), (0, 3 * MIB))
+
     def test_small(self) -> None:
         """Small files are counted, and logged every few seconds."""
         self.lines()
