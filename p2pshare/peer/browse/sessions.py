@@ -109,16 +109,23 @@ class RemoteSessions:
         session = self._session(peer)
         _cancel(session.idle)
         session.users += 1
+        is_current = True
         try:
             if pins:
                 session.finder = self._pinning
                 if session.remote.is_up and session.looked_up_by is not self._pinning:
-                    await self._pinning.find(peer)
+                    found = await self._pinning.find(peer)
                     session.looked_up_by = self._pinning
+                    is_current = found.key == session.remote.key
         except BaseException:
             self.release(session)
             raise
-        return session
+        if is_current:
+            return session
+        if self._sessions.get(peer) is session:  # the name has another key by now, which is pinned
+            self._close_soon(peer)
+        self.release(session)
+        return await self.acquire(peer)
 
     def release(self, session: RemoteSession) -> None:
         """Note that a session is not used any more by one that has acquired it."""

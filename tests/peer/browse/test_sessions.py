@@ -22,6 +22,7 @@ from p2pshare.peer.browse.listing import ENTRIES_MAX, Listings
 from p2pshare.peer.browse.sessions import IDLE_MAX, SESSIONS_MAX, RemoteSession, RemoteSessions
 from p2pshare.peer.find.lookup import FoundPeer, PeerFinder
 from p2pshare.peer.find.target import given
+from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.session_messages import CAP_SESSIONS
 from p2pshare.wire.transfer_messages import List, Listing, Omitted
 from tests.peer.memory_sharer import ADDRESS, ALICE, MTIME, MemorySession, MemorySharer
@@ -35,11 +36,12 @@ class Finder:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.seen: str | None = None
+        self.key = ALICE.public
 
     async def find(self, name: str) -> FoundPeer:
         self.asked.append(name)
         caps = frozenset({CAP_SESSIONS})
-        return FoundPeer(name, given([ADDRESS]), ALICE.public, caps, self.seen)
+        return FoundPeer(name, given([ADDRESS]), self.key, caps, self.seen)
 
 
 class BrowseTestCase(SynchronousTestCase):
@@ -112,6 +114,13 @@ class SessionsTests(BrowseTestCase):
         for pins in (True, False, True):
             self.do(self.ask(pins=pins))
         self.assertEqual((self.plain.asked, self.pinning.asked), (["alice"], ["alice"]))
+
+    def test_other_key(self) -> None:
+        """A session that completion opened with another key than the pinned one shows no files."""
+        first = self.do(self.ask(pins=False))
+        self.pinning.key = SigningKey(bytes(32)).public
+        self.assertIsNot(self.do(self.ask()), first)
+        self.assertEqual([each.is_over for each in self.alice.sessions], [True, False])
 
     def test_explained(self) -> None:
         """An error says what the look-up knows: a peer that does not answer is offline."""
