@@ -98,6 +98,7 @@ class Archives:
         self._sessions = sessions
         self._readings = readings
         self._running: set[Deferred[None]] = set()
+        self._selecting = 0  # selections that are looked at
 
     async def select(self, peer: str, paths: Sequence[RemotePath]) -> Selection:
         """Look at what is wanted, so that an error comes before the first byte.
@@ -111,13 +112,17 @@ class Archives:
             P2pshareError: the peer cannot be found, reached or trusted, or the first path is not there.
         """
         assert 0 < len(paths) <= PATHS_MAX
-        if len(self._running) >= ARCHIVES_MAX:
+        if len(self._running) + self._selecting >= ARCHIVES_MAX:
             raise ControlRefused(reason="it writes too many archives now")
-        async with self._sessions.use(peer) as session:
-            try:
-                first = await session.remote.list(paths[0], (), ENTRIES_MAX, recursive=True)
-            except RemoteIsFile:
-                first = _A_FILE
+        self._selecting += 1
+        try:
+            async with self._sessions.use(peer) as session:
+                try:
+                    first = await session.remote.list(paths[0], (), ENTRIES_MAX, recursive=True)
+                except RemoteIsFile:
+                    first = _A_FILE
+        finally:
+            self._selecting -= 1
         return Selection(peer, tuple(dict.fromkeys(paths)), first)
 
     def begin(self, selection: Selection, writer: Writer) -> Deferred[None]:
@@ -181,7 +186,7 @@ class _Archive:
         """Yield the files and folders that are wanted, a folder before its content."""
         selection, tops = self._selection, set[str]()
         for number, path in enumerate(selection.paths):
-            top = unused(path[-1] if path else selection.peer, tops.__contains__)
+            top, _ = unused(path[-1] if path else selection.peer, tops.__contains__)
             tops.add(top)
             page = selection.first if number == 0 else await self._page(path, ())
             if page is _A_FILE:

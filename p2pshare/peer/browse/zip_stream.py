@@ -32,6 +32,7 @@ class ZipStream:
         self._sink = _Sink()
         self._zip = zipfile.ZipFile(self._sink, "w", zipfile.ZIP_STORED)  # type: ignore[call-overload]
         self._entry: IO[bytes] | None = None
+        self._numbers: dict[str, int] = {}  # that the latest file with the same name got
 
     def begin_file(
         self, path: Sequence[str], size: int, mtime: float, executable: bool = False
@@ -90,24 +91,32 @@ class ZipStream:
             year = min(max(moment[0], FIRST_YEAR), LAST_YEAR)
             moment = (year, 1, 1, 0, 0, 0)
         known = self._zip.NameToInfo  # the library only warns of a name that comes twice
-        name = unused("/".join(map(safe_name, path)), lambda each: f"{each}{mark}" in known)
+        wanted = "/".join(map(safe_name, path))
+        begin = self._numbers.get(wanted + mark, 1)
+        name, number = unused(wanted, lambda each: f"{each}{mark}" in known, begin)
+        if number > 1:
+            self._numbers[wanted + mark] = number
         info = zipfile.ZipInfo(f"{name}{mark}", moment)
         info.create_system = 3  # Unix, whose modes follow
         info.external_attr = mode << 16
         return info
 
 
-def unused(name: str, is_taken: Callable[[str], bool]) -> str:
-    """Return a path that is not taken, with a number in front of the end of its name if need be."""
+def unused(name: str, is_taken: Callable[[str], bool], number: int = 1) -> tuple[str, int]:
+    """Return a path that is not taken, with a number in front of the end of its name if need be, and that number.
+
+    Args:
+        name: the path, which stands for number 1.
+        is_taken: whether something has a path.
+        number: of the first path that is tried. A stranger's folder may have 100 000 names that become the same.
+    """
     folder, slash, own = name.rpartition("/")
     stem, dot, end = own.rpartition(".")
     if not stem:
         stem, dot, end = own, "", ""
-    number, found = 1, name
-    while is_taken(found):
+    while is_taken(found := name if number == 1 else f"{folder}{slash}{stem} ({number}){dot}{end}"):
         number += 1
-        found = f"{folder}{slash}{stem} ({number}){dot}{end}"
-    return found
+    return found, number
 
 
 class _Sink:

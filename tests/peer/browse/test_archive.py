@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import random
+import time
 import zipfile
 from typing import Any
 
@@ -158,7 +160,14 @@ class ArchiveTests(BrowseTestCase):
         self.archives.stop()
         for each in begun:
             self.failureResultOf(each)
-        self.do(self.archives.select("alice", [("s",)]))
+        looks = [
+            Deferred.fromCoroutine(self.archives.select("alice", [("s",)]))
+            for _ in range(ARCHIVES_MAX + 1)
+        ]
+        self.failureResultOf(looks.pop(), ControlRefused)
+        self.alice.pass_time(1)
+        for look in looks:
+            self.successResultOf(look)
 
     def test_endless(self) -> None:
         """Threat 124: a folder that never ends fills no memory, and ends the zip at its bound, which says so."""
@@ -267,4 +276,15 @@ class ZipStreamTests(SynchronousTestCase):
             ("d/e.f", "d/e (2).f"),
             ("new", "new"),
         ):
-            self.assertEqual(unused(name, taken.__contains__), expected)
+            self.assertEqual(unused(name, taken.__contains__)[0], expected)
+
+    def test_unused_often(self) -> None:
+        """Threat 121: thousands of names that become the same cost no more than others (processor time)."""
+        stream, data = ZipStream(), b""
+        names = ["".join(each) for each in itertools.product('<>:"|?*', repeat=5)]
+        began = time.process_time()
+        for name in names:
+            data += stream.add_folder((name,), 0.0)
+        self.assertLess(time.process_time() - began, 10.0)
+        with zipfile.ZipFile(io.BytesIO(data + stream.end())) as found:
+            self.assertEqual(len(set(found.namelist())), len(names))
