@@ -97,6 +97,8 @@ class Drafts:
     async def _discard(self, request: Fields) -> Fields:
         """Remove a draft that is not wanted."""
         draft = self.find(text({**request}, "draft", ID_FORM[1]))
+        if draft.is_closed:
+            raise WrongUsage(reason="The draft is being sent. Withdraw the offer instead.")
         del self._kept[draft.id]
         await self._remove(draft.id)
         return {"draft": draft.id}

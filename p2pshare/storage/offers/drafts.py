@@ -56,6 +56,11 @@ class Draft:
         self._is_closed = False
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the draft is being sent."""
+        return self._is_closed
+
+    @property
     def is_busy(self) -> bool:
         """Whether a file is being written, or the draft is being sent."""
         return self._is_closed or bool(self._coming)

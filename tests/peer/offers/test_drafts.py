@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from unittest.mock import patch
 
 from p2pshare.errors import ControlRefused, P2pshareError, WrongUsage
 from p2pshare.peer.offers import drafts, outbox
 from p2pshare.peer.offers.drafts import DRAFTS_MAX, FILES_AT_ONCE, ORPHANS_EVERY, Drafts
 from p2pshare.storage.offers import spool
+from p2pshare.storage.offers.outgoing import OutgoingOffer, OutgoingOffers
 from tests.peer.offers.case import OffersTestCase
 from tests.peer.offers.world import Person
 
@@ -76,6 +78,21 @@ class DraftTests(OffersTestCase):
         self.world.until(lambda: not self.spooled(alice))
         with self.assertRaisesRegex(WrongUsage, "Choose the files again"):
             alice.ask("send", again=offer["id"], to=["bob"])
+
+    def test_discarded_while_sent(self) -> None:
+        """A draft that is being sent is not removed: its offer would have no files."""
+        alice, _ = self.people("alice", "bob")
+        draft, add = alice.ask("draft_begin")["draft"], OutgoingOffers.add
+        self.add(draft, "notes.txt", b"notes")
+
+        def slow(store: OutgoingOffers, offer: OutgoingOffer) -> Any:
+            with self.assertRaisesRegex(WrongUsage, "being sent"):
+                alice.look("draft_discard", draft=draft)
+            return add(store, offer)
+
+        with patch.object(OutgoingOffers, "add", slow):
+            alice.ask("send", draft=draft, to=["bob"])
+        self.assertEqual(self.spooled(alice), [draft])
 
     def test_again(self) -> None:
         """The files of an offer are sent again, to others, by its ID."""
