@@ -26,7 +26,7 @@ from p2pshare.wire.transfer_messages import PREVIEW_EDGES
 KEPT_BYTES = 32 * 1024 * 1024  # of all previews that are kept
 KEPT_MAX = 16_384  # previews that are kept, with the files that have none
 FETCH_MAX = 60.0  # seconds in which a preview must come
-OVERHEAD = 256  # bytes that each of them counts besides its own
+OVERHEAD = 256  # bytes that each of them counts besides its own and those of its path
 
 _Key = tuple[str, RemotePath, int]
 """The peer, the path of the picture, and the longest edge of the preview in pixels."""
@@ -144,7 +144,7 @@ class RemotePictures:
         if picture.version:
             self._forget(key)
             self._kept[key] = picture
-            self._bytes += len(picture.data) + OVERHEAD
+            self._bytes += _size(key, picture)
             while self._bytes > self._kept_bytes or len(self._kept) > self._kept_max:
                 self._forget(next(iter(self._kept)))
         return picture
@@ -152,4 +152,9 @@ class RemotePictures:
     def _forget(self, key: _Key) -> None:
         dropped = self._kept.pop(key, None)
         if dropped is not None:
-            self._bytes -= len(dropped.data) + OVERHEAD
+            self._bytes -= _size(key, dropped)
+
+
+def _size(key: _Key, picture: Picture) -> int:
+    """Return the bytes that a preview counts."""
+    return len(picture.data) + sum(map(len, key[1])) + OVERHEAD

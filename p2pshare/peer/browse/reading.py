@@ -255,8 +255,7 @@ class FileReading:
         elif why is not Fault.BUSY or self._tries >= TRIES_MAX:
             self._fail(error_of(why, self._remote.name, self._path))
         else:
-            self._tries += 1
-            self._retry = self._reactor.callLater(BUSY_DELAY * self._tries, self._retry_now)
+            self._retry_later()
 
     # Requests
 
@@ -319,6 +318,12 @@ class FileReading:
             self._fail(failure.value)
         elif not self._is_closed:
             self._fail(_defect(failure))
+
+    def _retry_later(self) -> None:
+        """Wait, since the sharer is busy; several requests that it refuses at once are one try."""
+        if self._retry is None:
+            self._tries += 1
+            self._retry = self._reactor.callLater(BUSY_DELAY * self._tries, self._retry_now)
 
     def _retry_now(self) -> None:
         self._retry = None

@@ -59,7 +59,7 @@ class PicturesTests(BrowseTestCase):
 
     def test_bounds(self) -> None:
         """Threat 123: what is kept is bounded by bytes and by number."""
-        size = len(SMALL) + OVERHEAD
+        size = len(SMALL) + len("sa") + OVERHEAD
         for pictures in (
             RemotePictures(self.sessions, kept_bytes=2 * size),
             RemotePictures(self.sessions, kept_max=2),
