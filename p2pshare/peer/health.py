@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
-from p2pshare.errors import NotFound, P2pshareError, WrongUsage
+from p2pshare.errors import ControlRefused, P2pshareError, WrongUsage
 from p2pshare.names import NAME_MAX, read_name
 from p2pshare.peer.control import Action, Fields
 from p2pshare.peer.reach.report.advice import about_network
@@ -184,7 +184,7 @@ class Health:
         if name == peer.place.name:
             raise WrongUsage(reason="That is you: `health` reports on this machine.")
         if self._paths >= PATHS_MAX:
-            raise NotFound(reason="The peer looks at too many paths now. Try again in a moment.")
+            raise ControlRefused(reason="it looks at too many paths now; try again in a moment")
         self._paths += 1
         try:
             found = await peer.finders(pins_new_keys=False).find(name)

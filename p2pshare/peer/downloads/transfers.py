@@ -116,7 +116,6 @@ class Transfers:
         sent.watchers.append(self.traffic)
         parts.queue.on_received = self.traffic.received
         peer.browsing.count_bytes(self.traffic.received)
-        peer.browsing.count_bytes(self.traffic.received)
 
     @property
     def actions(self) -> Mapping[str, Action]:

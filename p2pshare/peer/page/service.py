@@ -127,12 +127,9 @@ class PageService:
         """
         if self._port is not None:
             return
-        if self._opening is None:
+        if self._opening is None or not self._opening.is_open:
             self._opening = SharedAnswer(Deferred.fromCoroutine(self._listen()))
-        try:
-            await self._opening.wait()
-        finally:
-            self._opening = None
+        await self._opening.wait()
 
     async def _listen(self) -> None:
         peer, sessions = self._peer, self._own_sessions()
