@@ -68,6 +68,10 @@ class Browsing:
         """Call `count` with the number of bytes of files and previews that have arrived."""
         self.readings.on_bytes = self.pictures.on_bytes = count
 
+    def limit(self, bytes_per_second: float | None) -> None:
+        """Limit the rate of everything that is looked at together; None is no limit."""
+        self._sessions.limit(bytes_per_second)
+
     async def stop(self) -> None:
         """Cancel all questions, and close all sessions."""
         self._completion.stop()

@@ -1,7 +1,8 @@
 """Sessions with peers whose files a user looks at: bounded, shared by all questions, and open for a while.
 
 A user who looks at one folder will look at the next one, and a page of pictures is a hundred questions. So a session
-stays open for `IDLE_MAX` after its last use. A new peer takes the place of the session that was unused longest.
+stays open for `IDLE_MAX` after its last use. A new peer takes the place of the session that was unused longest. All of
+them share one rate limit.
 
 **Pins.** To complete a word is no decision to trust a key, so completion checks pins and makes none. To open a person's
 files is one, as `p2pshare ls` is: `use` pins the key at first contact then, also in a session that completion opened.
@@ -16,6 +17,8 @@ from contextlib import asynccontextmanager
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall
 
+from p2pshare.core.credit import LIMITED_STEP_MIN
+from p2pshare.core.rate import RateLimit
 from p2pshare.errors import ControlRefused, P2pshareError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.fetch.remote import LinkLimits, RemotePeer, SessionOpener
@@ -33,9 +36,14 @@ class RemoteSession:
     """A session with a peer, and how many questions use it."""
 
     def __init__(
-        self, reactor: IPeerReactor, rng: random.Random, opener: SessionOpener, peer: str
+        self,
+        reactor: IPeerReactor,
+        rng: random.Random,
+        opener: SessionOpener,
+        peer: str,
+        rate: RateLimit,
     ) -> None:
-        limits = LinkLimits(patience=PATIENCE, acceptance=0.0)
+        limits = LinkLimits(patience=PATIENCE, acceptance=0.0, rate=rate)
         self.peer = peer
         """The name of the peer."""
         self.remote = RemotePeer(reactor, rng, peer, self._find, opener, limits)
@@ -90,6 +98,7 @@ class RemoteSessions:
         self._finder = finder
         self._pinning = pinning
         self._opener = opener
+        self._rate = RateLimit(None, reactor.seconds(), burst_min=LIMITED_STEP_MIN)
         self._sessions: dict[str, RemoteSession] = {}  # the one that was used last at the end
         self._has_stopped = False
 
@@ -151,6 +160,10 @@ class RemoteSessions:
         finally:
             self.release(session)
 
+    def limit(self, bytes_per_second: float | None) -> None:
+        """Limit the rate of all sessions together from now on; None is no limit."""
+        self._rate.change(bytes_per_second, self.reactor.seconds())
+
     async def stop(self) -> None:
         """Close all sessions. May be called again."""
         self._has_stopped = True
@@ -171,7 +184,7 @@ class RemoteSessions:
                 if unused is None:
                     raise ControlRefused(reason="it looks at too many peers now")
                 self._close_soon(unused)
-            session = RemoteSession(self.reactor, self._rng, self._opener, peer)
+            session = RemoteSession(self.reactor, self._rng, self._opener, peer, self._rate)
             session.finder = self._finder
         self._sessions[peer] = session
         return session

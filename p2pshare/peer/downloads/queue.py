@@ -15,8 +15,8 @@ once when the person comes online. Other errors, such as that of a full disk, de
 One person has no more than `RUNNING_OF_PERSON_MAX` of them, however slow. A try that was cancelled has its slot until
 it has wound up, and the next try of its series begins after that.
 
-*Rate limit.* What runs shares one limit. Twice a second it is divided by what each has used of late, so that a slow
-sharer leaves to others what it cannot use, and nobody starves.
+*Rate limit.* What runs shares one limit, also with what the user looks at meanwhile (`looked`). Twice a second it is
+divided by what each has used of late, so that a slow sharer leaves to others what it cannot use, and nobody starves.
 
 *Cost.* Nothing here looks at all waiting series, except when a person's state changes. Slots are filled once for all
 events of one turn of the reactor, and no more tries begin in one turn than there are slots, even if they fail at once.
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -40,7 +40,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pshare.core.back_off import BackOff
-from p2pshare.core.rate import fair_shares
+from p2pshare.core.rate import RateMeter, fair_shares
 from p2pshare.errors import (
     KeyChanged,
     KeyGone,
@@ -201,8 +201,9 @@ class DownloadQueue:
         self._running_max = running_max
         self._running_of_person_max = running_of_person_max
         self.on_received = on_received
-        self.limit: float | None = None
-        """Bytes per second of all downloads together; None for no limit."""
+        self._limit: float | None = None
+        self._looks = RateMeter(clock.seconds())
+        self._limit_looks: Callable[[float | None], object] = lambda _: None
         self._entries: dict[str, _Entry] = {}
         self._people: dict[Hashable, _Person] = {}
         self._turns = count()
@@ -273,6 +274,25 @@ class DownloadQueue:
         done, rate = self.progress(series_id)
         is_trying = entry.running is not None
         return Standing(is_trying, self._trouble(entry), retry_in, entry.turn, done, rate)
+
+    @property
+    def limit(self) -> float | None:
+        """Bytes per second of all downloads together, and of what is looked at; None for no limit."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, bytes_per_second: float | None) -> None:
+        self._limit = bytes_per_second
+        self._divide()
+
+    def share_limit(self, limit_looks: Callable[[float | None], object]) -> None:
+        """Call `limit_looks` with the part of the limit that is for what the user looks at; see `looked`."""
+        self._limit_looks = limit_looks
+        self._divide()
+
+    def looked(self, size: int) -> None:
+        """Note that bytes have arrived of what the user looks at, which is no download."""
+        self._looks.add(size, self._clock.seconds())
 
     @property
     def share(self) -> float | None:
@@ -466,6 +486,7 @@ class DownloadQueue:
             each.callback(None)
         if not self._trying and self._ticks.running:
             self._ticks.stop()
+            self._divide()
         self._fill_soon()
 
     def _tick_failed(self, failure: Failure) -> None:
@@ -487,15 +508,21 @@ class DownloadQueue:
         self._divide()
 
     def _divide(self) -> None:
-        """Divide the rate limit among the tries."""
+        """Divide the rate limit among the tries and what is looked at."""
         running = [each for each in self._trying.values() if each.running is not None]
         wanted = [
             GROWTH * each.rate + RATE_MIN if len(each.fetched) == RATE_TICKS else inf
             for each in running
         ]
-        shares = [None] * len(running) if self.limit is None else fair_shares(self.limit, wanted)
-        for entry, share in zip(running, shares, strict=True):
+        wanted.append(GROWTH * self._looks.rate(self._clock.seconds()) + RATE_MIN)
+        if self._limit is None:
+            shares: Sequence[float | None] = [None] * len(wanted)
+        else:
+            shares = fair_shares(self._limit, wanted)
+        *shares_of_tries, share_of_looks = shares
+        for entry, share in zip(running, shares_of_tries, strict=True):
             entry.series.limit(share)
+        self._limit_looks(share_of_looks)
 
     def _is_wanted(self) -> bool:
         """Whether another series waits for its turn."""

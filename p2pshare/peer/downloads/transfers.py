@@ -115,7 +115,8 @@ class Transfers:
         self._started = SharedAnswer(self._starting)
         sent.watchers.append(self.traffic)
         parts.queue.on_received = self.traffic.received
-        peer.browsing.count_bytes(self.traffic.received)
+        peer.browsing.count_bytes(self._looked)
+        parts.queue.share_limit(peer.browsing.limit)
 
     @property
     def actions(self) -> Mapping[str, Action]:
@@ -252,6 +253,10 @@ class Transfers:
             self._parts.events.publish("job", id=row_id, removed=True)
         else:
             self._parts.events.publish("job", **row)
+
+    def _looked(self, size: int) -> None:
+        self.traffic.received(size)
+        self._parts.queue.looked(size)
 
     def _sampled(self, down: int, up: int) -> None:
         self._parts.events.publish("traffic", down=down, up=up)

@@ -123,8 +123,8 @@ class LinkLimits:
     """Seconds without a message after which a session counts as broken."""
     patience: float = PATIENCE
     """Seconds without any progress after which the peer is given up."""
-    rate: float | None = None
-    """Bytes of files per second; None for no limit."""
+    rate: float | RateLimit | None = None
+    """Bytes of files per second, or a limit that several peers share; None for no limit."""
     acceptance: float = ACCEPT_PATIENCE
     """Seconds in which the peer's owner may accept this user's key."""
     window: int = CREDIT_WINDOW
@@ -187,7 +187,10 @@ class RemotePeer:
         self._limits = limits
         self._on_link = on_link
         self._offers = offers
-        self._rate = RateLimit(limits.rate, reactor.seconds(), burst_min=LIMITED_STEP_MIN)
+        rate, now = limits.rate, reactor.seconds()
+        if not isinstance(rate, RateLimit):
+            rate = RateLimit(rate, now, burst_min=LIMITED_STEP_MIN)
+        self._rate = rate
         self._back_off = LimitedBackOff(RETRY_FIRST, RETRY_MAX, rng, limits.patience)
         self._buffers = BlockBuffers()
         self._next_id = 1

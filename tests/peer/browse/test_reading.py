@@ -99,6 +99,24 @@ class ReadingTests(ReadingTestCase):
         self.assertEqual(self.read(reading, range(5, 6)), FILM[5:6])
         self.assertEqual(self.asked()[2:], [((0, 1),)])
 
+    def test_limit(self) -> None:
+        """All files that are looked at share one rate limit, which may change while they are read."""
+
+        async def read_all(reading: FileReading) -> None:
+            reading.select(range(8 * BLOCK_SIZE))
+            for at in range(0, 8 * BLOCK_SIZE, BLOCK_SIZE):
+                await reading.read(at, BLOCK_SIZE)
+
+        self.sessions.limit(2.0 * BLOCK_SIZE)
+        readings = [self.open((0, BLOCK_SIZE)) for _ in range(2)]
+        both = [Deferred.fromCoroutine(read_all(each)) for each in readings]
+        self.alice.pass_time(4)
+        self.assertTrue(any(not each.called for each in both))
+        self.sessions.limit(None)
+        self.alice.pass_time(0.5)
+        for each in both:
+            self.successResultOf(each)
+
     def test_not_known_before(self) -> None:
         """The last bytes are asked for once the size is known; a reader may also change its mind."""
         reading = self.open(None)

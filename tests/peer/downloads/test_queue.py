@@ -12,9 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import DiskFull, P2pshareError, PeerOffline
 from p2pshare.peer.downloads.queue import (
+    RATE_MIN,
     RETRY_MAX,
     RUNNING_MAX,
     RUNNING_OF_PERSON_MAX,
+    TICK,
     DownloadQueue,
 )
 from p2pshare.peer.fetch.tally import JobProgress
@@ -114,6 +116,26 @@ class QueueTests(SynchronousTestCase):
         self.assertTrue(tasks[0].is_over)
         self.assertEqual(self.running(tasks), ["a 0001", "a 0002", "b 0000", "b 0001"])
         self.assertIsNone(self.queue.standing("a 0000"))
+
+    def test_looks_share_the_limit(self) -> None:
+        """What the user looks at has a part of the rate limit: all of it while nothing else runs."""
+        parts: list[float | None] = []
+        self.queue.share_limit(parts.append)
+        self.queue.limit = 1e6
+        self.assertEqual(parts, [None, 1e6])
+        (task,) = self.add(1)
+        self.clock.advance(TICK)
+        self.assertEqual(parts[-1], RATE_MIN)
+        self.assertEqual(task.limited_to, 1e6 - RATE_MIN)
+        for _ in range(10):
+            self.queue.looked(int(0.2e6 * TICK))
+            self.clock.advance(TICK)
+        self.assertGreater(parts[-1] or 0, 0.25e6)
+        self.assertAlmostEqual((parts[-1] or 0) + (task.limited_to or 0), 1e6)
+        task.end()
+        self.assertEqual(parts[-1], 1e6)
+        self.queue.limit = None
+        self.assertIsNone(parts[-1])
 
     def test_person_away(self) -> None:
         """Threat 161: an error of a person costs all of their downloads one pause; each has the trouble."""
