@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2pshare.peer.downloads.transfers import Transfers
 from p2pshare.peer.health import Health
 from p2pshare.peer.local_folders import LocalFolders
 from p2pshare.peer.own_settings import OwnSettings
@@ -12,6 +11,7 @@ from p2pshare.peer.page.drafts import DraftRoutes
 from p2pshare.peer.page.remote_files import RemoteFiles
 from p2pshare.peer.people.service import People
 from p2pshare.peer.running import Part, RunningPeer
+from p2pshare.peer.transfers.service import Transfers
 
 
 def parts_of(peer: RunningPeer) -> Sequence[Part]:

@@ -227,7 +227,7 @@ class FileReading:
             count = block_count(header.size)
             self._at, self._next = min(self._at, count), min(self._next, count)
             self._end = count if self._end is None else min(self._end, count)
-            request.left &= set(range(count))
+            request.left = {each for each in request.left if each < count}
             self._announced.callback(None)
         elif (known.size, known.version) != (header.size, header.version):
             request.cancel(Cancelled.BY_USER)

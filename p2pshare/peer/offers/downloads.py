@@ -4,7 +4,7 @@ Theory of operation
 ===================
 
 *Tries.* Each is a `FetchJob` on the folder that the sender shows for the offer, with a `RemotePeer` of its own, into
-the folder that was chosen. `peer.downloads.queue` decides when it is tried again, and how many tries run at once.
+the folder that was chosen. `peer.download_queue` decides when it is tried again, and how many tries run at once.
 
 *Ends.* Only three things end the series: all files of the offer are here; they cannot be (`_fault_of`), after
 `TRIES_MAX` tries if the sender may still repair that; or the owner of this object cancels it. In particular, a full

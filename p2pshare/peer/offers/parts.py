@@ -11,7 +11,7 @@ from p2pshare.core.offers.states import DeliveryState
 from p2pshare.errors import NoSuchOffer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.control import Fields
-from p2pshare.peer.downloads.queue import DownloadQueue
+from p2pshare.peer.download_queue import DownloadQueue
 from p2pshare.peer.events import EventHub
 from p2pshare.peer.fetch.link_change import LinkChange
 from p2pshare.peer.fetch.remote import Find, LinkLimits, RemotePeer

@@ -15,7 +15,7 @@ from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, Fields
-from p2pshare.peer.downloads.queue import DownloadQueue
+from p2pshare.peer.download_queue import DownloadQueue
 from p2pshare.peer.events import EventHub
 from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.find.lookup import PeerFinder
@@ -23,11 +23,11 @@ from p2pshare.peer.find.presence import PresenceWatch
 from p2pshare.peer.find.target import Target
 from p2pshare.peer.lan.admission import LanAdmission
 from p2pshare.peer.offers.correspondence import Correspondence
-from p2pshare.peer.offers.fetches import Fetches
 from p2pshare.peer.offers.history import Past
 from p2pshare.peer.offers.inbox import Inbox
 from p2pshare.peer.offers.outbox import Outbox
 from p2pshare.peer.offers.parts import OfferParts
+from p2pshare.peer.offers.visits import Visits
 from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.peer.share.service import SessionSharer
 from p2pshare.storage.identity.data_folder import PeerPlace
@@ -118,7 +118,7 @@ class OffersService:
         )
         self.outbox = Outbox(self.parts, lambda: sessions.tree, self._recipients_changed)
         self.inbox = Inbox(self.parts, self.outbox.has_offered_to)
-        self._fetches = Fetches(reactor, FetchedRows(self._ledger), self.parts.now, events)
+        self._visits = Visits(reactor, FetchedRows(self._ledger), self.parts.now, events)
         self._past = Past(reactor, self.parts.history, self.parts.now)
         self._starting: Deferred[None] = Deferred()
         self._started = SharedAnswer(self._starting)
@@ -126,12 +126,12 @@ class OffersService:
         self._allowed = frozenset(owner.settings.accept_from)
         sessions.open_sessions.offers = partial(self._correspondence.attach, is_accepted=True)
         sessions.offer_callers = self._callers
-        sessions.uploads.watchers.extend((self.outbox, self._fetches))
+        sessions.uploads.watchers.extend((self.outbox, self._visits))
 
     @property
     def actions(self) -> Mapping[str, Action]:
         """What verbs may ask for, as soon as the ledger is read."""
-        parts = (self.outbox, self.inbox, self._past, self._fetches)
+        parts = (self.outbox, self.inbox, self._past, self._visits)
         actions = {do: action for each in parts for do, action in each.actions.items()}
         return {do: partial(self._perform, action) for do, action in actions.items()}
 
@@ -173,7 +173,7 @@ class OffersService:
         await self.outbox.stop()
         await self.inbox.stop()
         await self._queue.stop()
-        await self._fetches.stop()
+        await self._visits.stop()
         self.presence.stop()
         await run_in_thread(self._reactor, self._ledger.close)
 

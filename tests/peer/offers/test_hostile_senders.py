@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2pshare.peer.downloads.queue import RUNNING_MAX, RUNNING_OF_PERSON_MAX, STALL
+from p2pshare.peer.download_queue import RUNNING_MAX, RUNNING_OF_PERSON_MAX, STALL
 from tests.peer.offers.case import EVERY, SOON, OffersTestCase
 from tests.peer.offers.hostile import Fields, Hostile, RawSession
 

@@ -21,7 +21,7 @@ from p2pshare.errors import (
     RemoteNotFound,
     WrongUsage,
 )
-from p2pshare.peer.downloads.queue import RUNNING_MAX
+from p2pshare.peer.download_queue import RUNNING_MAX
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.offers import downloads, inbox
 from p2pshare.peer.offers.inbox import LOOK

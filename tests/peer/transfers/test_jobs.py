@@ -18,8 +18,8 @@ from p2pshare.errors import (
 from p2pshare.peer.fetch.job import FetchJob
 from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.storage.offers.downloads import DownloadState, KeptDownload, KeptDownloads
-from tests.peer.downloads.case import MIB, DownloadsTestCase
 from tests.peer.offers.world import KilledError
+from tests.peer.transfers.case import MIB, DownloadsTestCase
 
 HOUR = 3600.0
 

@@ -18,8 +18,8 @@ from twisted.logger import Logger
 
 from p2pshare.core.session_interface import SessionPath
 from p2pshare.peer.control import Fields
-from p2pshare.peer.downloads.rows import RowOwner, row_fields
 from p2pshare.peer.share.upload_log import SessionUploads, Uploads
+from p2pshare.peer.transfers.rows import RowOwner, row_fields
 from p2pshare.wire.display import display
 
 PREFIX = "upload-"

@@ -11,12 +11,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import JobNotSo
-from p2pshare.peer.downloads import transfers
-from p2pshare.peer.downloads.traffic import QUIET, Traffic
-from p2pshare.peer.downloads.transfers import RowEvents
-from p2pshare.peer.downloads.uploads import OVER_MAX
-from tests.peer.downloads.case import MIB, DownloadsTestCase, Job
+from p2pshare.peer.transfers import service
+from p2pshare.peer.transfers.service import RowEvents
+from p2pshare.peer.transfers.traffic import QUIET, Traffic
+from p2pshare.peer.transfers.uploads import OVER_MAX
 from tests.peer.offers.world import Person
+from tests.peer.transfers.case import MIB, DownloadsTestCase, Job
 
 
 class UploadTests(DownloadsTestCase):
@@ -260,7 +260,7 @@ class RowEventsTests(SynchronousTestCase):
         of_one = [at for at, row in self.told if row == "7"]
         self.assertGreaterEqual(min(b - a for a, b in pairwise(of_one)), 0.5)
         self.assertGreaterEqual(len(of_one), 5)
-        self.assertGreaterEqual(transfers.EVENT_EVERY, 0.5)
+        self.assertGreaterEqual(service.EVENT_EVERY, 0.5)
 
     def test_stopped(self) -> None:
         """Nothing is told after the end."""

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare import errors
 from p2pshare.errors import P2pshareError
-from p2pshare.peer.downloads import reasons
-from p2pshare.peer.downloads.reasons import reason_of
+from p2pshare.peer.transfers import reasons
+from p2pshare.peer.transfers.reasons import reason_of
 from tests.test_errors import all_errors
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "control.md").read_text()

@@ -7,7 +7,7 @@ from typing import Any
 from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import P2pshareError
 from p2pshare.peer.offers import service
-from p2pshare.peer.offers.fetches import PENDING_MAX, TOLD_MAX, WRITE_EVERY, Fetches
+from p2pshare.peer.offers.visits import PENDING_MAX, TOLD_MAX, WRITE_EVERY, Visits
 from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.wire.offers.messages import MOUNT
 from p2pshare.wire.transfer_messages import Get
@@ -17,18 +17,18 @@ from tests.storage.offers.ledger_case import key_of
 BOB = Viewer("bob", key_of("bob"))
 
 
-class FetchesTests(OffersTestCase):
+class VisitsTests(OffersTestCase):
     def setUp(self) -> None:
         super().setUp()
-        made: list[Fetches] = []
+        made: list[Visits] = []
 
-        def make(*arguments: Any) -> Fetches:
-            made.append(Fetches(*arguments))
+        def make(*arguments: Any) -> Visits:
+            made.append(Visits(*arguments))
             return made[-1]
 
-        self.patch(service, "Fetches", make)
+        self.patch(service, "Visits", make)
         (self.alice,) = self.people("alice")
-        self.fetches = made[0]
+        self.visits = made[0]
         self.events: list[dict[str, Any]] = []
         assert self.alice.peer is not None
         self.alice.peer.events.subscribe(
@@ -38,9 +38,9 @@ class FetchesTests(OffersTestCase):
     def fetch(self, viewer: Viewer, *path: str, size: int = 5, **request: Any) -> None:
         """Let a viewer fetch a file."""
         transfer = Transfer(Get(1, path, **request))
-        self.fetches.transfer_sent(viewer, transfer, size)
+        self.visits.transfer_sent(viewer, transfer, size)
         transfer.outcome = Outcome.CONFIRMED
-        self.fetches.transfer_ended(viewer, transfer)
+        self.visits.transfer_ended(viewer, transfer)
 
     def rows(self, **fields: Any) -> list[dict[str, Any]]:
         """Return what the action tells."""
@@ -50,7 +50,7 @@ class FetchesTests(OffersTestCase):
         """Files of a share are one row that grows, of which followers are told; it survives a restart."""
         self.fetch(BOB, "photos", "cat.jpg")
         self.fetch(BOB, "photos", "dog.jpg")
-        self.fetches.transfer_sent(BOB, Transfer(Get(2, ("photos", "cow.jpg"))), 3)
+        self.visits.transfer_sent(BOB, Transfer(Get(2, ("photos", "cow.jpg"))), 3)
         self.world.wait(WRITE_EVERY + 1)
         (row,) = self.rows()
         self.assertEqual(

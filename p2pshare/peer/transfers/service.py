@@ -19,13 +19,13 @@ from p2pshare.core.session_interface import SessionPath
 from p2pshare.errors import JobNotSo, NoSuchJob
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
-from p2pshare.peer.downloads import offer_rows, uploads
-from p2pshare.peer.downloads.jobs import Jobs
-from p2pshare.peer.downloads.offer_rows import OfferRows
-from p2pshare.peer.downloads.traffic import Traffic
-from p2pshare.peer.downloads.uploads import UploadRows
 from p2pshare.peer.people.paths import shown_path
 from p2pshare.peer.running import RunningPeer
+from p2pshare.peer.transfers import offer_rows, uploads
+from p2pshare.peer.transfers.jobs import Jobs
+from p2pshare.peer.transfers.offer_rows import OfferRows
+from p2pshare.peer.transfers.traffic import Traffic
+from p2pshare.peer.transfers.uploads import UploadRows
 from p2pshare.web.exchange import Route
 from p2pshare.wire.strict_json import text
 

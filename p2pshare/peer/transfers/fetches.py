@@ -8,7 +8,6 @@ from functools import partial
 from typing import Protocol
 
 from p2pshare.errors import NoSuchPeer, P2pshareError
-from p2pshare.peer.downloads.reasons import SOME_FAILED, reason_of
 from p2pshare.peer.fetch.job import FetchJob, JobItem
 from p2pshare.peer.fetch.link_change import LinkChange, LinkState
 from p2pshare.peer.fetch.remote import RemotePeer
@@ -16,6 +15,7 @@ from p2pshare.peer.fetch.tally import JobProgress
 from p2pshare.peer.find.lookup import FoundPeer
 from p2pshare.peer.find.target import Target
 from p2pshare.peer.offers.parts import OfferParts
+from p2pshare.peer.transfers.reasons import SOME_FAILED, reason_of
 from p2pshare.storage.incoming.folder import IncomingFolder
 from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.storage.offers.downloads import DownloadState, Failure, KeptDownload

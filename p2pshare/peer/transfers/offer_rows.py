@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from p2pshare.core.session_interface import SessionPath
 from p2pshare.peer.control import Action, Fields
-from p2pshare.peer.downloads.reasons import CONNECTING, QUEUE, RECONNECTING, reason_of
-from p2pshare.peer.downloads.rows import RowOwner, row_fields, seconds_left
 from p2pshare.peer.fetch.link_change import LinkState
 from p2pshare.peer.offers.inbox import Inbox
 from p2pshare.peer.offers.outbox import Outbox
 from p2pshare.peer.offers.parts import OfferParts
+from p2pshare.peer.transfers.reasons import CONNECTING, QUEUE, RECONNECTING, reason_of
+from p2pshare.peer.transfers.rows import RowOwner, row_fields, seconds_left
 
 PREFIX = "offer-"
 """The beginning of the IDs of rows; those of what others fetch have the name of the person at the end."""

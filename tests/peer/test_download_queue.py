@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import DiskFull, P2pshareError, PeerOffline
-from p2pshare.peer.downloads.queue import (
+from p2pshare.peer.download_queue import (
     RATE_MIN,
     RETRY_MAX,
     RUNNING_MAX,

@@ -1,4 +1,4 @@
-"""Keeps who fetches what of the shares, and answers the action `fetched`.
+"""The visits of others to the shares: keeps who fetches what, and answers the action `fetched`.
 
 Others decide how much they fetch, so what has come is collected for each key and share, and written together every few
 seconds. Of more keys and shares than `PENDING_MAX` in that time only the number is logged.
@@ -35,7 +35,7 @@ PENDING_MAX = 500  # pairs of a key and a share in that time
 TOLD_MAX = 100  # events for rows that were written together
 
 
-class Fetches:
+class Visits:
     """The downloads of the shares; a `TransferWatcher`."""
 
     _log = Logger()

@@ -30,8 +30,12 @@ from p2pshare.names import NAME_MAX, read_name
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields
-from p2pshare.peer.downloads.fetches import Fetch
-from p2pshare.peer.downloads.reasons import (
+from p2pshare.peer.fetch.link_change import LinkState
+from p2pshare.peer.offers.history import FAILED
+from p2pshare.peer.offers.history import TITLE_MAX as HISTORY_TITLE_MAX
+from p2pshare.peer.offers.parts import OfferParts
+from p2pshare.peer.transfers.fetches import Fetch
+from p2pshare.peer.transfers.reasons import (
     ACCEPTANCE,
     CONNECTING,
     OFFLINE,
@@ -39,11 +43,7 @@ from p2pshare.peer.downloads.reasons import (
     RECONNECTING,
     reason_of,
 )
-from p2pshare.peer.downloads.rows import RowOwner, row_fields, seconds_left
-from p2pshare.peer.fetch.link_change import LinkState
-from p2pshare.peer.offers.history import FAILED
-from p2pshare.peer.offers.history import TITLE_MAX as HISTORY_TITLE_MAX
-from p2pshare.peer.offers.parts import OfferParts
+from p2pshare.peer.transfers.rows import RowOwner, row_fields, seconds_left
 from p2pshare.storage.identity.data_folder import data_place, inbox_folder
 from p2pshare.storage.incoming import saved_files
 from p2pshare.storage.incoming.saved_files import SavedFiles
