@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -66,7 +67,26 @@ def problem(word: str, detail: str = "", *, retry_after: int = 0, **extra: int |
         retry_after: seconds after which to try again; 0 omits the header.
         extra: further members of the body.
     """
-    status, title = PROBLEMS[word]
+    return problem_of(PROBLEMS[word], word, detail, extra, retry_after)
+
+
+def problem_of(
+    kind: tuple[HTTPStatus, str],
+    word: str,
+    detail: str,
+    extra: Mapping[str, int | str],
+    retry_after: int = 0,
+) -> Reply:
+    """Return the reply for an error of any server (RFC 9457).
+
+    Args:
+        kind: the status and the title.
+        word: the last word of the type.
+        detail: a sentence for people; may be empty.
+        extra: further members of the body.
+        retry_after: seconds after which to try again; 0 omits the header.
+    """
+    status, title = kind
     body = Problem(status, PROBLEM_PREFIX + word, title, detail, tuple(extra.items())).to_json()
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if retry_after:

@@ -11,7 +11,7 @@ from typing import Any
 from p2pshare.errors import P2pshareError, RemoteProtocolError
 from p2pshare.web.assets import PAGE_HEADERS
 from p2pshare.web.exchange import Reply
-from p2pshare.wire.registry_answers import PROBLEM_PREFIX, Problem
+from p2pshare.web.problems import problem_of
 
 POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
@@ -74,14 +74,7 @@ def problem(word: str, detail: str = "", **extra: int | str) -> Reply:
         detail: a sentence for people.
         extra: further members; `retry_after`, in s, is also a header.
     """
-    status, title = PROBLEMS[word]
-    body = Problem(status, PROBLEM_PREFIX + word, title, detail, tuple(extra.items())).to_json()
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    if "retry_after" in extra:
-        headers = ((b"Retry-After", str(extra["retry_after"]).encode()),)
-    if status == HTTPStatus.UNAUTHORIZED:  # which must name a scheme (RFC 9110, section 11.6.1)
-        headers = (*headers, (b"WWW-Authenticate", b"p2pshare"))
-    return Reply(status, (body,), b"application/problem+json", headers)
+    return problem_of(PROBLEMS[word], word, detail, extra, int(extra.get("retry_after", 0)))
 
 
 def failed_action(error: P2pshareError) -> Reply:

@@ -149,11 +149,12 @@ class Jobs:
 
     def _same(self, kept: KeptDownload) -> _Row | None:
         """Return a download of the same that is not over: a user may have clicked twice."""
-        wanted = kept.peer, kept.folder, set(kept.paths)
+        wanted, paths = (kept.peer, kept.folder, len(kept.paths)), set(kept.paths)
         for row in self._rows.values():
             there = row.kept
-            known = there.peer, there.folder, set(there.paths)
-            if there.state.is_live and known == wanted:
+            known = there.peer, there.folder, len(there.paths)
+            # Each may have a thousand paths, and there may be a thousand rows.
+            if there.state.is_live and known == wanted and paths.issuperset(there.paths):
                 return row
         return None
 
