@@ -115,7 +115,7 @@ class Visits:
         pending, self._pending = self._pending, {}
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            self._log.warn("downloads not kept, since there are too many: {count}", count=dropped)
+            self._log.warn("downloads not kept: why=too many at once count={count}", count=dropped)
         rows = await run_in_thread(self._reactor, self._rows.add, [*pending.values()])
         for each in rows[-TOLD_MAX:]:
             self._events.publish("fetched", **_shown(each))
