@@ -39,7 +39,7 @@ bench: $(INSTALLED) ## run the benchmarks (some minutes; leave the machine alone
 
 lab: $(INSTALLED) ## fetch between home networks of all kinds, with the kernel's NAT (some minutes; needs root and Linux)
 	@$(BIN)/python -m tests.lab
-	@$(TRIAL) tests.lab.scenarios tests.lab.lan
+	@$(TRIAL) tests.lab.scenarios tests.lab.page_scenarios tests.lab.lan
 
 clean: ## remove the virtual environment and the files of the tools
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from p2pshare.storage.socket_paths import CONTROL_NAME, socket_address
 from tests.integration.forked import Popen
 from tests.lab.commands import BEFORE_FILES, PATIENCE, POLL_S, Command, received_by
 from tests.lab.homes import REGISTRY_IPV4, Home, Internet
@@ -250,6 +252,18 @@ class World:
             )
         self._children.append(process)
         return Command(process, home.host.pid, Path(errors))
+
+    def ask(self, who: str, do: str, **fields: Any) -> dict[str, Any]:
+        """Return the reply of a service to an action of the control protocol, which has to succeed."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            with socket_address(self.folder / who / CONTROL_NAME) as address:
+                connection.connect(address)
+            connection.sendall(json.dumps({"do": do, **fields}).encode() + b"\n")
+            with connection.makefile() as lines:
+                reply: dict[str, Any] = json.loads(lines.readline())
+        assert reply.pop("ok"), reply
+        return reply
 
     def _registrations(self, name: str) -> int:
         """Return how often a service has registered."""
