@@ -41,6 +41,15 @@ class SignInTests(PageTestCase):
         browser.wait_until(SIGN_OUT)
         browser.run(f"{SIGN_OUT}.click()")
         browser.wait(CLOSED, "This page is closed")
+        browser.run("void (location.href = a[0])", alice.page_url("/settings"))
+        browser.wait_until(SIGN_OUT)
+        browser.run(f"{SIGN_OUT}.click()")
+        browser.wait(CLOSED, "This page is closed")
+        browser.new_tab()
+        browser.open(alice.page_url("/people"))
+        browser.wait_until(STATE)
+        self.assertEqual(browser.run(STATE), "live", "whatever the closed tab says")
+        browser.close_tabs()
 
     def test_password(self) -> None:
         """From another machine, the password opens the page over TLS; a wrong one does not."""

@@ -8,8 +8,9 @@
  *                             └───────401────► ended (the page asks to sign in)
  *
  * All tabs of a browser share one stream, because a browser has six connections to a server for all tabs together. The tab that holds the
- * lock opens the stream and repeats its events to the others over a channel. When that tab is closed, another one gets the lock. When it is
- * frozen, the others hear nothing for a while, and one of them takes the lock away. Without locks (plain HTTP under a name) each tab has its own stream.
+ * lock opens the stream and repeats its events to the others over a channel. When that tab is closed, or its session ends, another one gets the
+ * lock. When it is frozen, the others hear nothing for a while, and one of them takes the lock away. Without locks (plain HTTP under a name) each
+ * tab has its own stream.
  */
 
 import { openStream } from "./stream.js";
@@ -25,6 +26,7 @@ const handlers = new Map(); // from the kind of an event to functions
 const watchers = new Set(); // functions that are called after each change of the state
 let channel = null; // to the other tabs
 let isLeader = false; // whether this tab has the stream
+let release = () => {}; // gives the lock back
 let close = () => {}; // closes the stream
 let state = "connecting";
 let hello = null; // the last one
@@ -75,7 +77,7 @@ export function useConnection() {
   return state;
 }
 
-/** Return what is known of the session and the peer: `{name, program, …}`. */
+/** Return what is known of the session and the peer: `{name, program, …}`; null without a session. */
 export const currentSession = () => known;
 
 /** Return whether the peer has other files for this page than those that run here. */
@@ -95,7 +97,10 @@ export function retryNow() {
 // The tab that has the stream
 
 function queue(options = {}) {
-  const request = navigator.locks.request(LOCK, options, () => new Promise(() => lead())); // held until the tab ends, or the lock is taken away
+  const request = navigator.locks.request(LOCK, options, () => new Promise((done) => { // held until the tab or its session ends, or the lock is taken away
+    release = done;
+    lead();
+  }));
   request.catch(() => {
     isLeader = false;
     stop();
@@ -105,9 +110,10 @@ function queue(options = {}) {
 }
 
 function lead() {
+  if (state === "ended") return release();
   isLeader = true;
   clearTimeout(silenceTimer);
-  if (state !== "ended") open();
+  return open();
 }
 
 function open() {
@@ -143,8 +149,8 @@ function received({ kind, data, ask, retry, state: next }) {
     return;
   }
   listenForLeader();
-  if (next === "ended") end();
-  else if (next) set(next);
+  if (state === "ended") return; // a new session needs a new page
+  if (next) set(next);
   if (kind) handle(kind, data);
 }
 
@@ -173,9 +179,13 @@ function tell(kind, data) {
   for (const fn of handlers.get(kind) ?? []) fn(data);
 }
 
+// The session has ended. Whoever leads next finds out whether the browser has a new one.
 function end() {
   stop();
+  isLeader = false;
+  known = null;
   set("ended");
+  release();
 }
 
 function set(next) {
