@@ -43,6 +43,7 @@ import { Button, Icon, Loading, Name, Notice, Toasts, toast } from "./parts/inde
 const NAVIGATION = ["people", "transfers", "send", "inbox", "shares", "settings", "health"];
 const ON_PHONE = ["people", "transfers", "send", "inbox"]; // the others are in "More"
 const SETTLE_MS = 250; // until a position of scrolling is kept
+const VIEW_FIRST_MS = 300; // in which a view asks for its own rows, before all transfers are read for the title of the tab
 const RUNNING = new Set(["running"]);
 const AWAY = new Set(["away", "elsewhere"]); // states of the registry that the reader should know of
 
@@ -230,8 +231,8 @@ function headingText() {
 // The title of the tab: rate, waiting offers, heading, name of the peer.
 function useTitle(name) {
   useEffect(() => {
-    need("inbox");
-    need("jobs");
+    const timer = setTimeout(() => ["inbox", "jobs"].forEach(need), VIEW_FIRST_MS);
+    return () => clearTimeout(timer);
   }, []);
   const down = useStore((store) => store.traffic.down + store.traffic.up);
   const waiting = useStore((store) => store.inbox.rows.filter((item) => item.state === "waiting").length);
@@ -361,6 +362,7 @@ async function start() {
     }
     return;
   }
+  if (currentRoute().view === "people") prime("people");
   connect(found);
   takeDrops();
   watchOffers();

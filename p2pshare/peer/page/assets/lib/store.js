@@ -101,7 +101,7 @@ class Reader {
     const run = (this.run += 1);
     this.meanwhile = [];
     try {
-      if (first && store[this.name].rows.length === 0) {
+      if (first && store[this.name].state !== "ready") {
         await (this.early ?? this.readFirst());
         await new Promise((resolve) => setTimeout(resolve, FIRST_SHOWN_MS));
       }

@@ -12,6 +12,7 @@
 
 const LANGUAGE = "p2pshare.language"; // the choice in localStorage
 const FALLBACK = "en";
+const FALLBACK_MS = 3000; // until it is loaded beside a catalogue that is there; tests show that each has all texts
 
 /** The codes of all languages, in the order of their codes. */
 export const languages = (document.querySelector('meta[name="languages"]')?.content ?? FALLBACK).split(" ").filter(Boolean);
@@ -27,7 +28,12 @@ let direction = "ltr";
 /** Load the catalogue of the chosen language, and set `lang` and `dir` of the document. */
 export async function loadTexts() {
   language = chosenLanguage() ?? matching(navigator.languages) ?? FALLBACK;
-  [catalogue, fallback] = await Promise.all([load(language), language === FALLBACK ? {} : load(FALLBACK)]);
+  catalogue = await load(language);
+  if (language !== FALLBACK) {
+    const loadFallback = async () => (fallback = await load(FALLBACK));
+    if (catalogue._language) setTimeout(loadFallback, FALLBACK_MS);
+    else await loadFallback();
+  }
   direction = catalogue._language?.direction ?? "ltr";
   document.documentElement.lang = language;
   document.documentElement.dir = direction;
