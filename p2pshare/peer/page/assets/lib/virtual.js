@@ -22,7 +22,8 @@
 import { classes, html, useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "./ui.js";
 import { isRightToLeft } from "./texts.js";
 
-const OVERSCAN_PX = 280; // rows this far above and below those in sight are elements, too
+const OVERSCAN_PX = 280; // rows this far above and below those in sight are elements, too,
+const REST_MS = 120; // once the list rests for as long after a jump; until then only those in sight are
 const TYPE_AHEAD_MS = 800; // letters within as long are one word
 
 /** A list of rows of equal height; see the module. */
@@ -48,7 +49,7 @@ function Virtual({
   const base = useRef(null);
   const id = useId();
   const [scale, setScale] = useState(1);
-  const [range, setRange] = useState([0, 30]);
+  const [range, setRange] = useState(() => [0, Math.ceil(innerHeight / (rowHeight + gap))]); // a guess, until the list is there to be measured
   const [ownActive, setOwnActive] = useState(0);
   const activeIndex = Math.max(0, Math.min(count - 1, active ?? ownActive));
   const typed = useRef({ text: "", at: 0 });
@@ -64,14 +65,22 @@ function Virtual({
   }, [onActive]);
 
   // Which rows are in sight: after each scroll, and when the size of anything changes.
+  // A scroll that leaves no row in sight, as a fling does in each frame, makes new rows of all: it makes as few as it can.
   const look = useRef(() => {});
+  const rest = useRef(0);
   look.current = () => {
     if (!base.current) return;
     const view = scroller();
-    const top = offsetIn(base.current, view);
-    const first = Math.floor((view.scrollTop - top - OVERSCAN_PX) / step);
-    const last = Math.ceil((view.scrollTop - top + view.clientHeight + OVERSCAN_PX) / step);
-    const next = [Math.max(0, Math.min(first, rowCount)), Math.max(0, Math.min(last, rowCount))];
+    const top = view.scrollTop - offsetIn(base.current, view);
+    const rowsWithin = (more) => {
+      const [first, last] = [Math.floor((top - more) / step), Math.ceil((top + view.clientHeight + more) / step)];
+      return [Math.max(0, Math.min(first, rowCount)), Math.max(0, Math.min(last, rowCount))];
+    };
+    const seen = rowsWithin(0);
+    const hasJumped = seen[0] < seen[1] && (seen[0] >= range[1] || seen[1] <= range[0]);
+    const next = hasJumped ? seen : rowsWithin(OVERSCAN_PX);
+    clearTimeout(rest.current);
+    if (hasJumped) rest.current = setTimeout(() => look.current(), REST_MS);
     setRange((now) => (now[0] === next[0] && now[1] === next[1] ? now : next));
   };
   useLayoutEffect(() => {
