@@ -55,6 +55,11 @@ class Browser:
         driver = Service(executable_path=shutil.which("chromedriver"))
         self._chrome = Chrome(options=options, service=driver)
 
+    @property
+    def debugger(self) -> str:
+        """The host and port of the browser's own debugging interface."""
+        return str(self._chrome.capabilities["goog:chromeOptions"]["debuggerAddress"])
+
     def quit(self) -> None:
         """Close the browser and remove its files."""
         self._chrome.quit()
