@@ -1,4 +1,4 @@
-"""Which user has the other end of a connection within this machine.
+"""The user at the other end of a connection within this machine.
 
 Linux tells by `sock_diag(7)`, for one connection in some µs. (The table `/proc/net/tcp` has the same, but reading it
 takes 10 ms and more, as long as anybody likes who opens many connections.) A socket whose process has closed it has no

@@ -1,4 +1,4 @@
-"""What the header of a JPEG says, read without decoding anything.
+"""Facts from the header of a JPEG, read without decoding anything.
 
 `jpeg_size` is for previews. They come from a stranger and go to a browser, which decodes them. It tells whether the
 bytes are a JPEG, and of how many pixels, before the browser sees them: some KiB may announce 65 535 by 65 535 pixels.

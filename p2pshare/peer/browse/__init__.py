@@ -1,4 +1,4 @@
-"""What other peers share, looked at without being saved: completion, listings, previews and the bytes of files.
+"""Files of other peers, looked at without being saved: completion, listings, previews and bytes.
 
     completion      words for a shell
     listing         the action `list`: pages of a folder

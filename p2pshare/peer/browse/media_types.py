@@ -1,4 +1,4 @@
-"""What a file is, by the end of its name: for rows of a listing, and for a browser that shows it.
+"""The type of a file, by the end of its name: for rows of a listing, and for a browser that shows it.
 
 The name comes from a stranger, and so does the content. So this decides only what is tried: a picture is decoded by a
 sandboxed process of the browser, as any picture of the web. A type that can hold a script, such as HTML, SVG or PDF, is

@@ -1,4 +1,4 @@
-"""Where requests to the peer's page may come from.
+"""The checks of where a request to the peer's page comes from.
 
 The page listens on loopback, which every user, every program and every web page on this machine can reach. So each
 request is checked before it is answered, and almost each needs a session besides (`sessions`):
