@@ -16,6 +16,11 @@ PUT_PEOPLE = """import(document.querySelector("script[type=module]").src.replace
     name: "n" + String(n).padStart(5, "0"), online: n % 2 === 0, since: 1700000000 + n,
     own: false, key: null, trust: "new", path: null}); })"""
 
+PUT_ASKING = """import(document.querySelector("script[type=module]").src.replace("app.js", "lib/store.js"))
+  .then(store => store.put("people", {
+    name: "zoe", online: true, since: null, own: false, key: null, trust: "waiting", path: null}))"""
+NAVIGATION = "document.querySelector('.nav').textContent"
+
 
 class PeopleTests(PageTestCase):
     """The views of people."""
@@ -80,6 +85,26 @@ class PeopleTests(PageTestCase):
             "document.querySelector('.person-trust .tag')?.classList.contains('good')", False
         )
         self.assert_calm()
+        with self.subTest(
+            "without a registry: somebody who wants to be let in is told of in every view"
+        ):
+            self.show("/settings")
+            browser.run_async(f"const done = arguments[0]; {PUT_ASKING}.then(() => done())")
+            browser.wait_until(f"{NAVIGATION}.includes('1 person wants access')")
+        with self.subTest("shares that could not be read are asked for again"):
+            browser.open("about:blank")
+            browser.refuse("*/do/list")
+            self.addCleanup(browser.refuse)
+            self.open(self.world["alice"], "/people/bob")
+            button = "#person-shares ~ .person-buttons button"
+            browser.wait_until(f"document.querySelector('{button}')")
+            browser.click(button)  # looks, at the first contact
+            browser.wait_until(
+                "document.querySelector('#person-shares ~ .quiet')?.textContent.includes('answer')"
+            )
+            browser.refuse()
+            browser.click(button)
+            browser.wait_until("document.querySelector('.person-shares a')")
 
     def test_ten_thousand(self) -> None:
         """A list of 10 000 people has few elements, and keys reach its end."""

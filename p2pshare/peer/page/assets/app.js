@@ -134,8 +134,11 @@ function Navigation({ view }) {
   const waiting = useStore((store) => store.inbox.rows.filter((item) => item.state === "waiting").length);
   const running = useStore((store) => store.jobs.rows.filter((job) => RUNNING.has(job.state)).length);
   const trouble = useStore((store) => (AWAY.has(store.health?.registry?.state) ? 1 : 0));
-  const badge = { inbox: waiting, transfers: running };
-  const notes = { inbox: "common.nav_waiting", transfers: "common.nav_running" };
+  const isLan = useStore((store) => store.health?.registry?.state === "lan");
+  useEffect(() => void (isLan && need("people")), [isLan]); // only without a registry do people ask to be let in
+  const asking = useStore((store) => store.people.rows.filter((person) => person.trust === "waiting").length);
+  const badge = { people: asking, inbox: waiting, transfers: running };
+  const notes = { people: "common.nav_asking", inbox: "common.nav_waiting", transfers: "common.nav_running" };
   const link = (name) => html`<a key=${name} class="nav-item" href=${href(name)} aria-current=${name === current ? "page" : undefined}>
     <span class="nav-icon"><${Icon} name=${name} size=${22} />${name === "health" && trouble > 0 && html`<span class="badge dot" aria-hidden="true"></span>`}</span>
     <span class="nav-text">${t(`common.nav.${name}`)}${badge[name] > 0 && html`<span class="unseen"> – ${t(notes[name], { n: badge[name] })}</span>`}</span>

@@ -80,12 +80,13 @@ function Shares({ person: { name, trust, online } }) {
   const [wanted, setWanted] = useState(false);
   const [found, setFound] = useState(null);
   const [error, setError] = useState(null);
+  const [tries, setTries] = useState(0);
   const mayLook = wanted || (isKnown && online !== false);
   useEffect(() => {
     if (!mayLook) return;
     setError(null);
     ask("list", { name, path: "", limit: SHARES_SHOWN }).then(setFound, setError);
-  }, [name, mayLook, online]);
+  }, [name, mayLook, online, tries]);
   let content;
   if (found) {
     content = found.entries.length === 0 ? html`<p class="quiet">${t("person.shares_nothing", { name })}</p>` : html`<ul class="person-shares">
@@ -93,7 +94,8 @@ function Shares({ person: { name, trust, online } }) {
         <${Icon} name=${entry.kind === "folder" ? "folder" : "file"} /><${Name}>${entry.name}<//></a></li>`)}</ul>
       ${found.more && html`<p><a href=${href("people", name, "files")}>${t("person.shares_all")}</a></p>`}`;
   } else if (error) {
-    content = html`<p class="quiet">${errorText(error)}</p>`;
+    content = html`<p class="quiet">${errorText(error)}</p>
+      <div class="person-buttons"><${Button} icon="retry" onClick=${() => setTries(tries + 1)}>${t("common.try_again")}<//></div>`;
   } else if (mayLook) {
     content = html`<${Loading} />`;
   } else {
