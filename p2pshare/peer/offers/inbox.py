@@ -35,7 +35,7 @@ from twisted.logger import Logger
 
 from p2pshare.core.offers.incoming import IncomingGate, Kept, OffersPolicy, Sender
 from p2pshare.core.offers.states import expect_move, next_inbox
-from p2pshare.errors import CannotRead, CannotSave, ControlRefused, P2pshareError, WrongUsage
+from p2pshare.errors import CannotRead, CannotSave, ControlRefused, P2pshareError
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
@@ -44,7 +44,7 @@ from p2pshare.peer.offers.parts import OfferParts, id_of, shown_item
 from p2pshare.peer.offers.telling import Telling
 from p2pshare.storage.identity.data_folder import inbox_folder
 from p2pshare.storage.offers.history import Direction, HistoryEntry
-from p2pshare.storage.offers.inbox_folder import folder_size
+from p2pshare.storage.offers.inbox_folder import expect_folder, folder_size
 from p2pshare.storage.offers.incoming import IncomingOffer, IncomingOffers
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
@@ -195,12 +195,8 @@ class Inbox:
         folder = self._folder_of(row)
         if chosen is not None:
             folder = Path(chosen)
-            if not folder.is_absolute() or "\0" in str(folder):
-                raise WrongUsage(reason="The folder for an offer has to be an absolute path.")
-            if await run_in_thread(self._parts.reactor, folder.is_file):
-                raise WrongUsage(
-                    reason=f"{chosen!r} is a file. Name a folder to save the offer in."
-                )
+            private = self._parts.private
+            await run_in_thread(self._parts.reactor, expect_folder, folder, "an offer", private)
             row = self._wanted_row(request)  # as it is by now
         elif row.folder is not None:
             folder = row.folder

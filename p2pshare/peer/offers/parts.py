@@ -19,6 +19,7 @@ from p2pshare.peer.find.lookup import PeerFinder
 from p2pshare.peer.find.presence import PresenceWatch
 from p2pshare.peer.offers.correspondence import Correspondence
 from p2pshare.peer.reach.dialler import Dialler
+from p2pshare.storage.identity.data_folder import data_place
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.offers.history import History
 from p2pshare.storage.offers.ledger import Ledger
@@ -62,6 +63,11 @@ class OfferParts:
     events: EventHub
     is_lan: bool
     """Whether there is no registry."""
+
+    @property
+    def private(self) -> tuple[Path, ...]:
+        """Return the data folders of the user's peers, where nothing of others is saved."""
+        return self.folder, data_place().absolute()
 
     def remote_peer(
         self, name: str, find: Find, on_link: Callable[[LinkChange], object]

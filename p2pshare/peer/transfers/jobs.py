@@ -49,7 +49,7 @@ from p2pshare.storage.incoming import saved_files
 from p2pshare.storage.incoming.saved_files import SavedFiles
 from p2pshare.storage.offers.downloads import DownloadState, KeptDownload, KeptDownloads
 from p2pshare.storage.offers.history import DONE, Direction, HistoryEntry
-from p2pshare.storage.offers.inbox_folder import make_folder, remove_parts
+from p2pshare.storage.offers.inbox_folder import expect_folder, make_folder, remove_parts
 from p2pshare.wire.paths import PATH_MAX, RemotePath, format_path, parse_path
 from p2pshare.wire.strict_json import boolean, text, texts
 
@@ -433,10 +433,8 @@ class Jobs:
             CannotSave: it cannot be made.
         """
         folder = Path(chosen) if chosen else inbox_folder(self._parts.settings) / name
-        if not folder.is_absolute() or "\0" in chosen:
-            raise WrongUsage(reason="The folder for a download has to be an absolute path.")
-        if await run_in_thread(self._parts.reactor, folder.is_file):
-            raise WrongUsage(reason=f"{chosen!r} is a file. Name a folder to save in.")
+        private = self._parts.private if chosen else ()
+        await run_in_thread(self._parts.reactor, expect_folder, folder, "a download", private)
         await run_in_thread(self._parts.reactor, make_folder, folder)
         return folder
 

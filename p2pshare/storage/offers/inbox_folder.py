@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from p2pshare.errors import CannotSave
+from p2pshare.errors import CannotSave, WrongUsage
 from p2pshare.storage.durability import sync_path
 from p2pshare.storage.incoming.destination import shown_name
 from p2pshare.storage.incoming.leftovers import leftovers, remove
@@ -17,6 +17,26 @@ from p2pshare.wire.paths import RemotePath
 
 ENTRIES_MAX = 1_000_000  # files and folders that are counted; a folder with more is taken for full
 _BLOCK = 512  # bytes; the unit of `st_blocks`
+
+
+def expect_folder(path: Path, what: str, private: Sequence[Path] = ()) -> None:
+    """Check that `what` can be saved in a folder which the user has chosen. This blocks.
+
+    Files of others do not belong among the keys and lists of p2pshare, which it would read as its own.
+
+    Raises:
+        WrongUsage: the path is not absolute, is a file, or leads into a `private` folder.
+    """
+    if not path.is_absolute() or "\0" in str(path):
+        raise WrongUsage(reason=f"The folder for {what} has to be an absolute path.")
+    if path.is_file():
+        raise WrongUsage(reason=f"{str(path)!r} is a file. Name a folder to save {what} in.")
+    real = Path(os.path.realpath(path))
+    if any(real.is_relative_to(os.path.realpath(each)) for each in private):
+        reason = (
+            f"{str(path)!r} belongs to p2pshare, with keys in it. Save {what} in another folder."
+        )
+        raise WrongUsage(reason=reason)
 
 
 def make_folder(path: Path) -> None:

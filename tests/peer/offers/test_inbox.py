@@ -172,7 +172,9 @@ class DecisionTests(InboxTestCase):
         self.assertEqual(self.bob.received(), {"alice/cat.jpg": b"meow"})
 
     def test_folder(self) -> None:
-        """The user may choose a folder, which is made; a file that is in its place is an error at once."""
+        """The user may choose a folder, which is made. A file that is in its place is an error at once, and so is a
+        folder of p2pshare (threat 143).
+        """
         self.begin()
         self.send()
         item = self.until("waiting")
@@ -183,6 +185,8 @@ class DecisionTests(InboxTestCase):
         file.write_bytes(b"")
         with self.assertRaisesRegex(WrongUsage, "file"):
             self.bob.ask("accept_offer", id=item["id"], folder=str(file))
+        with self.assertRaisesRegex(WrongUsage, "belongs to p2pshare"):
+            self.bob.ask("accept_offer", id=item["id"], folder=str(self.bob.data / "x"))
         self.assertEqual(self.item()["state"], "waiting")
         chosen = self.bob.home / "a/b"
         self.bob.ask("accept_offer", id=item["id"], folder=str(chosen))

@@ -66,15 +66,19 @@ class GetTests(DownloadsTestCase):
             self.assertNotEqual(again["id"], one["id"])
 
     def test_wrong(self) -> None:
-        """A request that makes no sense is refused at once."""
+        """A request that makes no sense, or leads into the data folder (threat 143), is refused at once."""
         self.begin()
         file = self.bob.write("file")
+        link = self.bob.home / "link"
+        link.symlink_to(self.bob.data)
         wrong: tuple[dict[str, Any], ...] = (
             {"name": "bob"},
             {"paths": []},
             {"paths": [""]},
             {"folder": "relative"},
             {"folder": str(file)},
+            {"folder": str(self.bob.data)},
+            {"folder": str(self.bob.home / "x" / ".." / "link" / "new")},
         )
         for fields in wrong:
             with self.assertRaises(WrongUsage, msg=fields):
