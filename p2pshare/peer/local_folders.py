@@ -1,4 +1,4 @@
-"""The actions `local_folders` and `local_folder_make`: a page has no dialog of its own for folders of this machine."""
+"""The actions `local_folders` and `local_folder_make`: a browser cannot list folders of this machine for a page."""
 
 from __future__ import annotations
 

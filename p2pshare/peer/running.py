@@ -1,4 +1,4 @@
-"""What the parts of a running peer share, and the shape of a part.
+"""The things that the parts of a running peer share, and the shape of a part.
 
 A part adds actions to the control socket, and maybe routes to the peer's page. `peer.service` makes the parts that
 `peer.parts` lists as soon as the data folder is open, and starts and stops them with the peer.

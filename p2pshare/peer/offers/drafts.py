@@ -1,4 +1,4 @@
-"""The drafts of a peer: what a page puts together before it is sent.
+"""The drafts of a peer: files that a page collects before they are sent.
 
 A client begins a draft, brings files one by one, and names the draft in the action `send`. Then the draft takes no more
 files, and belongs to the offer. Drafts are known as long as the peer runs. What a restart leaves behind is removed

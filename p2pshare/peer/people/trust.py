@@ -1,4 +1,4 @@
-"""Which keys of people the user knows, has compared, or is asked about, as the list of people shows it.
+"""The trust in the keys of people, as the list of people shows it.
 
 The pins are in a file that other processes change, too (`p2pshare peers`). It is looked at every second while somebody
 looks at the list, and read again in a thread if it has changed.

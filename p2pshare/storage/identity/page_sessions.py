@@ -1,4 +1,4 @@
-"""What the peer's page keeps across restarts: its port, and the browsers that may use it.
+"""The state of the peer's page that survives a restart: its port, and the browsers that may use it.
 
 It is a private file of the data folder. A session is known by the digest of its secret alone, so a copy of the file
 lets nobody in. The file is bounded, written completely or not at all, and replaced if it is damaged.

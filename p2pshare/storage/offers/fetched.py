@@ -1,4 +1,4 @@
-"""Who has fetched what of the user's shares.
+"""Visits: what others have fetched of the user's shares.
 
 A row is a *visit*: what one key has fetched of one share, until it pauses for an hour. So the number of rows depends
 neither on the number of files nor on that of sessions. There is a bound on all rows, and the oldest are dropped; what
