@@ -46,6 +46,7 @@ BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})  # have n
 # The details of a refusal.
 REQUEST_LINE = "The request line must be METHOD /PATH HTTP/1.1, or 1.0."
 HEADERS = "Headers must be NAME: VALUE, with CRLF, at most 500 and 16 KiB of them."
+HEADER_SIZE = "A header has at most 8 KiB. If it is Cookie: delete the cookies of this address in the browser."
 NO_FOLDING = "A line of the head must not begin with a space."
 ONE_LENGTH = "The body must have one length: Content-Length, or chunked."
 CHUNKS = "The chunks of the body must be as in RFC 9112, section 7.1."
@@ -414,7 +415,7 @@ class Channel(HTTPChannel):
     def lineLengthExceeded(self, line: bytes) -> None:
         """Refuse a line that is too long."""
         if self._in_head:
-            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEADER_SIZE)
         else:
             self._read_request_line(line[: self.limits.line_max] + b" HTTP/1.1")
             self.refuse(HTTPStatus.REQUEST_URI_TOO_LONG)

@@ -396,6 +396,9 @@ class ExhaustionTests(PageTestCase):
             told = await browser.ask("POST", "/api/v1/do/status", body)
             self.assertEqual((told.status, told.word), (400, "malformed"), body)
         self.assertEqual((await browser.do("status")).status, 200)
+        told = await browser.ask("GET", "/", Cookie=f"{'x' * 9000}; {browser.cookie}")
+        self.assertEqual(told.status, 431)
+        self.assertIn("delete the cookies", told.fields["detail"])
 
     async def test_pipelining(self) -> None:
         """Threat 108: requests that are sent all at once on one connection are answered in turn."""
