@@ -44,6 +44,7 @@ from p2pshare.core.rate import RateMeter, fair_shares
 from p2pshare.errors import (
     KeyChanged,
     KeyGone,
+    LocalProtocolError,
     OtherKeyThere,
     P2pshareError,
     Refused,
@@ -477,6 +478,7 @@ class DownloadQueue:
         if isinstance(result, Failure):
             if not result.check(CancelledError):
                 self._log.failure("download failed: id={id}", result, id=entry.series.id)
+                entry.trouble = LocalProtocolError(reason=result.getErrorMessage())
             self._pause(entry)
         elif self._entries.get(entry.series.id) is entry:
             entry.series.changed()

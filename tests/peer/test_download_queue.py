@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.errors import DiskFull, P2pshareError, PeerOffline
+from p2pshare.errors import DiskFull, LocalProtocolError, P2pshareError, PeerOffline
 from p2pshare.peer.download_queue import (
     RATE_MIN,
     RETRY_MAX,
@@ -212,12 +212,15 @@ class QueueTests(SynchronousTestCase):
         self.assertTrue(self.queue.is_running(again.id))
 
     def test_defect(self) -> None:
-        """A try that fails by a defect is logged, and repeated after a pause."""
+        """A try that fails by a defect is logged, and repeated after a pause; it does not seem to wait for its turn."""
         (task,) = self.add(1)
         assert task.trying is not None
         task.winding.callback(None)
         task.trying.errback(ZeroDivisionError())
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        standing = self.queue.standing(task.id)
+        assert standing is not None
+        self.assertIsInstance(standing.trouble, LocalProtocolError)
         self.clock.advance(60)
         self.assertEqual(task.tries, 2)
 
