@@ -93,9 +93,16 @@ class InboxTests(PageTestCase):
         self.check_accessibility()
         self.assert_calm()
         for number in range(9):
-            self.send(text=f"text {number}")
+            last = self.send(text=f"text {number}")
         self.browser.wait(WAITING, 9)
         self.assertLessEqual(self.browser.run("told.length"), 5)
+        with self.subTest("of somebody who has gone"):
+            self.bob.end()
+            self.browser.click(f"{last} .button.primary")
+            self.browser.wait_until(f"document.querySelector('{last} .notice')")
+            said = self.browser.text(f"{last} .notice")
+            self.assertIn("The peer tries again by itself.", said)
+            self.assertNotIn("`", said)  # no command for a terminal
 
     def test_always(self) -> None:
         """Who is always accepted is not asked about again, except if the inbox would grow beyond its quota."""

@@ -174,6 +174,9 @@ export function errorText(error) {
   return error.message;
 }
 
+/** Return a sentence of the peer, which is English, if it can be shown to this reader on a page; otherwise nothing. */
+export const peerText = (message) => (language === FALLBACK && message && !isForTerminals(message) ? message : "");
+
 const formats = new Map();
 
 function made(key, make) {

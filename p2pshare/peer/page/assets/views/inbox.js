@@ -4,7 +4,7 @@ import { ask } from "../lib/api.js";
 import { noticeState, setNotices } from "../lib/notices.js";
 import { href } from "../lib/route.js";
 import { useCollection, useStore } from "../lib/store.js";
-import { ago, date, duration, errorText, hasText, percent, rate, t } from "../lib/texts.js";
+import { ago, date, duration, errorText, hasText, peerText, percent, rate, t } from "../lib/texts.js";
 import { classes, html, useEffect, useMemo, useNow, useState } from "../lib/ui.js";
 import {
   Avatar, Button, CopyButton, Empty, FolderChooser, Icon, IconButton, Lines, Loading, Menu, Name, Notice, Page, Progress, Size, Tag, copyText, show, toast,
@@ -65,7 +65,7 @@ function Item({ item, person, now }) {
     ${item.note && html`<p class="note"><${Lines}>${item.note}<//></p>`}
     ${item.text ? html`<p class="inbox-text-sign"><${Icon} name="text" size=${18} />${t("inbox.a_text")}</p>` : html`<${Files} item=${item} />`}
     ${item.why && html`<${Notice} kind=${isWaiting || isRunning ? "warning" : "info"}>${hasText(`inbox.why.${item.why}`) ? t(`inbox.why.${item.why}`) : item.why}<//>`}
-    ${isRunning && item.trouble && html`<${Notice} kind="warning">${item.trouble}<//>`}
+    ${isRunning && item.trouble && html`<${Notice} kind="warning"><p>${t("inbox.trouble", { name: item.from })}</p>${peerText(item.trouble) && html`<p class="hint"><${Lines}>${peerText(item.trouble)}<//></p>`}<//>`}
     ${isRunning && html`<${Receiving} item=${item} />`}
     ${item.text && item.state === "done" && html`<${Text} item=${item} />`}
     ${item.saved.length > 0 && html`<${Places} item=${item} />`}

@@ -2,7 +2,7 @@
 
 import { ask } from "../../lib/api.js";
 import { useCollection } from "../../lib/store.js";
-import { ago, bytes, date, enumeration, errorText, hasText, percent, rate, t } from "../../lib/texts.js";
+import { ago, bytes, date, enumeration, errorText, hasText, peerText, percent, rate, t } from "../../lib/texts.js";
 import { html, useMemo, useNow, useState } from "../../lib/ui.js";
 import {
   Avatar, Button, Confirm, Dialog, Empty, Icon, LeftOut, Lines, Loading, Menu, Name, PeoplePicker, Progress, Size, Tag, leftOutCount, show, toast,
@@ -68,7 +68,9 @@ function Recipient({ to, offer }) {
 function reason(to) {
   if (to.state === "waiting" && to.online === false) return t("send.why_offline");
   if (!to.why) return "";
-  return hasText(`send.why.${to.why}`) ? t(`send.why.${to.why}`) : html`<${Name}>${to.why}<//>`;
+  if (hasText(`send.why.${to.why}`)) return t(`send.why.${to.why}`);
+  const told = to.state === "waiting" ? peerText(to.why) : to.why;
+  return html`${to.state === "waiting" && t("send.why_waiting")}${told && html` <${Name}>${told}<//>`}`;
 }
 
 function Again({ offer, onClose }) {
