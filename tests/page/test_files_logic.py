@@ -219,13 +219,16 @@ class LogicTests(PageTestCase):
         self.assertEqual(found, [{"width": 33, "height": 21}] * len(pictures) + [None, None])
 
     def test_downloads(self) -> None:
-        """Many paths become several requests; one file is itself, all else an archive of bounded length."""
+        """Many paths become requests, one at a time; one file is itself, all else an archive of bounded length."""
         script = """(() => {
             const file = {kind: "file", name: "a?b.txt"}, folder = {kind: "folder", name: "d"};
             const many = Array.from({length: 1500}, (_, index) => `shared/${index}`);
             const long = Array(300).fill({kind: "file", name: "x".repeat(40)});
+            const endless = (function* () { for (;;) yield "x"; })();
             return [
-              m.batches(many).map((part) => part.length), m.batches(["x".repeat(90), "y".repeat(90), "z"], 100).length,
+              [...m.batches(many)].map((part) => part.length),
+              [...m.batches(["x".repeat(90), "y".repeat(90), "z"], 100)].length,
+              m.batches(endless).next().value.length, m.browserAddress("bob", "s", {length: 1001}),
               m.literal("a[1]*?"), m.browserAddress("bob", "s", [file]), m.browserAddress("bob", "s", [file, folder]),
               m.browserAddress("bob", "s", long),
             ];
@@ -236,4 +239,4 @@ class LogicTests(PageTestCase):
             None,
         ]
         found = self.module("downloads.js", script)
-        self.assertEqual(found, [[1000, 500], 2, "a[[]1][*][?]", *addresses])
+        self.assertEqual(found, [[1000, 500], 2, 1000, None, "a[[]1][*][?]", *addresses])

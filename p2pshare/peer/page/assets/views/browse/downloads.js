@@ -15,27 +15,30 @@ const LAST_FOLDER = "p2pshare.folder";
 /** Return a path as `get` wants it: `*`, `?` and `[` stand for any names there, so those of a name are put into brackets. */
 export const literal = (path) => path.replace(/[*?[]/g, "[$&]");
 
-/** Divide paths so that each part fits into one request. */
-export function batches(paths, most = REQUEST_BYTES_MAX) {
-  const found = [[]];
+/** Yield paths as `get` wants them, in parts that fit into one request each. A part is made when it is asked for: all paths at once take too long. */
+export function* batches(paths, most = REQUEST_BYTES_MAX) {
+  const encoder = new TextEncoder();
+  let part = [];
   let size = 0;
-  for (const path of paths) {
-    const own = new TextEncoder().encode(JSON.stringify(path)).length + 1;
-    if ((size + own > most && found.at(-1).length) || found.at(-1).length === REQUEST_PATHS_MAX) {
-      found.push([]);
+  for (const each of paths) {
+    const path = literal(each);
+    const own = encoder.encode(JSON.stringify(path)).length + 1;
+    if ((size + own > most && part.length) || part.length === REQUEST_PATHS_MAX) {
+      yield part;
+      part = [];
       size = 0;
     }
-    found.at(-1).push(path);
+    part.push(path);
     size += own;
   }
-  return found;
+  yield part;
 }
 
 /** Let the peer download paths of a person into its folder for downloads, or into `folder`. */
 export async function download(person, paths, folder = null) {
   try {
     let job = null;
-    for (const part of batches(paths.map(literal))) job = await ask("get", { name: person, paths: part, ...(folder ? { folder } : {}) });
+    for (const part of batches(paths)) job = await ask("get", { name: person, paths: part, ...(folder ? { folder } : {}) });
     const values = { n: paths.length, name: baseName(paths[0]), folder: job.folder ?? folder ?? "" };
     const key = `${paths.length > 1 ? "many" : "one"}${values.folder ? "_into" : ""}`;
     toast(t(`browse.downloading.${key}`, values), {
@@ -59,8 +62,9 @@ export function downloadInto(person, paths) {
 /** Return the address from which the browser downloads entries of a folder: a file as it is, anything else as one archive; null if it is too long. */
 export function browserAddress(person, folder, entries) {
   if (entries.length === 1 && entries[0].kind === "file") return url("file", person, join(folder, entries[0].name), { download: 1 });
+  if (entries.length > REQUEST_PATHS_MAX) return null;
   const address = url("archive", person, "", { path: entries.map((entry) => join(folder, entry.name)) });
-  return address.length > ADDRESS_MAX || entries.length > REQUEST_PATHS_MAX ? null : address;
+  return address.length > ADDRESS_MAX ? null : address;
 }
 
 /** Download entries through the browser. */
