@@ -52,6 +52,13 @@ class ShellTests(PageTestCase):
         browser.run("history.back()")
         browser.wait(ROWS, ["bob"])
         browser.wait(f"{FOCUS} === {HEADING}", True)
+        # A browser that takes no more changes of the address for now.
+        browser.run(
+            "void (history.pushState = () => { throw new DOMException('', 'SecurityError'); })"
+        )
+        browser.keys("b", Keys.ENTER)
+        browser.wait_until("document.querySelector('.person-head')")
+        browser.run("delete history.pushState")
 
     def test_restart(self) -> None:
         """The page says that the peer, or the registry, is gone, keeps what it shows, and recovers by itself."""
@@ -140,7 +147,10 @@ class ShellTests(PageTestCase):
         self.assert_calm()
 
     def test_signed_out(self) -> None:
-        """Without a session the page says how to open it. A link that was used opens nothing; a new one does."""
+        """Without a session the page says how to open it. A link that was used opens nothing; a new one does.
+
+        A tab that is signed out gives the stream of events back.
+        """
         browser, alice = self.browser, self.world["alice"]
         url = alice.page_url("/people")
         browser.open(url)
@@ -150,6 +160,12 @@ class ShellTests(PageTestCase):
         browser.wait_until("document.querySelector('.signin .command')")
         self.check_accessibility()
         browser.keep("signed-out")
+        browser.open("about:blank")
+        self.open(alice, "/settings")
+        browser.wait_until("document.querySelector('.looks .button')")
+        browser.run("void document.querySelector('.looks .button').click()")
+        browser.wait_until("document.querySelector('.signin .command')")
+        until(lambda: browser.run_async(LOCKS) == [0, 0])
         browser.open("about:blank")
         self.open(alice)
         browser.wait(ROWS, ["bob"])

@@ -148,6 +148,7 @@ function received({ kind, data, ask, retry, state: next }) {
     if (retry) retryNow();
     return;
   }
+  if (ask || retry) return; // another tab that has no stream either
   listenForLeader();
   if (state === "ended") return; // a new session needs a new page
   if (next) set(next);
@@ -176,7 +177,13 @@ function handle(kind, data) {
 }
 
 function tell(kind, data) {
-  for (const fn of handlers.get(kind) ?? []) fn(data);
+  for (const fn of handlers.get(kind) ?? []) {
+    try {
+      fn(data);
+    } catch (error) { // neither the other functions nor the stream end with it
+      reportError(error);
+    }
+  }
 }
 
 // The session has ended. Whoever leads next finds out whether the browser has a new one.

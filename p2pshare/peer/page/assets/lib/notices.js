@@ -46,7 +46,12 @@ function notify(item) {
   shown.push(now);
   const names = item.text ? t("inbox.a_text") : item.items.map((one) => one.name).join(", ");
   const body = visible([item.note, names].filter(Boolean).join(" – ")).slice(0, BODY_MAX);
-  const notice = new Notification(t("inbox.notice", { name: visible(item.from) }), { body, tag: `p2pshare-${item.id}`, icon: new URL("../icon.svg", import.meta.url).href });
+  let notice;
+  try {
+    notice = new Notification(t("inbox.notice", { name: visible(item.from) }), { body, tag: `p2pshare-${item.id}`, icon: new URL("../icon.svg", import.meta.url).href });
+  } catch { // browsers of phones let only service workers notify
+    return;
+  }
   notice.addEventListener("click", () => {
     window.focus();
     go("/inbox");
