@@ -8,6 +8,7 @@
 import { useEffect, useState } from "./ui.js";
 
 const VIEWS = ["people", "transfers", "send", "inbox", "shares", "settings", "health"];
+const LATER_MS = 30000; // after which every browser takes an address again
 const listeners = new Set();
 
 /** Return the fragment for segments: href("people", name, "files", ...path.split("/")); the last may be a query object. */
@@ -30,12 +31,21 @@ export function parse(fragment) {
   return route(VIEWS.includes(first) ? first : "people");
 }
 
-/** Go to a fragment ("#/people/bob") or a path ("/people/bob"). With `replace`, no new entry of the history. */
+/**
+ * Go to a fragment ("#/people/bob") or a path ("/people/bob"). With `replace`, no new entry of the history. Browsers take few changes of the address
+ * in a short time, less than a key that is held causes: they ignore more, or throw. The view changes all the same, and the address follows later.
+ */
 export function go(target, { replace = false } = {}) {
   const fragment = target.startsWith("#") ? target : `#${target}`;
-  if (fragment === location.hash) return;
-  history[replace ? "replaceState" : "pushState"](null, "", fragment);
-  update();
+  if (fragment === shown) return;
+  try {
+    history[replace ? "replaceState" : "pushState"](null, "", fragment);
+  } catch (error) {
+    if (error.name !== "SecurityError") throw error;
+  }
+  clearTimeout(timer);
+  if (location.hash !== fragment) timer = setTimeout(() => history.replaceState(null, "", fragment), LATER_MS);
+  update(fragment);
 }
 
 /** Return the present route, and render again when it changes. */
@@ -52,11 +62,21 @@ export function useRoute() {
 /** Return the present route, outside of components. */
 export const currentRoute = () => current;
 
-let current = parse(location.hash);
+let shown = location.hash;
+let current = parse(shown);
+let timer = 0; // sets an address that the browser did not take
 
-function update() {
-  if (location.hash.startsWith("#/") || location.hash === "") current = parse(location.hash);
+function update(fragment) {
+  if (fragment.startsWith("#/") || fragment === "") {
+    shown = fragment;
+    current = parse(fragment);
+  }
   for (const listen of listeners) listen(current);
+}
+
+function moved() { // by the browser
+  clearTimeout(timer);
+  update(location.hash);
 }
 
 function split(text) {
@@ -72,5 +92,5 @@ function decode(part) {
   }
 }
 
-addEventListener("popstate", update);
-addEventListener("hashchange", update);
+addEventListener("popstate", moved);
+addEventListener("hashchange", moved);
