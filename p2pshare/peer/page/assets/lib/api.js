@@ -74,7 +74,9 @@ export function put(path, body, onProgress = () => {}, signal = undefined) {
     });
     upload.addEventListener("error", () => reject(noReply()));
     upload.addEventListener("abort", () => reject(new DOMException("aborted", "AbortError")));
-    signal?.addEventListener("abort", () => upload.abort());
+    const stop = () => upload.abort();
+    signal?.addEventListener("abort", stop);
+    upload.addEventListener("loadend", () => signal?.removeEventListener("abort", stop)); // many files share one signal
     upload.send(body);
   });
 }
@@ -148,9 +150,11 @@ function parse(text) {
   }
 }
 
-function problemError(status, problem) {
+/** Return the error of a reply that is not as wanted; `problem` is its document, or null. */
+export function problemError(status, problem) {
   const { error, detail, title, exit_code: exitCode } = problem ?? {};
   return new ApiError({ error: error ?? `Status${status}`, message: detail ?? title ?? `HTTP ${status}`, exitCode, status, problem: problem ?? {} });
 }
 
-const noReply = () => new ApiError({ error: "NoReply", message: "The peer does not answer.", exitCode: 5 });
+/** Return the error of a request without a reply. */
+export const noReply = () => new ApiError({ error: "NoReply", message: "The peer does not answer.", exitCode: 5 });

@@ -1,6 +1,6 @@
 /** Reads a part of a file of a person, with the errors of the peer. */
 
-import { ApiError } from "../../lib/api.js";
+import { noReply, problemError } from "../../lib/api.js";
 
 /** Return the bytes from `start` to before `end` as a Uint8Array; fewer if the file ends before. */
 export async function readRange(address, start, end, signal) {
@@ -9,21 +9,11 @@ export async function readRange(address, start, end, signal) {
     reply = await fetch(address, { headers: { Range: `bytes=${start}-${end - 1}` }, signal });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError({ error: "NoReply", message: "The peer does not answer.", exitCode: 5 });
+    throw noReply();
   }
   if (reply.status === 416) return new Uint8Array(0); // the file ends before
-  if (!reply.ok) throw await problem(reply);
+  if (!reply.ok) throw problemError(reply.status, await reply.json().catch(() => null));
   return firstBytes(reply, end - start, signal);
-}
-
-async function problem(reply) {
-  let found = {};
-  try {
-    found = await reply.json();
-  } catch { /* no problem document: the status must do */ }
-  return new ApiError({
-    error: found.error ?? `Status${reply.status}`, message: found.detail ?? found.title ?? `HTTP ${reply.status}`, exitCode: found.exit_code, status: reply.status, problem: found,
-  });
 }
 
 /** A reply without ranges is longer than what was asked for: only its beginning is read. */
@@ -40,7 +30,7 @@ async function firstBytes(reply, most, signal) {
     }
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError({ error: "NoReply", message: "The peer does not answer.", exitCode: 5 });
+    throw noReply();
   } finally {
     reader.cancel().catch(() => {});
   }
