@@ -5,7 +5,7 @@ import { useLive } from "../lib/live.js";
 import { href } from "../lib/route.js";
 import { useCollection } from "../lib/store.js";
 import { ago, bytes, date, duration, enumeration, errorText, number, t } from "../lib/texts.js";
-import { html, useCallback, useEffect, useMemo, useNow, useState } from "../lib/ui.js";
+import { html, useCallback, useEffect, useMemo, useNow, useRef, useState } from "../lib/ui.js";
 import {
   Avatar, Button, Confirm, Dialog, Empty, Field, FolderChooser, Icon, LeftOut, Loading, Menu, Name, Notice, Page, PeoplePicker, Segments, Select, Switch, Tag, copyText, leftOutCount, show, toast, visible,
 } from "../parts/index.js";
@@ -150,19 +150,37 @@ function Add({ taken, onClose }) {
 // Who has fetched what, the newest first; a row that grows moves to its new figures at once.
 function Fetched({ shares, now }) {
   const [share, setShare] = useState(""); // the only one that is shown; empty for all
-  const [rows, setRows] = useState(null);
-  const [more, setMore] = useState(false);
+  const [{ rows, more }, setFound] = useState({ rows: null, more: false });
   const [error, setError] = useState(null);
+  const most = useRef(PAGE); // rows that are shown; the reader asks for more
+  const run = useRef(0);
+  const late = useRef(null); // rows that have come since the list was asked for
   const load = useCallback((before = null) => {
+    const own = (run.current += 1);
+    late.current = [];
     ask("fetched", { limit: PAGE, before, share: share || null }).then((reply) => {
-      setRows((old) => (before === null ? reply.fetched : [...(old ?? []), ...reply.fetched]));
-      setMore(reply.more);
+      if (own !== run.current) return; // of another share, or older
+      const came = late.current;
+      late.current = null;
+      most.current = before === null ? PAGE : most.current + PAGE;
+      setFound((old) => {
+        const found = before === null ? reply.fetched : [...(old.rows ?? []), ...reply.fetched];
+        return came.reduce((all, row) => withVisit(all, row, most.current), { rows: found, more: reply.more });
+      });
       setError(null);
-    }, setError);
+    }, (problem) => {
+      if (own !== run.current) return;
+      late.current = null;
+      setError(problem);
+    });
   }, [share]);
   useEffect(() => load(), [load]);
   useLive("hello", () => load());
-  useLive("fetched", (row) => (!share || row.share === share) && setRows((old) => [row, ...(old ?? []).filter((one) => one.number !== row.number)]));
+  useLive("fetched", (row) => {
+    if (share && row.share !== share) return;
+    late.current?.push(row);
+    setFound((old) => (old.rows === null ? old : withVisit(old, row, most.current)));
+  });
   return html`<section class="fetched" aria-labelledby="fetched-title"><div class="fetched-head"><h2 id="fetched-title">${t("shares.fetched")}</h2>
       ${shares.length > 1 && html`<${Select} hiddenLabel=${true} label=${t("shares.of_share")} value=${share} onChange=${setShare}
         options=${[{ value: "", label: t("shares.all_shares") }, ...shares.map((one) => ({ value: one.name, label: visible(one.name) }))]} />`}</div>
@@ -171,6 +189,12 @@ function Fetched({ shares, now }) {
       : html`<ul class="card fetched-list">${rows.map((row) => html`<${Visit} key=${row.number} row=${row} now=${now} />`)}</ul>`}
     ${more && html`<p><${Button} onClick=${() => load(Math.min(...rows.map((row) => row.number)))}>${t("shares.show_more")}<//></p>`}
   </section>`;
+}
+
+// A row that is new or has grown comes first; no more are kept than the reader has asked for.
+function withVisit({ rows, more }, row, most) {
+  const next = [row, ...rows.filter((one) => one.number !== row.number)];
+  return { rows: next.slice(0, most), more: more || next.length > most };
 }
 
 function Visit({ row, now }) {

@@ -22,6 +22,7 @@ export class Folder {
     this.isRefreshing = false;
     this.refreshError = null;
     this.hasEnded = false;
+    this.isLooking = false;
     this.shown = this.begin();
     this.next = null;
   }
@@ -56,7 +57,12 @@ export class Folder {
 
   /** Read again if the folder has changed. */
   async look() {
-    if (!this.next && (await this.listing.look()) && !this.hasEnded) this.refresh();
+    if (this.next || this.isLooking) return; // a person far away may answer later than the next look
+    this.isLooking = true;
+    const { listing } = this;
+    const hasChanged = await listing.look();
+    this.isLooking = false;
+    if (hasChanged && listing === this.listing && !this.hasEnded) this.refresh();
   }
 
   /** Stop everything. */
