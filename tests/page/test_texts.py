@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from p2pshare import errors
 from p2pshare.web.assets import Assets
 from p2pshare.web.exchange import Query
 from p2pshare.web.reply_bodies import BytesSource
@@ -122,6 +123,13 @@ class TextsTests(unittest.TestCase):
             if key not in used and not any(each.fullmatch(key) for each in patterns)
         ]
         self.assertEqual(unused, [])
+
+    def test_errors(self) -> None:
+        """Each sentence for an error belongs to a class of errors that exists, and names no command."""
+        for language, catalogue in self.catalogues.items():
+            for name, text in catalogue["common"]["errors"].items():
+                self.assertTrue(name == "NoReply" or hasattr(errors, name), name)
+                self.assertNotRegex(text, r"`|--", f"{language}: {name}")
 
 
 def _pattern(template: str) -> re.Pattern[str]:

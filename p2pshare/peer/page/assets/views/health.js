@@ -58,7 +58,7 @@ function registryCheck({ registry, online, elsewhere }) {
   const check = (state, key, values) => ({ id: "registry", state, title: t(`health.registry.${key}_title`), text: t(`health.registry.${key}_text`, values), since: registry.since });
   const url = registry.url;
   switch (registry.state) {
-    case "lan": return registry.trouble ? { ...check("warning", "lan_trouble", {}), text: registry.trouble.message } : check("good", "lan", {});
+    case "lan": return registry.trouble ? { ...check("warning", "lan_trouble", {}), text: errorText(registry.trouble) } : check("good", "lan", {});
     case "away": return check("bad", "away", { url });
     case "elsewhere": return { ...check("bad", "elsewhere", {}), text: elsewhere?.address ? t("health.registry.elsewhere_at_text", { address: elsewhere.address }) : t("health.registry.elsewhere_text") };
     case "starting": return check("warning", "starting", { url });
@@ -138,7 +138,7 @@ function Details({ health }) {
   return html`<details class="card padded health-details"><summary><h2>${t("health.details")}</h2></summary><dl class="facts">
     ${!health.lan && row(t("health.detail.registry"), codes([health.registry.url]))}
     ${health.registry.key && row(t("health.detail.registry_key"), html`<code dir="ltr">${health.registry.key.replace(/(.{4})/g, "$1 ")}</code>`)}
-    ${health.registry.trouble && row(t("health.detail.trouble"), health.registry.trouble.message)}
+    ${health.registry.trouble && row(t("health.detail.trouble"), errorText(health.registry.trouble))}
     ${health.since !== null && row(t("health.detail.since"), date(health.since))}
     ${row(t("health.detail.addresses"), codes(health.addresses.map((each) => `${each.ip} (${each.interface})`)))}
     ${row(t("health.detail.port"), health.port === null ? t("health.none") : number(health.port, { useGrouping: false }))}

@@ -37,7 +37,7 @@ export function Report({ report, port }) {
   const how = report.via === null ? "none" : report.via === "relay" ? "relay" : "direct";
   const values = { name: report.peer, address: report.address ?? "", carrier: (report.via ?? "").toUpperCase(), ms: number(Math.round(report.ms ?? 0)) };
   return html`<div class="health-report"><${Notice} kind=${how === "direct" ? "good" : how === "relay" ? "warning" : "bad"}>
-      <p>${t(`health.path.${how}`, values)}</p>${report.error && html`<p>${report.error.message}</p>`}
+      <p>${t(`health.path.${how}`, values)}</p>${report.error && html`<p>${errorText(report.error)}</p>`}
       ${report.began_on_relay && html`<p>${t("health.path.moved")}</p>`}<//>
     ${report.advice.length > 0 && html`<ul class="health-advice-list">${report.advice.map((advice) => html`<${Advice} key=${advice.code} advice=${advice} port=${port} />`)}</ul>`}
     ${report.tried.length > 0 && html`<details class="health-how"><summary>${t("health.tried", { n: report.tried.length })}</summary>
