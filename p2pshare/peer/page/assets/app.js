@@ -31,6 +31,7 @@
 
 import { ApiError, session } from "./lib/api.js";
 import { takeDrops } from "./lib/drops.js";
+import { keepFocus } from "./lib/focus.js";
 import { connect, currentSession, hasNewAssets, listen, retryNow, useConnection } from "./lib/live.js";
 import { watchOffers } from "./lib/notices.js";
 import { currentRoute, href, parse, useRoute } from "./lib/route.js";
@@ -44,7 +45,7 @@ const NAVIGATION = ["people", "transfers", "send", "inbox", "shares", "settings"
 const ON_PHONE = ["people", "transfers", "send", "inbox"]; // the others are in "More"
 const SETTLE_MS = 250; // until a position of scrolling is kept
 const VIEW_FIRST_MS = 300; // in which a view asks for its own rows, before all transfers are read for the title of the tab
-const RUNNING = new Set(["running"]);
+const SCROLLS = ["wheel", "touchmove", "keydown"]; // by which the reader scrolls
 const AWAY = new Set(["away", "elsewhere"]); // states of the registry that the reader should know of
 
 const views = new Map(); // from the name of a view to a promise of its component
@@ -94,6 +95,7 @@ function Frame({ found, connection }) {
   const route = useRoute();
   useTitle(found.name);
   useScrollPositions();
+  useEffect(() => keepFocus(document.getElementById("main")), []);
   const skip = (event) => {
     event.preventDefault();
     document.getElementById("main").focus();
@@ -132,7 +134,7 @@ function Navigation({ view }) {
     };
   }, [isOpen]);
   const waiting = useStore((store) => store.inbox.rows.filter((item) => item.state === "waiting").length);
-  const running = useStore((store) => store.jobs.rows.filter((job) => RUNNING.has(job.state)).length);
+  const running = useStore((store) => store.jobs.rows.filter((job) => job.state === "running").length);
   const trouble = useStore((store) => (AWAY.has(store.health?.registry?.state) ? 1 : 0));
   const isLan = useStore((store) => store.health?.registry?.state === "lan");
   useEffect(() => void (isLan && need("people")), [isLan]); // only without a registry do people ask to be let in
@@ -290,10 +292,11 @@ function useScrollPositions() {
       if (Math.abs(main.scrollTop - wanted) > 2 && performance.now() - started < 3000) frame = requestAnimationFrame(restore);
     };
     restore();
-    const stop = () => cancelAnimationFrame(frame);
-    addEventListener("wheel", stop, { once: true, passive: true });
-    addEventListener("touchmove", stop, { once: true, passive: true });
-    addEventListener("keydown", stop, { once: true });
+    const stop = () => {
+      cancelAnimationFrame(frame);
+      for (const kind of SCROLLS) removeEventListener(kind, stop);
+    };
+    for (const kind of SCROLLS) addEventListener(kind, stop, { passive: true });
     return stop;
   }, [route.path]);
 }

@@ -1,6 +1,7 @@
 /** Dialogs, confirmations and toasts. Dialogs are native: the browser keeps the focus inside and gives it back. */
 
 import { classes, html, render, useEffect, useId, useLayoutEffect, useReducer, useRef, useState } from "../lib/ui.js";
+import { restoreFocus } from "../lib/focus.js";
 import { t } from "../lib/texts.js";
 import { Button, IconButton } from "./controls.js";
 
@@ -19,6 +20,7 @@ export function Dialog({ title, children, actions, onClose, wide = false, classN
     return () => {
       dialog.close(); // as long as it is open, the rest of the page is inert and takes no focus
       if (before.current?.isConnected) before.current.focus({ preventScroll: true });
+      else restoreFocus();
     };
   }, []);
   const beside = (event) => {
@@ -66,7 +68,12 @@ export function toast(text, { kind = "info", action = null } = {}) {
   toasts = [...toasts, one].slice(-TOASTS_MAX);
   tell();
   announce(text);
-  setTimeout(() => dismiss(one), action ? 2 * TOAST_MS : TOAST_MS);
+  expire(one, action ? 2 * TOAST_MS : TOAST_MS);
+}
+
+// A toast stays while the pointer or the focus is on one of them.
+function expire(one, ms) {
+  setTimeout(() => (document.querySelector(".toast:is(:hover, :focus-within)") ? expire(one, TOAST_MS) : dismiss(one)), ms);
 }
 
 function dismiss(one) {
@@ -83,8 +90,9 @@ export function Toasts() {
     return () => (tell = () => {});
   }, []);
   useLayoutEffect(() => {
-    if (base.current.matches(":popover-open")) base.current.hidePopover();
-    if (toasts.length > 0) base.current.showPopover();
+    const isOpen = base.current.matches(":popover-open");
+    if (isOpen && (toasts.length === 0 || !base.current.contains(document.activeElement))) base.current.hidePopover(); // and again, to be above a dialog
+    if (toasts.length > 0 && !base.current.matches(":popover-open")) base.current.showPopover();
   }, [toasts]);
   return html`<div ref=${base} class="toasts" popover="manual" role="region" aria-label=${t("common.messages")}>${toasts.map((one) => html`<div key=${one.id} class=${classes("toast", one.kind)}>
     <span>${one.text}</span>
@@ -95,11 +103,20 @@ export function Toasts() {
 
 /** Let a screen reader say a text, without showing it; in the dialog if one is open, because the rest of the page is inert then. */
 export function announce(text) {
-  const region = [...document.querySelectorAll("dialog[open] .live")].at(-1) ?? document.getElementById("live");
-  if (!region) return;
-  region.textContent = "";
-  setTimeout(() => (region.textContent = text), 50);
+  if (!text) return;
+  said.push(text);
+  if (said.length > 1) return; // what comes at once is said together, so that nothing is lost
+  setTimeout(() => {
+    const region = [...document.querySelectorAll("dialog[open] .live")].at(-1) ?? document.getElementById("live");
+    region.textContent = "";
+    const all = said.splice(0).slice(-SAID_MAX).join(" ");
+    setTimeout(() => (region.textContent = all), SAID_MS);
+  }, SAID_MS);
 }
+
+const said = [];
+const SAID_MS = 50; // a region that changes at once is not read
+const SAID_MAX = 5; // texts
 
 /** Show a dialog from outside of components: show((close) => html`<${Confirm} … onClose=${close} />`). */
 export function show(make) {

@@ -183,7 +183,7 @@ function useOffline(person) {
 
 const isUnreachable = ({ listing }) => listing.state === "failed" && listing.error.exitCode === 5;
 
-const hasNoFocus = () => !document.activeElement || document.activeElement === document.body;
+const hasNoFocus = () => !document.activeElement || document.activeElement.matches("body, main, h1"); // those got it when the element with it went
 
 /** A folder that is opened from the list keeps the focus there; from a breadcrumb that is gone, it goes to the heading. */
 function useFocus(path) {

@@ -7,7 +7,7 @@ import { useCollection, useStore } from "../lib/store.js";
 import { ago, date, duration, errorText, hasText, peerText, percent, rate, t } from "../lib/texts.js";
 import { classes, html, useEffect, useMemo, useNow, useState } from "../lib/ui.js";
 import {
-  Avatar, Button, CopyButton, Empty, FolderChooser, Icon, IconButton, Lines, Loading, Menu, Name, Notice, Page, Progress, Size, Tag, copyText, show, toast,
+  Avatar, Button, CopyButton, Empty, FolderChooser, Icon, IconButton, Lines, Loading, Menu, Name, Notice, Page, Progress, Size, Tag, announce, copyText, show, toast,
 } from "../parts/index.js";
 import { TrustTag, presence } from "./people/marks.js";
 
@@ -89,6 +89,7 @@ function Decision({ item }) {
     setBusy(true);
     try {
       await ask(action, { id: item.id, ...fields }); // the event brings the row; the reply may be older than that
+      announce(t(action === "decline_offer" ? "inbox.states.declined" : "inbox.running"));
     } catch (error) {
       toast(errorText(error), { kind: "bad" });
     } finally {

@@ -3,7 +3,7 @@
 import { ask } from "../../lib/api.js";
 import { peek, refresh } from "../../lib/store.js";
 import { errorText, t } from "../../lib/texts.js";
-import { html, useEffect, useRef } from "../../lib/ui.js";
+import { html, useEffect, useLayoutEffect, useRef } from "../../lib/ui.js";
 import { Confirm, announce, show, toast } from "../../parts/index.js";
 import { titleOf } from "./words.js";
 
@@ -50,7 +50,7 @@ export function pressed(event, job) {
 
 /** Give the focus back to the row of the last action, which has moved to another group, or to the heading if the row is gone. */
 export function useFocus(rows) {
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (performance.now() - acted.at > FOCUS_MS || document.activeElement !== document.body) return;
     const row = document.querySelector(`[data-job="${CSS.escape(acted.id)}"]`)?.closest("[data-row]");
     (row ?? document.querySelector("#main h1"))?.focus({ preventScroll: true });
