@@ -23,7 +23,6 @@ const PATHS = {
   close: "M6 6l12 12M18 6 6 18",
   check: "M5 12.5l4.5 4.5L19 7.5",
   plus: "M12 5v14M5 12h14",
-  minus: "M5 12h14",
   more: "M12 4.8a.6.6 0 1 0 .01 0ZM12 11.4a.6.6 0 1 0 .01 0ZM12 18a.6.6 0 1 0 .01 0Z",
   next: "M9 5l7 7-7 7",
   back: "M15 5l-7 7 7 7",
@@ -50,7 +49,6 @@ const PATHS = {
   direct: "M3.5 12h17M7 8.5 3.5 12 7 15.5M17 8.5l3.5 3.5-3.5 3.5",
   relay: "M12 8.5a2.2 2.2 0 1 0 0-4.4 2.2 2.2 0 0 0 0 4.4ZM5.5 19.5a2 2 0 1 0 0-4 2 2 0 0 0 0 4ZM18.5 19.5a2 2 0 1 0 0-4 2 2 0 0 0 0 4ZM10.7 8.2 6.6 15.6M13.3 8.2l4.1 7.4",
   lan: "M9.5 4h5v5h-5V4ZM4 15h5v5H4v-5ZM15 15h5v5h-5v-5ZM12 9v3M6.5 15v-3h11v3",
-  external: "M13 5h6v6M19 5l-8.5 8.5M10 6H5v13h13v-5",
   bell: "M6 17V11a6 6 0 0 1 12 0v6l1.5 1.5h-15L6 17ZM10.5 21h3",
   menu: "M4 7h16M4 12h16M4 17h16",
   edit: "M5 19l1-4L16 5l3 3L9 18l-4 1Z",
@@ -61,7 +59,7 @@ const PATHS = {
   archive: "M4 4h16v5H4V4ZM5.5 9v11h13V9M10 13h4",
   document: "M6 3.5h8l4 4v13H6v-17ZM14 3.5v4h4M9 12h6M9 15.5h6M9 8.5h2",
 };
-const TURNS = new Set(["next", "back", "send", "list", "sort", "text", "external", "offline"]);
+const TURNS = new Set(["next", "back", "send", "list", "sort", "text", "offline"]);
 
 /** An icon; decorative unless `label` is given. */
 export function Icon({ name, size = 20, label, className }) {
@@ -70,6 +68,3 @@ export function Icon({ name, size = 20, label, className }) {
     role=${label ? "img" : undefined} aria-label=${label} aria-hidden=${label ? undefined : "true"} focusable="false"
   ><path d=${PATHS[name] ?? PATHS.info} /></svg>`;
 }
-
-/** The names of all icons. */
-export const iconNames = Object.keys(PATHS);

@@ -8,4 +8,4 @@ export { LeftOut, leftOutCount } from "./left_out.js";
 export { PeoplePicker } from "./people_picker.js";
 export { Looks } from "./looks.js";
 export { Page } from "./page.js";
-export { Icon, iconNames } from "./icons.js";
+export { Icon } from "./icons.js";

@@ -1,5 +1,6 @@
 /** What stands around the entries of a folder: the way to it, filter and order, counts, and what can be done with the selection. */
 
+import { href } from "../../lib/route.js";
 import { bytes, t } from "../../lib/texts.js";
 import { PHONE, classes, html, useMedia, useMemo } from "../../lib/ui.js";
 import { Button, Icon, IconButton, Menu, Name, Search, Segments } from "../../parts/index.js";
@@ -22,7 +23,7 @@ export function Breadcrumbs({ person, path }) {
     const text = each.path === "" ? html`<${Icon} name="person" size=${18} /><${Name}>${person}<//>` : html`<${Name}>${each.name}<//>`;
     return html`<li key=${each.path}>${each.path === path && last > 0
       ? html`<span aria-current="page">${text}</span>`
-      : html`<a href=${each.path === "" && last === 0 ? `#/people/${encodeURIComponent(person)}` : folderHref(person, each.path)}>${text}</a>`}</li>`;
+      : html`<a href=${each.path === "" && last === 0 ? href("people", person) : folderHref(person, each.path)}>${text}</a>`}</li>`;
   };
   return html`<nav class="browse-crumbs" aria-label=${t("browse.way")}><ol>${shortened(all, isPhone ? PHONE_STEPS : STEPS).map(step)}</ol></nav>`;
 }

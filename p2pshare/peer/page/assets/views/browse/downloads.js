@@ -50,7 +50,7 @@ export async function download(person, paths, folder = null) {
 }
 
 /** Ask for a folder of this machine, and download into it. */
-export function downloadInto(person, paths) {
+function downloadInto(person, paths) {
   show((close) => html`<${FolderChooser} title=${t("browse.choose_folder")} start=${localStorage.getItem(LAST_FOLDER) ?? ""} onClose=${close}
     onChoose=${(folder) => {
       localStorage.setItem(LAST_FOLDER, folder);
@@ -68,7 +68,7 @@ export function browserAddress(person, folder, entries) {
 }
 
 /** Download entries through the browser. */
-export function downloadHere(person, folder, entries) {
+function downloadHere(person, folder, entries) {
   const address = browserAddress(person, folder, entries);
   if (address === null) {
     toast(t("browse.too_many"), { kind: "bad" });

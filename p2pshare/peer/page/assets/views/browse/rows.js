@@ -7,7 +7,7 @@ import { splitName } from "./kinds.js";
 import { Thumbnail } from "./thumbnail.js";
 
 /** A name that is shortened before its extension, so that the type of a file can always be read. */
-export function FileName({ name }) {
+function FileName({ name }) {
   const [stem, end] = splitName(name);
   return html`<bdi class="browse-name" title=${visible(name)}><span class="stem">${visible(stem)}</span>${end && html`<span class="end">${visible(end)}</span>`}</bdi>`;
 }

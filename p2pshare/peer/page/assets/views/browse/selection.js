@@ -58,23 +58,6 @@ export function restrict(selection, sight) {
   return { chosen, active: kept(selection.active), anchor: kept(selection.anchor) };
 }
 
-/**
- * Return the place to which a key moves from a place (-1: from nowhere); null if the key does not move.
- *
- * `columns` is 1 for a list, `page` the rows of one screen. In a grid, left and right are those of the reading direction.
- */
-export function placeAfterKey(key, place, { count, columns = 1, page = 10, isRightToLeft = false }) {
-  const [back, on] = isRightToLeft ? ["ArrowRight", "ArrowLeft"] : ["ArrowLeft", "ArrowRight"];
-  const steps = { ArrowUp: -columns, ArrowDown: columns, PageUp: -columns * page, PageDown: columns * page, Home: -count, End: count };
-  if (columns > 1) Object.assign(steps, { [back]: -1, [on]: 1 });
-  if (!(key in steps) || count === 0) return null;
-  if (place < 0) return key === "End" ? count - 1 : 0;
-  const wanted = place + steps[key];
-  if (key === "ArrowUp" && wanted < 0) return place;
-  if (key === "ArrowDown" && wanted >= count) return Math.floor(place / columns) === Math.floor((count - 1) / columns) ? place : count - 1;
-  return Math.max(0, Math.min(count - 1, wanted));
-}
-
 const PAUSE_MS = 800; // after which letters begin a new word
 
 /** Letters that were typed quickly one after the other. The same letter again goes to the next name that begins with it. */
