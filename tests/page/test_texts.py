@@ -124,6 +124,22 @@ class TextsTests(unittest.TestCase):
         ]
         self.assertEqual(unused, [])
 
+    def test_first_view(self) -> None:
+        """The page names all modules of its first view at once, so that none waits until another has been read."""
+        index = ASSETS.joinpath("index.html").read_text("utf-8")
+        named = set(re.findall(r'"modulepreload" href="\{\{assets\}\}/(\S+)"', index))
+        found, left = set(), ["app.js", "views/people.js"]
+        while left:
+            path = ASSETS / left.pop()
+            for other in re.findall(
+                r'^(?:import|export|\}) .*from "(\.\S+)";$', path.read_text(), re.M
+            ):
+                name = str((path.parent / other).resolve().relative_to(ASSETS.resolve()))
+                if name not in found:
+                    found.add(name)
+                    left.append(name)
+        self.assertEqual(named, found | {"views/people.js"})
+
     def test_errors(self) -> None:
         """Each sentence for an error belongs to a class of errors that exists, and names no command."""
         for language, catalogue in self.catalogues.items():
