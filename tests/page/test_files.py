@@ -74,6 +74,8 @@ class FolderTests(FilesTestCase):
         """Folders open by mouse and keys, breadcrumbs and Backspace lead back to where the user was; all is kept."""
         self.open(self.world["alice"], "/people/bob/files")
         self.browser.wait(NAMES, ["shared"])
+        self.browser.keys(Keys.ARROW_DOWN)
+        self.browser.wait(f"document.activeElement === {LIST}", True)
         self.click_row(0, ".browse-name")
         wanted = ["album", "documents", "music", "empty.txt", "large.bin"]
         self.browser.wait(NAMES, wanted)
@@ -112,6 +114,8 @@ class FolderTests(FilesTestCase):
         self.browser.wait(f"{LIST}?.classList.contains('browse-grid')", True)
         self.browser.click(".segments label:nth-child(1)")
         self.browser.wait("document.querySelectorAll('.browse-thumb img.shown').length", 13)
+        self.browser.keys("/")  # right after the choice of a list
+        self.browser.wait("document.activeElement.type", "search")
         self.click_row(1, ".browse-check")
         self.keep_looks("browse")
         self.assert_calm()

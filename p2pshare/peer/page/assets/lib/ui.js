@@ -62,7 +62,7 @@ export function useKey(fn) {
 
 /** Return whether an element takes text. */
 export function isTyping(element) {
-  return element instanceof HTMLElement && (element.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(element.tagName)) && element.type !== "checkbox";
+  return element instanceof HTMLElement && (element.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(element.tagName)) && !["checkbox", "radio"].includes(element.type);
 }
 
 /** Join the class names that are true: classes("row", isOpen && "open"). */

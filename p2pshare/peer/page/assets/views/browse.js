@@ -52,9 +52,11 @@ function FolderView({ person, path, shown }) {
   useEffect(() => void (isFile && go(folderHref(person, parent(path), { show: baseName(path) }), { replace: true })), [isFile]);
   useFocus(path);
   useKey((event) => {
-    if (event.key !== "/") return;
+    const isAtTop = hasNoFocus() || document.activeElement.tagName === "H1"; // as after a link: the next step leads into the list
+    if (event.key === "/") search.current?.focus();
+    else if (event.key === "ArrowDown" && isAtTop) document.querySelector(".browse [data-virtual]")?.focus();
+    else return;
     event.preventDefault();
-    search.current?.focus();
   });
 
   const openFolder = (to, remembered = null) => {
