@@ -535,6 +535,7 @@ class _Body(Protocol):
 
     def _abort(self) -> None:
         self._end()
-        abort = getattr(self.transport, "abortConnection", None)
-        if abort is not None:
-            abort()
+        # The transport here is Twisted's proxy, which cannot abort. Nothing waits to be sent, so it closes at once.
+        lose = getattr(self.transport, "loseConnection", None)
+        if lose is not None:
+            lose()

@@ -239,11 +239,13 @@ class FollowerTests(SynchronousTestCase):
             self.failureResultOf(self.watching, kind)
 
     def test_cancelled(self) -> None:
-        """After a cancellation in any state, nothing is left running."""
+        """After a cancellation in any state, nothing is left running, and no stream is left open at the registry."""
         for prepare in (lambda: None, self.begin, self.accept):
             self.setUp()
             prepare()
             self.watching.cancel()
             self.failureResultOf(self.watching, CancelledError)
+            if prepare == self.begin:
+                self.assertTrue(self.transport.disconnecting)
             self.reactor.advance(200)
             self.assertEqual(len(self.reactor.tcpClients), 1)
