@@ -8,6 +8,7 @@ from p2pshare.errors import (
     AcceptanceAwaited,
     CannotSave,
     ClassicOnly,
+    ClockWrong,
     DestinationGone,
     DiskFull,
     InUse,
@@ -73,7 +74,10 @@ _REASONS: tuple[tuple[tuple[type[P2pshareError], ...], Reason], ...] = (
     ((PeerOffline, NobodyHere), Reason(OFFLINE, False)),
     ((NoSuchPeer,), Reason("unknown_name", True)),
     (
-        (RegistryUnreachable, RegistryUnavailable, RegistryBusy, PeerNotFound, KeyUnknown),
+        (
+            *(RegistryUnreachable, RegistryUnavailable, RegistryBusy, PeerNotFound, KeyUnknown),
+            ClockWrong,  # which may be so for a moment, after the machine has started
+        ),
         Reason("registry", False),
     ),
     ((PeerSharesNothing,), Reason("shares_nothing", False)),

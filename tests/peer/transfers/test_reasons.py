@@ -51,6 +51,7 @@ class ReasonsTests(SynchronousTestCase):
             (errors.RelayRefused, False),
             (errors.RemoteBusy, False),
             (errors.RegistryUnavailable, False),
+            (errors.ClockWrong, False),
             (errors.KeyChanged, False),
             (errors.DiskFull, False),
             (errors.CannotSave, True),
