@@ -165,6 +165,8 @@ class ShellTests(PageTestCase):
         browser.wait_until("document.querySelector('.looks .button')")
         browser.run("void document.querySelector('.looks .button').click()")
         browser.wait_until("document.querySelector('.signin .command')")
+        command = browser.text(".signin .command code")
+        self.assertIn(f"p2pshare open --name alice --registry {self.world.registry_url}", command)
         until(lambda: browser.run_async(LOCKS) == [0, 0])
         browser.open("about:blank")
         self.open(alice)

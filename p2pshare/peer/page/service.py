@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -26,6 +27,7 @@ from p2pshare.peer.page.sessions import Sessions
 from p2pshare.peer.running import Part, RunningPeer
 from p2pshare.storage.identity.page_sessions import read_password
 from p2pshare.storage.open_file_limit import open_files_allowed
+from p2pshare.storage.settings import Settings, Source
 from p2pshare.web.assets import Assets
 from p2pshare.web.exchange import Route
 from p2pshare.web.limits import Limits
@@ -202,11 +204,22 @@ class PageService:
             "control": CONTROL_VERSION,
             "assets": self._assets.hash,
             "boot": self._boot,
+            "command": open_command(self._peer.settings),
         }
 
     async def _hello(self) -> Fields:
         """Return the first event of a stream."""
         return {**await self._perform("version", {}), **self._greeting()}
+
+
+def open_command(settings: Settings) -> str:
+    """Return the command that opens the page of this peer again, with the flags that the peer was given."""
+    sources = {} if settings.origin is None else settings.origin.sources
+    words = ["p2pshare", "open"]
+    for setting in ("name", "registry", "data"):
+        if sources.get(setting) is Source.FLAG:
+            words += [f"--{setting}", str(getattr(settings, setting))]
+    return shlex.join(words)
 
 
 def _read_assets() -> Assets:

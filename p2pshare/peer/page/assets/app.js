@@ -29,7 +29,7 @@
  * - Styles use the tokens of design.css (`var(--text)`, `var(--space-3)`), logical properties only, and begin each selector with the view's own class.
  */
 
-import { ApiError, session } from "./lib/api.js";
+import { ApiError, openCommand, session } from "./lib/api.js";
 import { takeDrops } from "./lib/drops.js";
 import { keepFocus } from "./lib/focus.js";
 import { connect, currentSession, hasNewAssets, listen, retryNow, useConnection } from "./lib/live.js";
@@ -178,7 +178,7 @@ function Bars({ connection }) {
   }, [connection]);
   const isAway = connection === "live" && AWAY.has(registry?.state);
   return html`<div class="bars" role="status">
-    ${connection === "lost" && shown && html`<${Notice} kind="warning" actions=${html`<${Button} onClick=${retryNow}>${t("common.retry_now")}<//>`}>${t("common.peer_lost")}<//>`}
+    ${connection === "lost" && shown && html`<${Notice} kind="warning" actions=${html`<${Button} onClick=${retryNow}>${t("common.retry_now")}<//>`}>${t("common.peer_lost", { command: openCommand() })}<//>`}
     ${isAway && html`<${Notice} kind="warning" actions=${html`<${Button} href=${href("health")}>${t("common.nav.health")}<//>`}>${t(`common.registry.${registry.state}`)}<//>`}
     ${hasNewAssets() && html`<${Notice} kind="info" actions=${html`<${Button} kind="primary" onClick=${() => location.reload()}>${t("common.reload")}<//>`}>${t("common.new_page")}<//>`}
   </div>`;

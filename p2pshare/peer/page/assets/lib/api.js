@@ -7,6 +7,7 @@
 
 const ROOT = "/api/v1/";
 const REPLY_MS = 60000; // for one action; `send` and jobs answer at once, slow peers need up to 40 s
+const COMMAND = "p2pshare.command"; // where the browser keeps the command that opens this page
 const PAGES_MAX = 1000; // of one list
 
 let csrf = "";
@@ -104,7 +105,19 @@ export const session = {
 
 function keep(found) {
   csrf = found.csrf ?? "";
+  try {
+    if (found.command) localStorage.setItem(COMMAND, found.command);
+  } catch { /* a browser that keeps nothing shows the usual command */ }
   return found;
+}
+
+/** Return the command that opens this page again, as the peer told it last. */
+export function openCommand() {
+  try {
+    return localStorage.getItem(COMMAND) ?? "p2pshare open";
+  } catch {
+    return "p2pshare open";
+  }
 }
 
 async function request(method, path, options) {

@@ -1,6 +1,6 @@
 /** Shown without a session: how to open the page again, and the password if the peer has one. */
 
-import { session } from "../lib/api.js";
+import { openCommand, session } from "../lib/api.js";
 import { errorText, t } from "../lib/texts.js";
 import { html, useEffect, useState } from "../lib/ui.js";
 import { Button, Command, Field } from "../parts/index.js";
@@ -37,7 +37,7 @@ export default function SignIn({ problem, onDone }) {
     ${hasPassword && html`<form onSubmit=${submit}>
       <${Field} label=${t("signin.password")} type="password" autocomplete="current-password" value=${password} onInput=${setPassword} error=${error} required />
       <${Button} kind="primary" type="submit" busy=${isBusy}>${t("signin.submit")}<//></form>`}
-    <p>${t(hasPassword ? "signin.or_open" : "signin.open_again")}</p><${Command} text="p2pshare open" />
+    <p>${t(hasPassword ? "signin.or_open" : "signin.open_again")}</p><${Command} text=${openCommand()} />
     <p class="hint">${t("signin.why")}</p>
   </div></main>`;
 }
