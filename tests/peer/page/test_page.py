@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.resources import files
-from posixpath import dirname, join, normpath
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, succeed
@@ -26,11 +23,6 @@ from p2pshare.peer.parts import parts_of
 from p2pshare.storage.identity.page_sessions import FILE_NAME
 from p2pshare.web.exchange import Route
 from tests.peer.page.page_case import HOST, PageTestCase
-
-
-def text_of(module: str) -> str:
-    """Return the source of a module of the page."""
-    return (files("p2pshare.peer.page") / "assets" / module).read_text("utf-8")
 
 
 class PageTests(PageTestCase):
@@ -54,24 +46,6 @@ class PageTests(PageTestCase):
             self.assertEqual(gzip.decompress(packed.body), plain.body)
         for missing in ("/assets/0/app.js", "/assets/", "/nothing"):
             self.assertIn((await browser.ask("GET", missing)).status, (401, 404))
-
-    async def test_first_view(self) -> None:
-        """The page names every module of its first view, so that the browser asks for all of them at once."""
-        _, browser = await self.page()
-        page = (await browser.ask("GET", "/")).body.decode()
-        named = set(re.findall(r'rel="modulepreload" href="assets/\w+/([^"]+)"', page))
-        needed: set[str] = set()
-        found = ["app.js", "views/people.js"]
-        while found:
-            module = found.pop()
-            needed.add(module)
-            imported = re.findall(
-                r'^(?:import|export)\s[^;]*?from "(\.[^"]+)"', text_of(module), re.M
-            )
-            places = (normpath(join(dirname(module), each)) for each in imported)
-            found += [each for each in places if each not in needed]
-        self.assertIn("lib/virtual.js", needed)
-        self.assertEqual(named | {"app.js"}, needed)
 
     async def test_actions(self) -> None:
         """The page does what verbs do: replies have the same fields, errors the same class and sentence."""
