@@ -107,9 +107,9 @@ export function announce(text) {
   said.push(text);
   if (said.length > 1) return; // what comes at once is said together, so that nothing is lost
   setTimeout(() => {
+    const all = said.splice(0).slice(-SAID_MAX).join(" ");
     const region = [...document.querySelectorAll("dialog[open] .live")].at(-1) ?? document.getElementById("live");
     region.textContent = "";
-    const all = said.splice(0).slice(-SAID_MAX).join(" ");
     setTimeout(() => (region.textContent = all), SAID_MS);
   }, SAID_MS);
 }
