@@ -180,8 +180,13 @@ class WheelTests(unittest.TestCase):
         information = f"p2pshare-{p2pshare.__version__}.dist-info/"
         sources = {
             str(path.relative_to(PROJECT))
-            for pattern in ("p2pshare/**/*.py", "p2pshare/registry/page/*")
+            for pattern in (
+                "p2pshare/**/*.py",
+                "p2pshare/registry/page/*",
+                "p2pshare/**/assets/**/*",
+            )
             for path in PROJECT.glob(pattern)
+            if path.is_file()
         }
         self.assertEqual(
             {name for name in names if not name.startswith(information)},
