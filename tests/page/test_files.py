@@ -417,7 +417,7 @@ class TroubleTests(FilesTestCase):
         self.open(world["alice"], "/people/bob/files/shared")
         self.browser.wait_until(f"{ROWS}.length")
         ask = """const done = arguments[arguments.length - 1];
-            setTimeout(() => done("late"), 3000);
+            setTimeout(() => done("late"), 12000);  // of the 30 s for which a request waits for a sharer
             const asked = Array.from({length: arguments[0]}, () => fetch("/api/v1/session"));
             Promise.all(asked).then(() => done("answered"));"""
         world["bob"].pause()
