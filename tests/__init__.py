@@ -8,6 +8,7 @@ import warnings
 
 from hypothesis import HealthCheck, settings
 from twisted.python import log
+from twisted.trial._dist.workerreporter import WorkerReporter
 
 warnings.simplefilter("error")  # also in the processes among which trial divides them
 
@@ -48,4 +49,18 @@ def _keep_logs_in_workers() -> None:
             log.removeObserver(observer)
 
 
+def _count_sub_tests_in_workers() -> None:
+    """Let a part of a test that fails, in a block of `subTest`, fail the test in a process of `trial --jobs`, too.
+
+    The reporter there inherits the method that collects such failures, and sends none of them to the main process. A
+    reporter without that method makes `unittest` end the test at the failure.
+    """
+
+    def missing(_: object) -> None:
+        raise AttributeError("addSubTest")
+
+    setattr(WorkerReporter, "addSubTest", property(missing))  # noqa: B010 - no type has it so
+
+
 _keep_logs_in_workers()
+_count_sub_tests_in_workers()

@@ -404,7 +404,7 @@ class TroubleTests(FilesTestCase):
             self.browser.wait(f"{ROWS}.length", 13)
             self.show("/people/bob/files/shared/music")
             self.browser.wait(
-                "document.querySelector('.notice')?.textContent.includes('As soon as bob is online')",
+                "document.querySelector('.notice')?.textContent.includes('as soon as bob is online')",
                 True,
             )
             bob.start()
