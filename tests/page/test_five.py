@@ -9,7 +9,7 @@ from tests.page.files import album, usual_share
 from tests.page.page_case import SIZES, PageTestCase
 from tests.page.world import World, until
 
-FILM = bytes(range(250)) * 200_000  # 50 MB
+FILM = bytes(range(250)) * 120_000  # 30 MB
 CALM = """(() => {
   const sheet = new CSSStyleSheet();
   sheet.replaceSync("* { transition: none !important; animation: none !important; }");
