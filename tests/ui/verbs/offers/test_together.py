@@ -38,6 +38,10 @@ class Command:
 
 
 class TogetherTests(RegistryTestCase):
+    timeout = (
+        60  # seconds, for busy machines: a command waits for the peer that another one still uses
+    )
+
     def invocation(self, name: str, cwd: Path) -> tuple[Invocation, io.StringIO]:
         """Return a run of the command line with --json."""
         stdout = io.StringIO()
