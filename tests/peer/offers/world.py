@@ -196,6 +196,7 @@ class Person:
             on_notice=self.notices.append,
         )
         self.ready = self.peer.ready.addCallback(self._registered)
+        self.peer.lost.addErrback(lambda _: None)  # a story may let it end
         self.peer.startService()
 
     def change(self, **settings: Any) -> None:
