@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 
 from PIL import Image
 from twisted.internet.defer import Deferred, gatherResults
@@ -75,7 +76,10 @@ class ClassicServerTests(LoopbackTestCase):
         self.share_text(b"text")
         _, alice = self.sharer()
         bob = Datagrams()
-        self.socket(bob)
+        quiet = self.enterContext(socket.socket())  # no other program listens on its number
+        quiet.bind((HOST, 0))
+        port = self.real_reactor.listenUDP(quiet.getsockname()[1], bob, HOST)
+        self.addCleanup(port.stopListening)
         bob.send(b"TXT", (alice.ip, alice.port))
         await self.until(lambda: self.served != [])
         self.assertEqual(self.served[0].details, "the requester does not listen")
