@@ -27,6 +27,7 @@ class PageTestCase(unittest.TestCase):
             raise unittest.SkipTest(why_none())
         self.browser = the_browser()
         self.browser.hasten(1)
+        self.browser.language = "en"
         self.browser.look_as(*SIZES["desktop"])
         self.browser.forget_all()
 
