@@ -69,7 +69,7 @@ def is_told(host: str = "127.0.0.1") -> bool:
 
 
 def _look_up(end: End, other: End, ask: Ask) -> int | None:
-    """Return the user of a socket; None if there is none."""
+    """Return the user who owns a socket; None if there is no such socket."""
     addresses = [_packed(ip) for ip, _ in (end, other)]
     family = socket.AF_INET if len(addresses[0]) == 4 else socket.AF_INET6
     sockets = _ID.pack(end[1], other[1], *addresses, _ANY_COOKIE)

@@ -1,6 +1,6 @@
 """Previews of other peers' pictures, for a page that shows many of them: kept, shared, and checked.
 
-The sharer makes a preview (`peer.share.previews`); the permission is its business. What is kept here has been shown to
+The sharer makes a preview (`peer.share.previews`), and checks the permission. A preview that is kept here was shown to
 this user. It is kept by the version of the picture, so a page that knows the version from a listing asks the sharer
 once. That a file has no preview is kept, too: a folder may be full of files that only look like pictures.
 
