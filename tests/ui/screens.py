@@ -112,6 +112,13 @@ class RealTerminal:
         """Press keys."""
         os.write(self._master, keys.encode())
 
+    def type_ahead(self, keys: str) -> None:
+        """Press keys before anybody reads them, and wait until the kernel has handed them over and shown them."""
+        self.type(keys)
+        shown = b""
+        while shown != keys.replace("\n", "\r\n").encode():
+            shown += self.written()
+
     def written(self) -> bytes:
         """Read the output since the last call without showing it; there must be some."""
         return os.read(self._master, 1 << 16)

@@ -143,7 +143,7 @@ class DetectTests(SynchronousTestCase):
         for keys in ("ls\n", "ls"):
             with real_terminal(80) as real:
                 fd = real.stream.fileno()
-                real.type(keys)
+                real.type_ahead(keys)
                 found = self.successResultOf(self.detect(self.on(real)))
                 self.assertIs(found.form, PictureForm.BLOCKS)
                 real.type("\n")
