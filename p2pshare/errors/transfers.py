@@ -44,8 +44,8 @@ class RemoteUnreadable(TransferFailed):
 
 
 class RemoteNoPreview(TransferFailed):
-    """{name!r} has no preview of {path!r}: only JPEG, PNG and WebP pictures have one, and only up to 50 million pixels.
-    Get the file itself.
+    """{name!r} has no preview of {path!r}: only JPEG, PNG, WebP and GIF pictures have one, and only up to
+    50 million pixels. Get the file itself.
     """
 
 

@@ -42,7 +42,7 @@ def read_picture(
     pixel_limit: int = PIXELS_MAX,
     edge: int | None = None,
 ) -> Pixels:
-    """Decode a JPEG, PNG or WebP picture; turn it upright, and put white behind transparent parts.
+    """Decode a JPEG, PNG, WebP or GIF picture; turn it upright, and put white behind transparent parts.
 
     Args:
         file: the picture; it is not closed.

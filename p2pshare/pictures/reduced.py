@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -22,12 +22,15 @@ from p2pshare.errors import PictureUnreadable
 from p2pshare.pictures.jpeg_header import jpeg_scans
 from p2pshare.pictures.pixels import PIXELS_MAX
 
-FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 SHRINK_GAP = (
     3.0  # times the wanted size: down to there, pixels are averaged in boxes, which is faster
 )
 JPEG_BYTES_MAX = 32 * 1024 * 1024  # bytes of a JPEG of which a small picture is made
 SCANS_MAX = 64  # of such a JPEG; usual are 1 to 10
+READS_MAX = (
+    200_000  # of another picture's file: Pillow goes over its parts in Python, at some 0.5 M/s
+)
 
 # Warnings cannot be filtered for one thread, so this is done once. Pillow's warnings about damaged metadata are noise;
 # its warning about more than 89 megapixels becomes an error.
@@ -44,6 +47,21 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """The inverse of each EXIF orientation."""
+
+
+class _BoundedFile:
+    """A file that ends after `READS_MAX` reads, so that a file of millions of empty parts does not hold a thread."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = READS_MAX
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise PictureUnreadable(path="The picture", reason="it has too many parts.")
+        return self._file.read(size)
 
 
 class PixelRoom:
@@ -105,6 +123,8 @@ def read_small(
                 reason = f"its pixels come in more than {SCANS_MAX} parts."
                 raise PictureUnreadable(path="The picture", reason=reason)
             file = io.BytesIO(data)
+        else:
+            file = cast(BinaryIO, _BoundedFile(file))
         with Image.open(file, formats=FORMATS) as image:
             whole = image.width * image.height
             if whole > pixel_limit:
@@ -165,7 +185,9 @@ def picture_faults(name: str, pixel_limit: int) -> Iterator[None]:
     except PictureUnreadable:
         raise
     except UnidentifiedImageError as error:
-        raise PictureUnreadable(path=name, reason="it is no JPEG, PNG or WebP picture.") from error
+        raise PictureUnreadable(
+            path=name, reason="it is no JPEG, PNG, WebP or GIF picture."
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = f"it has more than {pixel_limit} pixels."
         raise PictureUnreadable(path=name, reason=reason) from error

@@ -125,8 +125,9 @@ class ReadPictureTests(SynchronousTestCase):
     def test_first_of_many(self) -> None:
         """The first frame of an animation is the picture."""
         frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-        file = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
-        self.assert_reads(file, frames[0])
+        for format, options in (("WEBP", {"lossless": True}), ("GIF", {})):
+            file = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+            self.assert_reads(file, frames[0])
 
 
 class UnreadableTests(SynchronousTestCase):
@@ -137,11 +138,13 @@ class UnreadableTests(SynchronousTestCase):
     def test_other_formats(self) -> None:
         """A format that is not on the list is not tried (threat 8)."""
         image = Image.new("RGB", (4, 4))
-        for format in ("BMP", "GIF", "TIFF", "PPM", "ICO"):
+        for format in ("BMP", "AVIF", "TIFF", "PPM", "ICO"):
             with self.subTest(format=format):
-                self.assert_unreadable(encoded(image, format).getvalue(), "no JPEG, PNG or WebP")
-        self.assert_unreadable(b"", "no JPEG, PNG or WebP")
-        self.assert_unreadable(b"%!PS-Adobe-3.0 EPSF-3.0\n", "no JPEG, PNG or WebP")
+                self.assert_unreadable(
+                    encoded(image, format).getvalue(), "no JPEG, PNG, WebP or GIF"
+                )
+        self.assert_unreadable(b"", "no JPEG, PNG, WebP or GIF")
+        self.assert_unreadable(b"%!PS-Adobe-3.0 EPSF-3.0\n", "no JPEG, PNG, WebP or GIF")
 
     def test_pixel_limit(self) -> None:
         """One pixel above the limit is rejected."""

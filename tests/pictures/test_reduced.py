@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import PictureUnreadable
 from p2pshare.pictures.jpeg_header import jpeg_scans, jpeg_size
-from p2pshare.pictures.reduced import SCANS_MAX, PixelRoom, read_small
+from p2pshare.pictures.reduced import READS_MAX, SCANS_MAX, PixelRoom, read_small
 from tests.pictures.test_decoding import encoded
 
 
@@ -77,6 +77,7 @@ class ReducedTests(SynchronousTestCase):
         for image, format, colour in (
             (clear, "PNG", (255, 255, 255)),
             (clear, "WEBP", (255, 255, 255)),
+            (clear, "GIF", (255, 255, 255)),
             (deep, "PNG", (128, 128, 128)),
             (Image.new("P", (100, 80), 0), "PNG", (0, 0, 0)),
             (Image.new("L", (100, 80), 7), "JPEG", (7, 7, 7)),
@@ -105,12 +106,15 @@ class ReducedTests(SynchronousTestCase):
         whole = jpeg(800, 600)
         for cut in (3, 100, len(whole) // 2, len(whole) - 40):
             self.refused(whole[:cut])
+        parts = encoded(Image.new("P", (10, 10)), "GIF").getvalue()
+        parts = parts[:13] + b"!\xf9\x04\0\0\0\0\0" * READS_MAX + parts[13:]
+        self.assertIn("too many parts", self.refused(parts))
         svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
-        gif = encoded(Image.new("P", (10, 10)), "GIF").getvalue()
-        for data in (b"", svg, gif, b"%PDF-1.4", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBPVP8 "):
+        bmp = encoded(Image.new("RGB", (10, 10)), "BMP").getvalue()
+        for data in (b"", svg, bmp, b"%PDF-1.4", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBPVP8 "):
             self.refused(data)
 
-    @given(st.integers(0, 2**32), st.sampled_from(["JPEG", "PNG", "WEBP"]))
+    @given(st.integers(0, 2**32), st.sampled_from(["JPEG", "PNG", "WEBP", "GIF"]))
     def test_damaged(self, seed: int, format: str) -> None:
         """Threat 122: a damaged file gives a picture or the one error, never another one."""
         rng = random.Random(seed)

@@ -74,8 +74,8 @@ class ThumbnailTests(SynchronousTestCase):
 
     def test_no_picture(self) -> None:
         """Threat 8: other files, other formats and pictures that are too large have none."""
-        gif = encoded(Image.new("P", (10, 10)), "GIF")
-        for file in (io.BytesIO(b"hello"), io.BytesIO(), gif):
+        bmp = encoded(Image.new("RGB", (10, 10)), "BMP")
+        for file in (io.BytesIO(b"hello"), io.BytesIO(), bmp):
             self.assertRaises(PictureUnreadable, make_thumbnail, file, 64)
         large = encoded(Image.new("L", (200, 100)))
         self.assertRaises(PictureUnreadable, make_thumbnail, large, 64, pixel_limit=19_999)

@@ -43,7 +43,7 @@ FATAL = (Unreachable, DiskFull, DestinationGone)
 
 def is_picture(path: RemotePath) -> bool:
     """Whether the name of a file is that of a picture."""
-    return bool(path) and PurePath(path[-1]).suffix.lower() in PICTURE_SUFFIXES
+    return bool(path) and PurePath(path[-1]).suffix.lower() in (*PICTURE_SUFFIXES, ".gif")
 
 
 async def maker_with_picture(
