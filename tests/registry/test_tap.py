@@ -18,6 +18,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2pshare.registry import tap
 from p2pshare.registry.assembly import KEY_NAME
 from p2pshare.registry.configuration import DEFAULT_LIMITS, RateLimit, RelayLimits
 from p2pshare.registry.service import PID_NAME
@@ -32,6 +33,8 @@ class OptionsTests(SynchronousTestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name, "data")
+        # Later tests use the same reactor, and some of them take its time for a date.
+        self.patch(tap, "make_monotonic", lambda _reactor: None)
 
     def parse(self, *options: str, parent: Any = None) -> Options:
         parsed = Options()
