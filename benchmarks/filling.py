@@ -85,7 +85,15 @@ def _claimed(
 ) -> Iterator[Command]:
     owner, life = key_of(name, "owner"), OWNERSHIP_LEASE * 1000
     session = f"{now // 1000}.AAAAAAAAAAAAAAAAAAAAAA"
-    fields = {"key": key, "seq": now, "claim": now, "session": session, "beat": 7, "seen": seen}
+    fields = {
+        "key": key,
+        "seq": now,
+        "claim": now,
+        "session": session,
+        "beat": 7,
+        "seen": seen,
+        "since": now,
+    }
     fields |= {"until": seen + 90000, "originals": 1, "mark": mark}
     yield ("HSET", owner, *(word for field in fields.items() for word in field))
     yield ("PEXPIRE", owner, life)
@@ -97,6 +105,7 @@ def _claimed(
     for word in ("names", "here", "originals"):
         yield ("ZADD", _INDEX[word], 0, name)
     yield ("ZADD", _INDEX["presence"], seen, name)
+    yield ("HSET", _INDEX["since"], name, now)
 
 
 def _run(connection: socket.socket, commands: list[Command]) -> None:

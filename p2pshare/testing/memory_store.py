@@ -55,6 +55,8 @@ class _Name:
     session: str = ""
     beat: int = 0
     online: bool = False
+    since: int = 0
+    """When its presence began, if it is online."""
     record: str = ""
     location: str = ""
     rotations: list[str] = field(default_factory=list)
@@ -68,7 +70,8 @@ class _Name:
 
     def summary(self, name: str, presence: Presence | None = None) -> PeerSummary:
         kind = NameKind.OWNED if self.classic is None else NameKind.CLASSIC
-        return PeerSummary(name, kind, presence or self.presence, self.seen // 1000)
+        since = self.since if (presence or self.presence) is Presence.ONLINE else self.seen
+        return PeerSummary(name, kind, presence or self.presence, since // 1000)
 
 
 @dataclass(slots=True)
@@ -126,6 +129,8 @@ class MemoryNameStore:
             if now < self._recovers_until:
                 number = claim.receipt or 0
             owner = self._names[claim.name] = _Name(key=claim.key, claim=number)
+        if outcome is Ownership.CLAIMED and owner.online:  # the presence of another owner ends
+            self._leave(claim.name, owner)
         self._own(owner, claim, outcome, now)
         self._keys[claim.key] = claim.name
         self._appear(claim.name, owner, now)
@@ -193,8 +198,7 @@ class MemoryNameStore:
             return True
         owner.session, owner.address, owner.location, owner.seen = "", None, "", now
         if owner.online:
-            owner.online = False
-            self._record(owner.summary(name))
+            self._leave(name, owner)
         return True
 
     def look_up_peer(self, name: str) -> Deferred[PeerView | None]:
@@ -352,8 +356,12 @@ class MemoryNameStore:
     def _appear(self, name: str, owner: _Name, now: int) -> None:
         owner.seen = now
         if not owner.online:
-            owner.online = True
+            owner.online, owner.since = True, now
             self._record(owner.summary(name))
+
+    def _leave(self, name: str, owner: _Name) -> None:
+        owner.online = False
+        self._record(owner.summary(name))
 
     def _free(self, name: str) -> None:
         self._record(self._names.pop(name).summary(name, Presence.GONE))
@@ -366,8 +374,7 @@ class MemoryNameStore:
         self._settled_at = now
         for name, each in sorted(self._names.items()):
             if each.online and each.seen + self._presence_lease <= now:
-                each.online = False
-                self._record(each.summary(name))
+                self._leave(name, each)
             if (each.ends if each.classic else each.seen + self._ownership_lease) <= now:
                 self._free(name)
         self._former = {name: each for name, each in self._former.items() if each.ends > now}

@@ -113,8 +113,8 @@ class PeerSummary(JsonObject):
     name: Annotated[str, NAME]
     kind: Annotated[NameKind, one_of(NameKind)]
     presence: Annotated[Presence, one_of(Presence)]
-    last_seen: Annotated[int | None, optional(whole())]
-    """Unix time in s of the last sign of life."""
+    since: Annotated[int | None, optional(whole())]
+    """Unix time in s since which the peer is online without a break; if it is not online, of the last sign of life."""
     mark: str = ""
     """A remark that belongs to the name wherever it is shown; no registry makes one, and it is not sent."""
 
@@ -129,7 +129,7 @@ class PeerSummary(JsonObject):
             "name": self.name,
             "kind": self.kind.value,
             "presence": self.presence.value,
-            "last_seen": self.last_seen,
+            "since": self.since,
         }
 
 

@@ -430,7 +430,7 @@ class HostileTests(PageTestCase):
 
     async def test_markup(self) -> None:
         """Threat: markup in the registry's replies is shown as text."""
-        peer = {"name": EVIL, "kind": EVIL, "presence": EVIL, "last_seen": EVIL}
+        peer = {"name": EVIL, "kind": EVIL, "presence": EVIL, "since": EVIL}
         self.put(b"v1/peers", {"peers": [{**peer, "presence": "online"}], "next": None})
         await self.open()
         await self.expect(NAMES, [EVIL])
@@ -467,7 +467,7 @@ class HostileTests(PageTestCase):
             words = dict(each.split("=") for each in query.arguments.decode().split("&"))
             after, prefix = words.get("after", ""), words.get("prefix", "")
             found = [name for name in names if name > after and name.startswith(prefix)]
-            shared = {"kind": "owned", "presence": "online", "last_seen": NOW}
+            shared = {"kind": "owned", "presence": "online", "since": NOW}
             peers = [{"name": name, **shared} for name in found[:500]]
             body = {"peers": peers, "next": found[499] if len(found) > 500 else None}
             return succeed(Reply(200, (json.dumps(body).encode(),)))

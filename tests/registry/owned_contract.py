@@ -280,7 +280,7 @@ class OwnedNamesContract:
         assert (view.key, view.record, view.addresses) == (None, None, (str(HERE),))
         assert view.summary.kind is NameKind.CLASSIC
         assert view.summary.presence is Presence.UNKNOWN
-        assert view.summary.last_seen is not None
+        assert view.summary.since is not None
         await self.store.claim(Claim("bob", HERE, 0, MINE))
         assert (await self.store.claim_owned(owned())).ownership is Ownership.CLAIMED
         await self.store.release_owned("bob", BOB, 2)
@@ -329,7 +329,7 @@ class OwnedNamesContract:
         """A peer silent for its lease is offline without an address, and still the owner; a heartbeat restores it."""
         await self.use_leases(0.6)
         await self.store.claim_owned(owned(address=HERE, location="location-1"))
-        since = await self.here()
+        since, came = await self.here(), await self.since()
         await self.pass_time(0.4)
         assert await self.store.beat("bob", owned().session, 1, online=True)
         await self.pass_time(0.4)
@@ -349,6 +349,7 @@ class OwnedNamesContract:
         assert await self.presence_of("bob") is Presence.ONLINE
         assert await self.store.look_up("bob") == HERE
         assert await self.location_of("bob") == "location-1"
+        assert await self.since() > came
         await self.pass_time(0.1)
         assert await self.changes(since) == [("bob", "offline"), ("bob", "online")]
 
@@ -472,8 +473,61 @@ class OwnedNamesContract:
         counts = await self.store.count()
         assert (counts.names, counts.online, counts.classic) == (4, 2, 1)
 
+    async def since(self, name: str = "bob") -> int:
+        """Return since when a name is online, or was seen; it is the same everywhere."""
+        view = await self.store.look_up_peer(name)
+        assert view is not None and view.summary.since is not None
+        (listed,) = (await self.store.peers(name, limit=1)).peers
+        assert listed == view.summary
+        return view.summary.since
+
+    async def test_online_since(self) -> None:
+        """A presence lasts through heartbeats, renewals and rotations of the owner; each later one is another."""
+        await self.store.claim_owned(owned())
+        here, first = await self.here(), await self.since()
+        await self.pass_time(1.1)
+        assert await self.store.beat("bob", owned().session, 1, online=True)
+        await self.store.claim_owned(owned(seq=2))
+        await self.rotate(BOB, ANN, 3)
+        assert await self.since() == first
+        session = owned(key=ANN, seq=3).session
+        assert await self.store.beat("bob", session, 1, online=False)
+        left = await self.since()
+        assert left > first, "it was seen later"
+        await self.pass_time(1.1)
+        await self.store.claim_owned(owned(key=ANN, seq=4))
+        back = await self.since()
+        assert back > left
+        await self.pass_time(1.1)
+        await self.store.release_owned("bob", ANN, 5)
+        await self.store.claim_owned(owned(key=EVE))
+        newest = await self.since()
+        assert newest > back
+        told = [
+            (e.peer.presence.value, e.peer.since) for e in (await self.store.events(here)).events
+        ]
+        assert told[:2] == [("offline", left), ("online", back)]
+        assert told[3:] == [("online", newest)]
+
+    async def test_online_since_a_loss(self) -> None:
+        """After a loss the presence of a returned owner is new; a claim of another owner ends that before."""
+        await self.use_leases(60)
+        former = await self.store.claim_owned(owned(key=EVE))
+        await self.store.release_owned("bob", EVE, 2)
+        owner = await self.store.claim_owned(owned())
+        before = await self.since()
+        await self.pass_time(1.1)
+        await self.lose()
+        await self.store.claim_owned(owned(key=EVE, seq=LATE, receipt=former.claim))
+        here, taken = await self.here(), await self.since()
+        assert taken > before
+        await self.pass_time(1.1)
+        await self.store.claim_owned(owned(seq=LATE, receipt=owner.claim))
+        assert await self.since() > taken
+        assert await self.changes(here) == [("bob", "offline"), ("bob", "online")]
+
     async def test_last_seen(self) -> None:
-        """`last_seen` never goes back, and is the same everywhere."""
+        """A name that is not online has the time of its last sign of life, which is the same everywhere."""
         await self.store.claim_owned(owned())
         view = await self.store.look_up_peer("bob")
         assert view is not None
@@ -482,7 +536,7 @@ class OwnedNamesContract:
         view = await self.store.look_up_peer("zoe")
         assert view is not None
         assert (await self.store.peers(after="bob")).peers == (
-            PeerSummary("zoe", NameKind.CLASSIC, Presence.UNKNOWN, view.summary.last_seen),
+            PeerSummary("zoe", NameKind.CLASSIC, Presence.UNKNOWN, view.summary.since),
         )
 
     async def test_tokens(self) -> None:

@@ -401,8 +401,7 @@ class ConnectionTests(SynchronousTestCase):
         for page in pages:
             self.assertNoResult(reading)
             rows = [
-                {"name": name, "kind": "owned", "presence": "online", "last_seen": 1}
-                for name in page
+                {"name": name, "kind": "owned", "presence": "online", "since": 1} for name in page
             ]
             body = json.dumps({"peers": rows, "next": page[-1] if page is not pages[-1] else None})
             self.assertGreater(len(body), HEAD_MAX)

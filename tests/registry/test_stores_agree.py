@@ -130,7 +130,7 @@ async def recover(side: Side) -> None:
 async def everything(side: Side) -> object:
     """Return everything that can be read from a store."""
     if isinstance(side.store, RedisNameStore):  # let it record its delayed notes
-        await side.store.note(await side.store.state(), ("z", "free", "0", "0"))
+        await side.store.note(await side.store.state(), ("z", "free", "0", "0", "0"))
     store = side.store
     events = await store.events(side.since)
     seen: list[object] = [events.complete, await store.count()]

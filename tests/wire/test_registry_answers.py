@@ -93,7 +93,7 @@ class IllegalTests(SynchronousTestCase):
     """A registry that lies, or is something else."""
 
     GOOD: ClassVar[dict[str, Any]] = {
-        "name": "bob", "kind": "owned", "presence": "online", "last_seen": 1,
+        "name": "bob", "kind": "owned", "presence": "online", "since": 1,
         "key": None, "record": None, "rotations": [], "addresses": [],
     }  # fmt: skip
 
@@ -102,7 +102,7 @@ class IllegalTests(SynchronousTestCase):
         self.assertEqual(PeerView.parse(json.dumps(self.GOOD).encode()).summary.name, "bob")
         for changes in (
             {"name": "<b>"}, {"name": None}, {"kind": "king"}, {"presence": "dead"}, {"key": "k"},
-            {"last_seen": "now"}, {"record": 5}, {"rotations": ["x"] * 9}, {"addresses": None},
+            {"since": "now"}, {"record": 5}, {"rotations": ["x"] * 9}, {"addresses": None},
         ):  # fmt: skip
             with self.assertRaises(RemoteProtocolError, msg=str(changes)):
                 PeerView.parse(json.dumps({**self.GOOD, **changes}).encode())

@@ -313,7 +313,7 @@ class PeerFinder:
         """
         name, caps = view.summary.name, caps_of(view)
         is_offline = view.summary.presence is Presence.OFFLINE
-        seen = self._ago(view.summary.last_seen) if is_offline else None
+        seen = self._ago(view.summary.since) if is_offline else None
         if self.at is not None:
             return given([self.at]), None
         if view.key is not None and not view.addresses and not caps:
@@ -331,7 +331,7 @@ class PeerFinder:
             address = next((each.address for each in told if each.has_tcp), None)
             is_worth_it = view.key is not None and CAP_SESSIONS in caps and address is not None
             if self._seen is not None and is_worth_it:
-                at = view.summary.last_seen or 0
+                at = int(self._registry_time())
                 await run_in_thread(
                     self._reactor, self._seen.saw_address, str(view.key), address, at
                 )
@@ -389,8 +389,11 @@ class PeerFinder:
 
     def _ago(self, at: int | None) -> str:
         """Say how long ago the registry's time was `at`, in Unix time in s."""
-        now = self._wall() - (self.directory.clock_ahead_s or 0.0)
-        return "long ago" if at is None else ago_text(now - at)
+        return "long ago" if at is None else ago_text(self._registry_time() - at)
+
+    def _registry_time(self) -> float:
+        """Return the Unix time in s by the registry's clock."""
+        return self._wall() - (self.directory.clock_ahead_s or 0.0)
 
     def _similar(self, name: str) -> str | None:
         """Return the name that was met or listed before and is most like another name."""

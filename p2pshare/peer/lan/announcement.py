@@ -3,7 +3,7 @@
     instance    NAME KEY12          the name, a space, and the first 12 characters of the key
     SRV         port                the welcome port
     A, AAAA     addresses           of the machine
-    TXT         v=1 key=KEY caps=sessions/1
+    TXT         v=1 key=KEY caps=sessions/1 since=TIME, the Unix time in s at which the peer came, by its own clock
 
 The instance has a part of the key, since a name is not unique here. Two peers with one name then have different
 instances, so that neither can keep the other from announcing itself. Names have no spaces.
@@ -34,6 +34,7 @@ TEXT_MAX = 512  # bytes of a TXT record
 ADDRESSES_MAX = 8  # addresses that are used
 CAPS_MAX = 4  # capabilities that are used
 
+_TIME = re.compile("[0-9]{1,12}")
 _CAP = re.compile(rf"{SESSIONS}[0-9]{{1,3}}")
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -48,6 +49,8 @@ class Announcement:
     addresses: tuple[PeerAddress, ...]
     caps: tuple[str, ...]
     """Capabilities, of which only those about sessions count here."""
+    since: int | None = None
+    """The Unix time in s since which it is online, by its own clock; None if it does not tell."""
 
     @property
     def instance(self) -> str:
@@ -56,13 +59,16 @@ class Announcement:
 
     def text(self) -> dict[str, str]:
         """Return the content of the TXT record."""
-        return {"v": VERSION, "key": str(self.key), "caps": ",".join(self.caps)}
+        since = {} if self.since is None else {"since": str(self.since)}
+        return {"v": VERSION, "key": str(self.key), "caps": ",".join(self.caps), **since}
 
     @classmethod
-    def own(cls, name: str, key: PublicKey, addresses: Iterable[str], caps: Iterable[str]) -> Self:
+    def own(
+        cls, name: str, key: PublicKey, addresses: Iterable[str], caps: Iterable[str], since: int
+    ) -> Self:
         """Return what a peer of this machine announces, from the statements with which it would claim its name."""
         parsed = tuple(map(PeerAddress.parse, addresses))
-        return cls(name, key, parsed, tuple(filter(_is_used, caps)))
+        return cls(name, key, parsed, tuple(filter(_is_used, caps)), since)
 
     @classmethod
     def read(
@@ -100,7 +106,8 @@ class Announcement:
         found = [PeerAddress(ip, port or 0) for ip in near[:ADDRESSES_MAX]]
         if not found:
             raise RemoteProtocolError(reason="it has no address in a network of this machine")
-        return cls(name, key, tuple(found), caps)
+        since = _member(text, b"since")
+        return cls(name, key, tuple(found), caps, int(since) if _TIME.fullmatch(since) else None)
 
 
 def _member(text: Mapping[bytes, bytes | None], member: bytes) -> str:

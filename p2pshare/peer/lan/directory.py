@@ -165,7 +165,9 @@ class LanDirectory:
         if body.location is not None:
             await self._open()
             addresses = Location.parse(body.location).addresses
-            self._own = Announcement.own(name, record.key, addresses, record.caps)
+            since = self._own and self._own.since  # a change of addresses goes on with the presence
+            now = int(self._wall())
+            self._own = Announcement.own(name, record.key, addresses, record.caps, since or now)
             await self._network.announce(self._own)
             self._look_for_conflict()
         return Granted("claimed", SALT, b"", "", "", lease=LEASE)
@@ -372,7 +374,9 @@ class LanDirectory:
         known = self._known.get(name)
         is_meant = known == key or (known is None and self._services.count(name) <= 1)
         mark = "" if is_meant else f"another key: {key.grouped[:SHOWN_KEY]}..."
-        return PeerSummary(name, NameKind.OWNED, presence, int(self._wall()), mark)
+        now = int(self._wall())
+        since = _not_after(now, announcement.since) if presence is Presence.ONLINE else now
+        return PeerSummary(name, NameKind.OWNED, presence, since, mark)
 
     def _present(self, name: str) -> PeerSummary | None:
         """Return the peer that is meant by a name, if it is here."""
@@ -396,15 +400,20 @@ class LanDirectory:
             location=digest_of(location),
             caps=announcement.caps,
         )
-        seen = now - int(self._reactor.seconds() - service.heard)
+        since = _not_after(now, announcement.since)
         return PeerView(
-            PeerSummary(announcement.name, NameKind.OWNED, Presence.ONLINE, seen),
+            PeerSummary(announcement.name, NameKind.OWNED, Presence.ONLINE, since),
             announcement.key,
             record.unsigned(),
             (),
             tuple(map(str, announcement.addresses)),
             location,
         )
+
+
+def _not_after(now: int, since: int | None) -> int | None:
+    """Return since when a peer is online; its clock may be ahead of this one."""
+    return None if since is None else min(since, now)
 
 
 def _known_keys(place: PeerPlace) -> dict[str, PublicKey]:

@@ -11,15 +11,14 @@ whose key is pinned always has a place.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from p2pshare.errors import P2pshareError
 from p2pshare.peer.find.presence import PresenceWatch
-from p2pshare.wire.registry_answers import PeerSummary, PeerView, Presence
-from p2pshare.wire.statements import Record
+from p2pshare.wire.registry_answers import PeerSummary, Presence
 
 PEOPLE_MAX = 20_000  # names of the directory that are kept
 
@@ -33,7 +32,8 @@ class Sighting:
     online: bool | None
     """None if the directory does not know."""
     since: int | None = None
-    """The Unix time in s since which they are online, or at which they were seen last; None if that is not known."""
+    """The Unix time in s, by the directory's clock: since when they are online, or when they were seen last; None if
+    that is not known."""
     is_other: bool = False
     """Whether, on a local network, it is only another key than the known one that uses the name."""
 
@@ -55,7 +55,7 @@ class Roster:
 
         Args:
             clock: measures waits.
-            wall: the Unix time in s.
+            wall: the Unix time in s, by the directory's clock.
             presence: tells of all peers.
             on_change: called with each name whose sighting has changed.
             is_kept: whether a name has a place in any case, and stays when its owner is gone.
@@ -120,14 +120,6 @@ class Roster:
         finally:
             self._waiting.discard(waiting)
 
-    def claimed_at(self, name: str, view: PeerView) -> None:
-        """Take a look-up, if since when somebody is online is not known: at least since they signed their record."""
-        before = self._sightings.get(name)
-        if before is None or not before.online or before.since is not None or view.record is None:
-            return
-        if view.summary.presence is Presence.ONLINE:
-            self._see(name, replace(before, since=Record.parse(view.record).statement.iat))
-
     def list_begun(self) -> None:
         """See `PresenceFollower`."""
         self._listed, self.left_out = set(), 0
@@ -146,12 +138,7 @@ class Roster:
             return
         if self._listed is not None:
             self._listed.add(peer.name)
-        online, since = _ONLINE[peer.presence], peer.last_seen
-        if online:
-            since = int(self._wall()) if is_change and self.is_complete else None
-            if before is not None and before.online:
-                since = before.since
-        self._see(peer.name, Sighting(online, since, bool(peer.mark)))
+        self._see(peer.name, Sighting(_ONLINE[peer.presence], peer.since, bool(peer.mark)))
 
     def list_told(self) -> None:
         """See `PresenceFollower`."""

@@ -62,7 +62,11 @@ class People:
         self._trust = Trust(peer.reactor, known, peer.place.is_lan, waiting, self._changed)
         self._pins = Pins(peer.reactor, known, peer.directory)
         self._roster = Roster(
-            peer.reactor, peer.wall, peer.offers.presence, self._sighted, self._trust.is_pinned
+            peer.reactor,
+            lambda: peer.wall() - self._clock_ahead,
+            peer.offers.presence,
+            self._sighted,
+            self._trust.is_pinned,
         )
         self._paths = OpenPaths(lambda: peer.sessions.open_sessions, lambda: peer.network.networks)
         peer.dialler.on_open = self._paths.dialled
@@ -166,8 +170,6 @@ class People:
             return own
         except Unreachable:
             return own
-        if self._directory.keeps_names:
-            self._roster.claimed_at(name, view)
         try:
             await self._pins.check(name, view)
         except KeyChanged:
@@ -305,6 +307,14 @@ class People:
         """Return the sighting of somebody whom the directory does not list."""
         return Sighting(False if self._roster.is_complete else None)
 
+    @property
+    def _clock_ahead(self) -> float:
+        """Seconds by which the clock of this machine is ahead of the directory's."""
+        return self._directory.clock_ahead_s or 0.0
+
+    def _by_own_clock(self, at: int | None) -> int | None:
+        return None if at is None else at + round(self._clock_ahead)
+
     def _row(self, name: str) -> dict[str, Any]:
         """Return what is shown of somebody in the list."""
         is_own = name == self._name
@@ -315,7 +325,7 @@ class People:
         return {
             "name": name,
             "online": self._online_of(name),
-            "since": self._standing()["since"] if is_own else sighting.since,
+            "since": self._standing()["since"] if is_own else self._by_own_clock(sighting.since),
             "own": is_own,
             "key": None if key is None else str(key),
             "trust": trust,

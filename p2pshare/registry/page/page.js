@@ -330,17 +330,25 @@ function ago(seconds) {
   return "just now";
 }
 
+function lasting(seconds) {
+  for (const [unit, size] of UNITS) {
+    const n = Math.floor(seconds / size);
+    if (n > 0) return `online for ${n} ${unit}${n > 1 ? "s" : ""}`;
+  }
+  return "online now";
+}
+
 function updateTime(row) {
-  const { presence, last_seen: seen } = row.peer;
+  const { presence, since } = row.peer;
   const when = row.querySelector(".when");
-  if (presence === "online") return put(when, isStale() ? "was online" : "online now");
-  const word = presence === "unknown" ? "registered" : "seen";
-  if (!Number.isSafeInteger(seen)) return put(when, presence === "unknown" ? "maybe online" : "offline");
-  const text = `${word} ${ago(Math.max(0, (Date.now() + skew) / 1000 - seen))}`;
+  if (presence === "online" && isStale()) return put(when, "was online");
+  if (!Number.isSafeInteger(since)) return put(when, { online: "online now", unknown: "maybe online" }[presence] ?? "offline");
+  const age = Math.max(0, (Date.now() + skew) / 1000 - since);
+  const text = presence === "online" ? lasting(age) : `${presence === "unknown" ? "registered" : "seen"} ${ago(age)}`;
   if (when.textContent === text) return;
   const time = make("time", "", text);
-  time.dateTime = new Date(seen * 1000).toISOString();
-  time.title = new Date(seen * 1000).toLocaleString();
+  time.dateTime = new Date(since * 1000).toISOString();
+  time.title = new Date(since * 1000).toLocaleString();
   when.replaceChildren(time);
 }
 

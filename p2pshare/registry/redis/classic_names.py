@@ -49,7 +49,7 @@ class ClassicNames(IndexedStore):
             if outcome is Outcome.TAKEN:
                 return outcome
             state = "free" if outcome is Outcome.RELEASED else "classic"
-            note: Note = (claim.name, state, times[0], times[1])
+            note: Note = (claim.name, state, times[0], times[1], "0")
             if await self.note(entered, note) or outcome is Outcome.RELEASED:
                 return outcome
             keys_to_undo = keys_of(claim.name, "owner", "signed", "classic", "location")

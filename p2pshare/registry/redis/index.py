@@ -89,8 +89,8 @@ class Leases:
     """From a name's entry in the index to its first check."""
 
 
-Note = tuple[str, str, str, str]
-"""A name, its change (`claim`, `on`, `off`, `gone`, `classic` or `free`), its time, and an argument of `NOTE`."""
+Note = tuple[str, str, str, str, str]
+"""A name, its change (`claim`, `on`, `off`, `gone`, `classic` or `free`), its time, and two arguments of `NOTE`."""
 
 
 class IndexedStore:
@@ -252,8 +252,8 @@ class IndexedStore:
         return reply.decode() if reply else ""
 
 
-def _summary(name: str, kind: str, presence: str, seen: str) -> PeerSummary:
-    return PeerSummary(name, NameKind(kind), Presence(presence), int(seen) // 1000)
+def _summary(name: str, kind: str, presence: str, since: str) -> PeerSummary:
+    return PeerSummary(name, NameKind(kind), Presence(presence), int(since) // 1000)
 
 
 def _trap_unavailable(failure: Failure) -> set[StoreMarker]:

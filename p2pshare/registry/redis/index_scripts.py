@@ -6,11 +6,11 @@ All of them get the keys of the index, in the order of `keys.INDEX_KEYS`.
 from p2pshare.registry.redis.scripts import timed
 
 _INDEX = timed("""
-local MARKER, RECOVERING, NAMES, CHECKS, HERE, ORIGINALS, PRESENCE, CLASSIC, EVENTS = unpack(KEYS)
+local MARKER, RECOVERING, NAMES, CHECKS, HERE, ORIGINALS, PRESENCE, SINCE, CLASSIC, EVENTS = unpack(KEYS)
 
-local function event(name, kind, presence, seen)
+local function event(name, kind, presence, since)
   redis.call('XADD', EVENTS, 'MAXLEN', '~', 10000, '*', 'e',
-    name .. ' ' .. kind .. ' ' .. presence .. ' ' .. int(seen))
+    name .. ' ' .. kind .. ' ' .. presence .. ' ' .. int(since))
 end
 """)
 
@@ -19,7 +19,8 @@ def _indexed(lua: str) -> str:
     return _INDEX + lua
 
 
-# Changes of one name: the newest one wins, by its time.
+# Changes of one name: the newest one wins, by its time. A presence that began after the last one that is known to have
+# been there replaces it, although nobody has told its end.
 _NOTE = _indexed("""
 local function seen_before(name) return tonumber(redis.call('ZSCORE', PRESENCE, name) or 0) end
 
@@ -31,9 +32,10 @@ end
 local function hide(name)
   redis.call('ZREM', HERE, name)
   redis.call('ZREM', ORIGINALS, name)
+  redis.call('HDEL', SINCE, name)
 end
 
-local function note_owned(name, state, seen, to_originals)
+local function note_owned(name, state, seen, to_originals, since)
   local before = seen_before(name)
   if seen <= math.abs(before) then return end
   redis.call('ZADD', PRESENCE, state == 'off' and -seen or seen, name)
@@ -45,8 +47,15 @@ local function note_owned(name, state, seen, to_originals)
     hide(name)
     if before >= 0 then event(name, 'owned', 'offline', seen) end
   else
-    if state == 'claim' or before <= 0 then show(name, to_originals) end
-    if before <= 0 then event(name, 'owned', 'online', seen) end
+    local is_new = before <= 0 or since > before
+    if state == 'claim' or is_new then
+      show(name, to_originals)
+      redis.call('HSET', SINCE, name, int(since))
+    end
+    if is_new then
+      if before > 0 then event(name, 'owned', 'offline', before) end
+      event(name, 'owned', 'online', since)
+    end
   end
   if state == 'claim' or before == 0 then redis.call('ZREM', CHECKS, name) end
 end
@@ -60,6 +69,7 @@ end
 
 local function note_classic(name, seen, ends)
   redis.call('ZREM', PRESENCE, name)
+  redis.call('HDEL', SINCE, name)
   if redis.call('HSET', CLASSIC, name, int(seen) .. ' ' .. int(ends)) == 1 then
     redis.call('ZADD', NAMES, 0, name)
     show(name, true)
@@ -107,11 +117,12 @@ return (redis.call('GET', MARKER) or '') .. '\\n' .. (string.match(redis.call('G
 """)
 
 # ARGV: the mark under which the names were changed, grace in ms, and for each change: the name, the kind of change, its
-# time, and 1 if original clients see it (or when the lease of a classic name ends). Replies the mark.
+# time, 1 if original clients see it (or when the lease of a classic name ends), and since when it is online without a
+# break (or 0). Replies the mark.
 NOTE = _noting("""
 local marker = redis.call('GET', MARKER) or ''
 if marker ~= ARGV[1] then return marker end
-for i = 3, #ARGV, 4 do
+for i = 3, #ARGV, 5 do
   local name, state, seen, extra = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   if state == 'gone' then
     if seen > math.abs(seen_before(name)) then forget_owned(name, seen) end
@@ -123,7 +134,7 @@ for i = 3, #ARGV, 4 do
     forget_classic(name, seen)
     redis.call('ZADD', CHECKS, now + ARGV[2], name)
   else
-    note_owned(name, state, seen, extra == 1)
+    note_owned(name, state, seen, extra == 1, tonumber(ARGV[i + 4]))
   end
 end
 return marker
@@ -157,13 +168,13 @@ return table.concat({#lapsed / 2, unpack(due)}, '\\n')
 # ARGV: the mark, the lease of ownership in ms, and for each name: the name and the reply of LEFT.
 SETTLE = _noting("""
 if redis.call('GET', MARKER) ~= ARGV[1] then return end
-for i = 3, #ARGV, 6 do
+for i = 3, #ARGV, 7 do
   local name, owner_left, classic_left = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local check, before = redis.call('ZSCORE', CHECKS, name), seen_before(name)
   local due = before ~= 0 and math.abs(before) <= now - ARGV[2]
   if check then due = tonumber(check) <= now end
   if due and owner_left > 0 then
-    note_owned(name, ARGV[i + 4], tonumber(ARGV[i + 3]), ARGV[i + 5] == '1')
+    note_owned(name, ARGV[i + 4], tonumber(ARGV[i + 3]), ARGV[i + 5] == '1', tonumber(ARGV[i + 6]))
     redis.call('ZREM', CHECKS, name)
   elseif due and classic_left > 0 then
     if redis.call('HEXISTS', CLASSIC, name) == 0 then note_classic(name, now, now + classic_left) end
@@ -183,7 +194,8 @@ return table.concat(redis.call('ZRANGEBYLEX', ORIGINALS, ARGV[1], '+', 'LIMIT', 
 """)
 
 # ARGV: lower and upper bound, maximum number, the leases of presence and ownership in ms, 1 for online names only.
-# Replies the name after which to continue or nothing, then for each name: the name, kind, presence, when it was seen.
+# Replies the name after which to continue or nothing, then for each name: the name, kind, presence, and since when
+# it is online, or else when it was seen.
 PEERS = _indexed("""
 local low, high, limit, lease, ownership = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local among = ARGV[6] == '1' and HERE or NAMES
@@ -192,14 +204,15 @@ for _ = 1, 10 do
   local names = redis.call('ZRANGEBYLEX', among, low, high, 'LIMIT', 0, limit)
   if #names == 0 then following = '' break end
   local presence = redis.call('ZMSCORE', PRESENCE, unpack(names))
-  local classic = redis.call('HMGET', CLASSIC, unpack(names))
+  local since, classic = redis.call('HMGET', SINCE, unpack(names)), redis.call('HMGET', CLASSIC, unpack(names))
   for i, name in ipairs(names) do
     local score = tonumber(presence[i])
     if score then
       local seen = math.abs(score)
       local online = score > 0 and score > now - lease
       if online or (among == NAMES and seen > now - ownership) then
-        found[#found + 1] = name .. ' owned ' .. (online and 'online ' or 'offline ') .. int(seen)
+        found[#found + 1] = name .. ' owned ' .. (online and 'online ' or 'offline ')
+          .. (online and since[i] or int(seen))
       end
     elseif classic[i] then
       local seen, ends = string.match(classic[i], '^(%S+) (%S+)$')

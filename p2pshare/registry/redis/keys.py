@@ -2,9 +2,10 @@
 
 Each key has a hash tag, and no script touches two tags, so a cluster could hold them. Of a name there are::
 
-    p2p:{bob}:owner         HASH key, seq, claim, session, beat, seen and until (ms: presence), originals (1 if original
-                            clients see it, or nothing), rotated (the iat of the last rotation, if there was one), mark
-                            ("BORN ID" of the store's mark under which it was claimed); expires when the ownership ends
+    p2p:{bob}:owner         HASH key, seq, claim, session, beat, seen, since and until (ms: presence), originals (1 if
+                            original clients see it, or nothing), rotated (the iat of the last rotation, if there was
+                            one), mark ("BORN ID" of the store's mark under which it was claimed); expires when the
+                            ownership ends
     p2p:{bob}:signed        the rotations that led to the key, then the record, a line each; expires with the owner
     p2p:{bob}:location      "IP PORT" for original clients, or nothing, then on a line the location; deleted when the
                             peer leaves; if the peer vanishes, it expires with the peer's session
@@ -31,8 +32,9 @@ Of all names together there is an index (`index.py`), in one slot::
     p2p:{index}:here        ZSET, all scores 0: names that are or may be online
     p2p:{index}:originals   ZSET, all scores 0: those of them that original clients see
     p2p:{index}:presence    ZSET, owned name -> when it was seen, in ms; negative while it is offline
+    p2p:{index}:since       HASH, owned name that is online -> since when without a break, in ms
     p2p:{index}:classic     HASH, classic name -> "REGISTERED ENDS", in ms
-    p2p:{index}:events      STREAM of changes, e = "NAME KIND PRESENCE SEEN"; its first entry was made with the mark
+    p2p:{index}:events      STREAM of changes, e = "NAME KIND PRESENCE SINCE"; its first entry was made with the mark
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ import re
 
 _TAG = re.compile(r"[A-Za-z0-9._:%/-]{1,128}")
 _INDEX = (
-    "store", "recovering", "names", "checks", "here", "originals", "presence", "classic", "events"
+    "store", "recovering", "names", "checks", "here", "originals", "presence", "since", "classic",
+    "events",
 )  # fmt: skip
 
 INDEX_KEYS = tuple(f"p2p:{{index}}:{word}" for word in _INDEX)

@@ -73,7 +73,7 @@ class OwnedNames(IndexedStore):
                 continue
             outcome = Ownership(word)
             if outcome in (Ownership.CLAIMED, Ownership.RENEWED):
-                if await self._has_claimed(claim, entered, numbers[1]):
+                if await self._has_claimed(claim, entered, *numbers[1:]):
                     return OwnerOutcome(outcome, int(numbers[0]))
             elif outcome is Ownership.STALE:
                 return OwnerOutcome(outcome, seq=int(numbers[0]))
@@ -114,9 +114,11 @@ class OwnedNames(IndexedStore):
             LOCATION_LIFE * 1000,
         ]
 
-    async def _has_claimed(self, claim: OwnerClaim, entered: Entered, seen: str) -> bool:
+    async def _has_claimed(
+        self, claim: OwnerClaim, entered: Entered, seen: str, since: str
+    ) -> bool:
         """Note a claim in the index. If it met a store that had just been lost, undo it and return False."""
-        note = (claim.name, "claim", seen, str(int(claim.address is not None)))
+        note = (claim.name, "claim", seen, str(int(claim.address is not None)), since)
         works: list[Awaitable[Any]] = [
             self.note(entered, note),
             self._hints.add((claim.key, claim.name)),
@@ -143,7 +145,7 @@ class OwnedNames(IndexedStore):
         if outcome is Ownership.STALE:
             return OwnerOutcome(outcome, seq=int(numbers[0]))
         if outcome is Ownership.RELEASED:
-            note = (name, "gone", numbers[1], "0")
+            note = (name, "gone", numbers[1], "0", "0")
             await together(self.note(entered, note), self._forget(key, name))
             return OwnerOutcome(outcome, int(numbers[0]))
         if outcome is Ownership.FREE and (state := await self.state()).recovery:
@@ -168,8 +170,8 @@ class OwnedNames(IndexedStore):
         reply = (await self.link.run(BEAT, keys, session, beat, int(online), *leases)).decode()
         if not reply:
             return False
-        seen, to_originals = reply.split(" ")
-        await self.note_soon((name, "on" if online else "off", seen, to_originals), wait=not online)
+        note = (name, "on" if online else "off", *reply.split(" "))
+        await self.note_soon(note, wait=not online)
         return True
 
     def look_up_peer(self, name: str) -> Deferred[PeerView | None]:
@@ -207,8 +209,8 @@ def _view_of(name: str, text: str, registered: int | None) -> PeerView:
     if kind == "classic":
         summary = PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, registered)
         return PeerView(summary, None, None, (), (":".join(rest),))
-    key, online, seen = rest
+    key, online, since = rest
     location, *rotations, record = signed
     presence = Presence.ONLINE if online == "1" else Presence.OFFLINE
-    summary = PeerSummary(name, NameKind.OWNED, presence, int(seen) // 1000)
+    summary = PeerSummary(name, NameKind.OWNED, presence, int(since) // 1000)
     return view_of_owned(summary, key, record, tuple(rotations), location.removeprefix("-"))

@@ -13,6 +13,8 @@ needed.
   is rejected. The client repeats its request, and the reply then says what is true.
 * *Leases.* All times are those of Redis, in ms, so the clocks of registries do not matter. Keys expire by themselves. A
   name that is not renewed is free at the moment its lease ends, even if no registry runs.
+* *Presence* lasts from `since` until `until`. A claim or heartbeat of the owner before that end prolongs it. One after
+  it, or a claim of another owner, begins a new one.
 * *A claim's number* is the time of Redis, or more than the last one. Receipts bear it, so it grows even if the store
   has forgotten the last one.
 * *Recovery after a loss.* An owner under an older mark of the store does not count: a claim from before the loss wrote
@@ -32,6 +34,16 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function int(number) return string.format('%.0f', number) end
 {lua}"""
+
+
+def _present(lua: str) -> str:
+    """Return a script with `unbroken`: since when a presence that ends at `ends` lasts, or nil if it has ended."""
+    return timed(
+        """
+local function unbroken(ends, since) return ends and tonumber(ends) > now and tonumber(since) or nil end
+"""
+        + lua
+    )
 
 
 # KEYS: classic, owner. ARGV: address, proof, lease in ms, 1 while recovering.
@@ -59,7 +71,7 @@ return (held and 'renewed ' or 'claimed ') .. int(now) .. ' ' .. int(now + lease
 """)
 
 # The former owners of a name: "CLAIM SEEN" of the last one, then "KEY SEQ" of each, the newest first.
-_FORMER = timed("""
+_FORMER = _present("""
 local former = redis.call('GET', KEYS[3]) or '0 0'
 local function former_seq(key) return tonumber(string.match(former, '\\n' .. key .. ' (%d+)') or 0) end
 local function remember(key, seq, claim, seen, most, life)
@@ -85,7 +97,7 @@ CLAIM_OWNED = _with_former("""
 local key, seq, record, session, address = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local old_key, rotation, iat, receipt = ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local recovering = ARGV[11] == '1'
-local held = redis.call('HMGET', KEYS[1], 'key', 'seq', 'claim', 'seen', 'rotated', 'mark')
+local held = redis.call('HMGET', KEYS[1], 'key', 'seq', 'claim', 'seen', 'rotated', 'mark', 'until', 'since')
 local born, mark = tonumber(ARGV[17]), ARGV[17] .. ' ' .. ARGV[18]
 if held[6] and held[6] ~= mark then
   if tonumber(string.match(held[6], '^%d+')) > born then return 'moved' end
@@ -125,9 +137,11 @@ if rotation ~= '' then signed[#signed + 1] = rotation end
 while #signed > tonumber(ARGV[14]) do table.remove(signed, 1) end
 signed[#signed + 1] = record
 seen = math.max(now, seen + 1)
+local since = is_owners and unbroken(held[7], held[8]) or seen
 if owner and owner ~= key then remember(owner, held_seq, claim, seen, ARGV[15], ARGV[16]) end
 redis.call('HSET', KEYS[1], 'key', key, 'seq', ARGV[2], 'claim', int(claim), 'session', session, 'beat', 0,
-  'seen', int(seen), 'until', int(seen + ARGV[12]), 'originals', address ~= '' and '1' or '', 'mark', mark)
+  'seen', int(seen), 'since', int(since), 'until', int(seen + ARGV[12]),
+  'originals', address ~= '' and '1' or '', 'mark', mark)
 if rotation ~= '' then
   redis.call('HSET', KEYS[1], 'rotated', int(iat))
 elseif not is_owners then
@@ -145,7 +159,7 @@ if address ~= '' or ARGV[20] ~= '' then
 else
   redis.call('DEL', KEYS[5])
 end
-return (is_owners and 'renewed ' or 'claimed ') .. int(claim) .. ' ' .. int(seen)
+return (is_owners and 'renewed ' or 'claimed ') .. int(claim) .. ' ' .. int(seen) .. ' ' .. int(since)
 """)
 
 # KEYS: as for CLAIM_OWNED. ARGV: key, seq, number of former owners to keep, and for how many ms.
@@ -169,14 +183,15 @@ if redis.call('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
 
 # KEYS: owner, signed, classic, location. ARGV: session, number of the heartbeat, 1 if online, leases of presence and
 # ownership in ms.
-BEAT = timed("""
-local held = redis.call('HMGET', KEYS[1], 'session', 'beat', 'seen', 'originals')
+BEAT = _present("""
+local held = redis.call('HMGET', KEYS[1], 'session', 'beat', 'seen', 'originals', 'until', 'since')
 if not held[1] or held[1] == '' or held[1] ~= ARGV[1] then return '' end
 if tonumber(ARGV[2]) <= tonumber(held[2]) then return '' end
 local online, to_originals = ARGV[3] == '1', held[4] == '1'
 local seen = math.max(now, held[3] + 1)
+local since = unbroken(held[5], held[6]) or seen
 if online then
-  redis.call('HSET', KEYS[1], 'beat', ARGV[2], 'seen', int(seen), 'until', int(seen + ARGV[4]))
+  redis.call('HSET', KEYS[1], 'beat', ARGV[2], 'seen', int(seen), 'since', int(since), 'until', int(seen + ARGV[4]))
 else
   redis.call('HSET', KEYS[1], 'session', '', 'seen', int(seen), 'until', 0)
 end
@@ -189,21 +204,21 @@ elseif to_originals then
   local address = string.match(redis.call('GET', KEYS[4]) or '', '^(%S+ %S+)\\n')
   if address then redis.call('SET', KEYS[3], address .. ' =', 'PX', ARGV[4]) end
 end
-return int(seen) .. (to_originals and ' 1' or ' 0')
+return int(seen) .. (to_originals and ' 1 ' or ' 0 ') .. int(since)
 """)
 
 # KEYS: for each name, owner, signed, classic, location. It only reads, so like MGET it takes many names; with a cluster
-# they would be grouped by slot. Replies, with an empty line between two names: "owned KEY ONLINE SEEN", the location of
-# an online name or "-", and the rotations and the record, a line each; or "classic IP PORT"; or "-".
-VIEW = timed("""
+# they would be grouped by slot. Replies, with an empty line between two names: "owned KEY ONLINE SINCE", the location
+# of an online name or "-", and the rotations and the record, a line each; or "classic IP PORT"; or "-".
+VIEW = _present("""
 local views = {}
 for i = 1, #KEYS, 4 do
   local view = '-'
-  local held, signed = redis.call('HMGET', KEYS[i], 'key', 'until', 'seen'), redis.call('GET', KEYS[i + 1])
+  local held, signed = redis.call('HMGET', KEYS[i], 'key', 'until', 'seen', 'since'), redis.call('GET', KEYS[i + 1])
   if held[1] and signed then
-    local online = tonumber(held[2]) > now
-    local location = online and string.match(redis.call('GET', KEYS[i + 3]) or '', '\\n(%S+)') or '-'
-    view = table.concat({'owned', held[1], online and '1' or '0', held[3]}, ' ') .. '\\n' .. location
+    local since = unbroken(held[2], held[4] or held[3])
+    local location = since and string.match(redis.call('GET', KEYS[i + 3]) or '', '\\n(%S+)') or '-'
+    view = table.concat({'owned', held[1], since and '1' or '0', int(since or held[3])}, ' ') .. '\\n' .. location
       .. '\\n' .. signed
   else
     local address, proof = string.match(redis.call('GET', KEYS[i + 2]) or '', '^(%S+ %S+) (%S+)$')
@@ -215,14 +230,14 @@ return table.concat(views, '\\n\\n')
 """)
 
 # KEYS: owner, classic. Replies the ms that each has to live (negative if it has expired), when the owner was seen,
-# whether it is online, and whether original clients see it.
-LEFT = timed("""
-local held = redis.call('HMGET', KEYS[1], 'seen', 'until', 'originals')
+# whether it is online, whether original clients see it, and since when it is online.
+LEFT = _present("""
+local held = redis.call('HMGET', KEYS[1], 'seen', 'until', 'originals', 'since')
 local classic = redis.call('PTTL', KEYS[2])
-if not held[1] then return '-2 ' .. classic .. ' 0 off 0' end
-local there = tonumber(held[2]) > now and 'on' or 'off'
-return redis.call('PTTL', KEYS[1]) .. ' ' .. classic .. ' ' .. held[1] .. ' ' .. there
-  .. (held[3] == '1' and ' 1' or ' 0')
+if not held[1] then return '-2 ' .. classic .. ' 0 off 0 0' end
+local since = unbroken(held[2], held[4] or held[1])
+return redis.call('PTTL', KEYS[1]) .. ' ' .. classic .. ' ' .. held[1] .. (since and ' on' or ' off')
+  .. (held[3] == '1' and ' 1 ' or ' 0 ') .. int(since or 0)
 """)
 
 # KEYS: the names of keys. ARGV: for how many ms, and these names. A hint may be written after the claim.

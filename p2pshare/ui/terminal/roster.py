@@ -25,7 +25,7 @@ LINES_MIN = 5  # lines; a terminal with fewer counts as one with so many
 
 NAME_WIDTH_MIN = 4  # columns
 GAP = "  "
-_COLUMNS = {"presence": len("presence"), "last seen": len("999 days ago"), "kind": len("classic")}
+_COLUMNS = {"presence": len("presence"), "since": len("999 days ago"), "kind": len("classic")}
 """The width of each column behind the name."""
 _YEAR_4147 = 2**36  # seconds; a registry may send any time, but there is a last date
 
@@ -63,7 +63,7 @@ class Rows:
         """Return the row of one peer; `now` is the Unix time by the registry's clock."""
         name = self._marked(peer.label)
         first, rest = name[: self._name_width], name[self._name_width :]
-        cells = [peer.presence.value, last_seen(peer, now), peer.kind.value]
+        cells = [peer.presence.value, since_text(peer, now), peer.kind.value]
         text = Text(self._joined(first, cells))
         start = self._name_width + len(GAP)
         text.stylize(_STYLES.get(peer.presence, ""), start, start + self._widths[0])
@@ -250,20 +250,18 @@ def classic_summary(name: str) -> PeerSummary:
     return PeerSummary(name, NameKind.CLASSIC, Presence.UNKNOWN, None)
 
 
-def last_seen(peer: PeerSummary, now: float) -> str:
-    """Return how long ago a peer was seen, for people; `now` is the Unix time by the registry's clock."""
-    if peer.presence is Presence.ONLINE:
-        return "now"
-    return "" if peer.last_seen is None else ago_text(now - peer.last_seen)
+def since_text(peer: PeerSummary, now: float) -> str:
+    """Return since when a peer is online or offline, for people; `now` is the Unix time by the registry's clock."""
+    return "" if peer.since is None else ago_text(now - peer.since)
 
 
 def cells(peer: PeerSummary) -> tuple[str, ...]:
-    """Return a peer for a pipe: name, presence, UTC time at which it was seen, kind."""
-    seen = "-"
-    if peer.last_seen is not None:
-        when = datetime.fromtimestamp(min(peer.last_seen, _YEAR_4147), UTC)
-        seen = when.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return peer.label, peer.presence.value, seen, peer.kind.value
+    """Return a peer for a pipe: name, presence, UTC time since which that lasts, kind."""
+    since = "-"
+    if peer.since is not None:
+        when = datetime.fromtimestamp(min(peer.since, _YEAR_4147), UTC)
+        since = when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return peer.label, peer.presence.value, since, peer.kind.value
 
 
 def _differs(peer: PeerSummary, known: PeerSummary | None) -> bool:

@@ -40,6 +40,7 @@ class Streams:
 
     def __init__(self) -> None:
         self.online: set[str] = set()
+        self.clock_ahead_s: float | None = None
         self.asked: list[tuple[str, ...]] = []
         self.open: list[tuple[str, ...]] = []
         self.listed = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,12 @@ class AnnouncementTests(SynchronousTestCase):
         """What a peer announces is read as it was meant."""
         self.assertEqual(self.read(), BOB)
         own = Announcement.own(
-            "bob", key_of(7), ["192.0.2.7:50000"], [CAP_SESSIONS, "classic", "reach/1"]
+            "bob", key_of(7), ["192.0.2.7:50000"], [CAP_SESSIONS, "classic", "reach/1"], 1_000
         )
-        self.assertEqual(own, BOB)
+        self.assertEqual(own, replace(BOB, since=1_000))
+        self.assertEqual(self.read(text=text_of(own)), own)
+        for since in (b"", b"-1", b"1e3", b"9" * 13, None):
+            self.assertEqual(self.read(text={**text_of(BOB), b"since": since}), BOB)
 
     def test_names(self) -> None:
         """Threat 62: only legal names in canonical form are heard, with a part of the key that is announced."""

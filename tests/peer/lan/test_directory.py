@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,14 @@ class ListTests(LanCase):
             ["bob", "carol"],
         )
 
+    def test_since(self) -> None:
+        """Since when a peer is here is what it says, but never a time to come; it may say nothing."""
+        self.listed()
+        for number, since in enumerate((NOW - 60, NOW + 9_000, None)):
+            self.network.say(replace(announced(f"n{number}", 7 + number), since=since))
+        now = int(NOW + self.clock.seconds())
+        self.assertEqual([each.since for each in self.listed()], [NOW - 60, now, None])
+
     def test_watch(self) -> None:
         """A watcher hears who comes, leaves and falls silent."""
         events: list[tuple[str, Presence]] = []
@@ -227,6 +236,10 @@ class OwnTests(LanCase):
         self.assertEqual(
             (self.machine.announced.name, self.machine.announced.caps), ("alice", (CAP_SESSIONS,))
         )
+        self.assertEqual(self.machine.announced.since, NOW)
+        self.clock.advance(60)
+        self.claim(key, "192.0.2.101:5000")
+        self.assertEqual(self.machine.announced.since, NOW)
         repeats = self.machine.repeats
         self.clock.advance(REPEAT)
         self.assertEqual(self.machine.repeats, repeats + 1)

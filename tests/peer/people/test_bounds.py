@@ -76,6 +76,8 @@ class BoundTests(PresenceCase):
             if not page["more"]:
                 break
         self.assertEqual(len({row["name"] for row in rows}), 10_001)  # and the user
+        self.streams.clock_ahead_s = 99.6  # the rows have the time of this machine
+        self.assertEqual(self.ask(search="n09999")["people"][0]["since"], 101)
         began = time.process_time()
         self.assertEqual([row["name"] for row in self.ask(search="n09999")["people"]], ["n09999"])
         self.assertLess(time.process_time() - began, PATIENCE)

@@ -62,6 +62,7 @@ class ListTests(PeopleCase):
         self.assertTrue(rows["alice"]["online"])
         expected = {"own": False, "online": True, "trust": "new", "key": None, "path": None}
         self.assertEqual({key: rows["bob"][key] for key in expected}, expected)
+        self.assertIsInstance(rows["bob"]["since"], int)
         await bob.stopService()
         events = await (await self.client()).follow()
         gone = await self.event_of(events, "bob", online=False)

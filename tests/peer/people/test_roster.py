@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from p2pshare.errors import RegistryUnreachable
 from p2pshare.peer.find.presence import REFUSED_RETRY, RESTART_GAP
 from p2pshare.peer.people.roster import Roster
@@ -40,15 +42,13 @@ class RosterTests(PresenceCase):
         self.start("bob", "carol")
         self.assertTrue(self.roster.is_complete)
         self.assertEqual((self.roster.names, self.streams.asked), ({"bob", "carol"}, [()]))
-        self.assertEqual(self.state("bob"), (True, None))  # since when is not known
+        self.assertEqual(self.state("bob"), (True, 1))
         self.streams.say(peer("bob", Presence.OFFLINE))
         self.assertEqual(self.state("bob"), (False, 1))
         self.clock.advance(10)
-        self.streams.say(peer("bob"))
-        self.assertEqual(self.state("bob"), (True, 1011))
-        self.streams.say(peer("bob"))
+        self.streams.say(replace(peer("bob"), since=7))
         self.streams.say(peer("dave", Presence.UNKNOWN))
-        self.assertEqual((self.state("bob"), self.state("dave")), ((True, 1011), (None, 1)))
+        self.assertEqual((self.state("bob"), self.state("dave")), ((True, 7), (None, 1)))
         self.kept.add("carol")
         for name in ("bob", "carol"):
             self.streams.say(peer(name, Presence.GONE))

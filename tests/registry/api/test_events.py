@@ -135,7 +135,7 @@ class FollowingTests(HubTestCase):
         self.assertEqual([id for _, id, _ in everybody.events], ids)
         self.assertEqual(
             json.loads(everybody.events[0][2]),
-            {"name": "bob", "kind": "owned", "presence": "online", "last_seen": 1_700_000_000},
+            {"name": "bob", "kind": "owned", "presence": "online", "since": 1_700_000_000},
         )
         self.assertEqual(bob.told[before:], [("bob", "online")])
         self.assertEqual(with_prefix.told, [("alice", "offline")])

@@ -193,7 +193,7 @@ class OfflineTests(OwnersTestCase):
         self.assertEqual((view.summary.presence, view.key), (Presence.OFFLINE, self.bob.key.public))
         assert view.record is not None
         self.assertEqual(Record.read(view.record).name, "bob")
-        self.assertIsNotNone(view.summary.last_seen)
+        self.assertIsNotNone(view.summary.since)
         self.assertNotEqual(tag, now)
         body = view.to_json() + from_base64url(view.record.partition(".")[0])
         self.assertNotIn(b"10.0.0.5", body)

@@ -163,6 +163,17 @@ class LapseTests(WithRedis):
         assert await self.store.beat("bob", owned(seq=2).session, 1, online=True)
         assert [each.name for each in (await self.store.peers()).peers] == ["bob"]
 
+    async def test_missed_end(self) -> None:
+        """The end of a presence that was never noted is told when the next one begins."""
+        since = (await self.store.events()).last
+        await self.store.claim_owned(owned())
+        index: Any = self.store
+        self.patch(index, "note_soon", nothing)
+        await self.store.beat("bob", owned().session, 1, online=False)
+        await self.store.claim_owned(owned(seq=2))
+        told = [each.peer.presence for each in (await self.store.events(since)).events]
+        assert told == [Presence.ONLINE, Presence.OFFLINE, Presence.ONLINE]
+
     async def test_note_fails(self) -> None:
         """A heartbeat that could not be noted still succeeds."""
         await self.store.claim_owned(owned())

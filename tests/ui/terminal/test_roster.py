@@ -45,8 +45,8 @@ class RowsTests(SynchronousTestCase):
         self.assertEqual(
             shown,
             [
-                "name       presence  last seen     kind",
-                "alice      online    now           owned",
+                "name       presence  since         kind",
+                "alice      online    just now      owned",
                 "bob (you)  offline   2 min ago     owned",
                 "carol      unknown                 classic",
             ],
@@ -56,7 +56,7 @@ class RowsTests(SynchronousTestCase):
         """On a narrow terminal the kind is left out first, then the time; a name is folded, never cut."""
         self.assertEqual(self.lines(40, owned("a-name-of-18-chars"))[0].split()[-1], "presence")
         self.assertEqual(
-            self.lines(40, owned("sixteen-letters-"))[0].split()[-2:], ["last", "seen"]
+            self.lines(40, owned("sixteen-letters-"))[0].split()[-2:], ["presence", "since"]
         )
         (_, row) = self.lines(30, owned("n" * 32))
         self.assertEqual(row, f"{'n' * 20}  online\n{'n' * 12}")

@@ -97,7 +97,7 @@ class ListTests(UsersTestCase):
                 "name": "alan",
                 "kind": "owned",
                 "presence": "offline",
-                "last_seen": NOW - 150,
+                "since": NOW - 150,
             },
         )
 
