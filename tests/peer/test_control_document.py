@@ -116,7 +116,7 @@ class ControlDocumentTests(RegistryTestCase):
         listed = await client.ask("inbox")
         self.assertEqual(listed, {"items": [event], "more": False})
         await client.ask("accept_offer", id=event["id"][:4], folder=str(self.saved))
-        while event["state"] != "done":
+        while (event.get("event"), event.get("state")) != ("inbox", "done"):
             event = await anext(events)
         self.assertEqual(event["saved"], [str(self.saved / "text.txt")])
         await events.aclose()

@@ -166,7 +166,8 @@ class Downloads:
 
     def progress(self, local_id: str) -> tuple[int, int]:
         """Return the bytes of an offer that are here, and the rate in bytes per second."""
-        return self.parts.queue.progress(local_id)
+        found = self._downloads.get(local_id)
+        return 0 if found is None else found.bytes_done, self.parts.queue.progress(local_id)[1]
 
     def trouble(self, local_id: str) -> P2pshareError | None:
         """Return why an offer is not being fetched at the moment, although it was accepted."""
@@ -211,7 +212,7 @@ class _OfferSeries:
         self.peer = offer.sender
         self.person: Hashable = offer.key
         self.link: LinkChange | None = None
-        self.files_done = 0
+        self.files_done, self.bytes_done = offer.files_here, offer.bytes_here
         self._downloads = downloads
         self._parts = downloads.parts
         self._tries = 0  # those that ended with files missing
@@ -223,8 +224,12 @@ class _OfferSeries:
         if self._job is None:
             return None
         progress = self._job.progress
-        self.files_done = progress.files_done + progress.files_already_there
-        return replace(progress, bytes_done=min(progress.bytes_done, self.offer.bytes))
+        files = progress.files_done + progress.files_already_there
+        size = min(progress.bytes_done, self.offer.bytes)
+        if not progress.bytes_fetched:  # a new try has yet to find what is here
+            files, size = max(files, self.files_done), max(size, self.bytes_done)
+        self.files_done, self.bytes_done = files, size
+        return replace(progress, bytes_done=size)
 
     def limit(self, bytes_per_second: float | None) -> None:
         """Limit the rate of the try that runs."""

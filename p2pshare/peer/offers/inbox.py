@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from twisted.logger import Logger
 
 from p2pshare.core.offers.incoming import IncomingGate, Kept, OffersPolicy, Sender
 from p2pshare.core.offers.states import expect_move, next_inbox
-from p2pshare.errors import CannotRead, CannotSave, ControlRefused, P2pshareError
+from p2pshare.errors import CannotRead, CannotSave, ControlRefused, JobNotSo, P2pshareError
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
@@ -115,6 +116,8 @@ class Inbox:
             "inbox": self.list,
             "accept_offer": self.accept,
             "decline_offer": self.decline,
+            "pause_offer": partial(self._pause, is_paused=True),
+            "go_on_offer": partial(self._pause, is_paused=False),
             "offer_text": self.text,
         }
 
@@ -211,6 +214,22 @@ class Inbox:
         await self._move(row.id, InboxState.DECLINED, why=None)
         return self._shown(self._rows[row.id])
 
+    async def _pause(self, request: Fields, *, is_paused: bool) -> Fields:
+        """Perform `pause_offer` or `go_on_offer`: what has arrived stays, and is not fetched again."""
+        local_id = self._wanted_row(request).id
+
+        def changed(now: IncomingOffer) -> IncomingOffer:
+            if now.state is not InboxState.ACCEPTED:
+                action = "paused" if is_paused else "resumed"
+                raise JobNotSo(id=local_id, state=now.state.value, action=action)
+            if now.is_paused is is_paused:
+                return now
+            files, size, _ = self._progress(now)
+            return replace(now, is_paused=is_paused, files_here=files, bytes_here=size)
+
+        await self._change(local_id, changed)
+        return self._shown(self._rows[local_id])
+
     async def text(self, request: Fields) -> Fields:
         """Perform the action `offer_text`: return a text that has arrived, as it is on the disk now."""
         row = self._wanted_row(request)
@@ -301,7 +320,7 @@ class Inbox:
         if quota is not None:
             used = await run_in_thread(self._parts.reactor, folder_size, self.folder)
             coming = sum(
-                max(0, each.bytes - self.downloads.progress(each.id)[0])
+                max(0, each.bytes - self._progress(each)[1])
                 for each in self._rows.values()
                 if each.state is InboxState.ACCEPTED and each.id != row.id
             )
@@ -317,7 +336,7 @@ class Inbox:
             if now.state is not wanted and next_inbox(now.state, wanted) is not wanted:
                 return now
             updated = now.updated if now.state is wanted else self._parts.now()
-            return replace(now, state=wanted, updated=updated, **others)
+            return replace(now, state=wanted, updated=updated, is_paused=False, **others)
 
         return await self._change(local_id, changed)
 
@@ -403,7 +422,7 @@ class Inbox:
         """Fetch an offer or not, and tell its sender or not, as its state wants it."""
         if self._has_stopped:
             return
-        if row.state is InboxState.ACCEPTED:
+        if row.is_wanted:
             self.downloads.start(row)
         else:
             self.downloads.cancel(row.id)
@@ -512,9 +531,17 @@ class Inbox:
         if row is not None and not self._has_stopped:
             self._parts.events.publish("inbox", **self._shown(row))
 
+    def _progress(self, row: IncomingOffer) -> tuple[int, int, int]:
+        """Return the files and bytes of an offer that are here, and the rate in bytes per second."""
+        if row.state is InboxState.DONE:
+            return row.files, row.bytes, 0
+        if row.is_paused:
+            return row.files_here, row.bytes_here, 0
+        return self.downloads.files(row.id), *self.downloads.progress(row.id)
+
     def _shown(self, row: IncomingOffer) -> Fields:
         """Return an offer as verbs see it."""
-        done, rate = self.downloads.progress(row.id)
+        files, size, rate = self._progress(row)
         trouble = self.downloads.trouble(row.id)
         why = OfferFault.DISK if isinstance(trouble, CannotSave) else row.why
         return {
@@ -535,7 +562,9 @@ class Inbox:
             "trouble": None if trouble is None else _sentence(trouble, row.offer_id),
             "folder": None if row.folder is None else str(row.folder),
             "auto": row.is_auto,
-            "bytes_done": row.bytes if row.state is InboxState.DONE else done,
+            "paused": row.is_paused,
+            "files_done": files,
+            "bytes_done": size,
             "rate": rate,
             "saved": list(row.saved),
             "told": row.is_told,

@@ -16,7 +16,7 @@ the end counts in memory, and the download is tried again after the next start, 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from p2pshare.errors import JobNotSo, NoSuchJob, P2pshareError, WrongUsage
 from p2pshare.names import NAME_MAX, read_name
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
-from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields
+from p2pshare.peer.control import ID_TEXT_MAX, Fields
 from p2pshare.peer.fetch.link_change import LinkState
 from p2pshare.peer.offers.history import FAILED
 from p2pshare.peer.offers.history import TITLE_MAX as HISTORY_TITLE_MAX
@@ -43,7 +43,7 @@ from p2pshare.peer.transfers.reasons import (
     RECONNECTING,
     reason_of,
 )
-from p2pshare.peer.transfers.rows import RowOwner, row_fields, seconds_left
+from p2pshare.peer.transfers.rows import RowOwner, live_actions, row_fields, seconds_left
 from p2pshare.storage.identity.data_folder import data_place, inbox_folder
 from p2pshare.storage.incoming import saved_files
 from p2pshare.storage.incoming.saved_files import SavedFiles
@@ -56,6 +56,12 @@ from p2pshare.wire.strict_json import boolean, text, texts
 PATHS_MAX = 1000  # files and folders of one download
 PARTS_LEFT = "parts_left"
 """The reason of a cancelled download in the ledger, until its incomplete files are removed. Nobody is told."""
+_OVER = {
+    DownloadState.DONE: ["remove"],
+    DownloadState.FAILED: ["retry", "remove"],
+    DownloadState.CANCELLED: ["retry", "remove"],
+}
+"""What a user may do with a download that is over."""
 CHECKPOINT = 10.0  # seconds after which the progress of a running download is written
 
 
@@ -87,11 +93,6 @@ class Jobs:
         self._lock = DeferredLock()  # of changes
         self._closings: set[Deferred[None]] = set()
         self._has_stopped = False
-
-    @property
-    def actions(self) -> Mapping[str, Action]:
-        """What programs may ask for."""
-        return {"get": self.get, "jobs_pause": self.pause_all, "jobs_go_on": self.go_on_all}
 
     @property
     def ids(self) -> Iterable[str]:
@@ -158,22 +159,22 @@ class Jobs:
                 return row
         return None
 
-    async def pause_all(self, _request: Fields) -> Fields:
-        """Perform the action `jobs_pause`: pause all downloads of the user."""
+    async def pause_all(self) -> int:
+        """Pause all downloads of the user; return their number."""
         return await self._move_all(DownloadState.WAITING, DownloadState.PAUSED)
 
-    async def go_on_all(self, _request: Fields) -> Fields:
-        """Perform the action `jobs_go_on`: go on with all downloads that are paused."""
+    async def go_on_all(self) -> int:
+        """Go on with all downloads that are paused; return their number."""
         return await self._move_all(DownloadState.PAUSED, DownloadState.WAITING)
 
-    async def _move_all(self, before: DownloadState, after: DownloadState) -> Fields:
+    async def _move_all(self, before: DownloadState, after: DownloadState) -> int:
         moved = [
             replace(self._current(row), state=after, updated=self._parts.now())
             for row in self._rows.values()
             if row.kept.state is before
         ]
         await self._put(moved, before)
-        return {"count": len(moved)}
+        return len(moved)
 
     async def pause(self, job_id: str) -> Fields:
         """Pause a download: its incomplete files stay."""
@@ -506,7 +507,7 @@ class Jobs:
             path=None if link is None else self._owner.shown_path(link.path),
             turn=None if standing is None or why != QUEUE else standing.turn,
             retry_at=retry_at,
-            can=_can(kept.state, why, is_running=state == "running"),
+            can=live_actions(state, why) if kept.state.is_live else _OVER[kept.state],
         )
 
     def _state(self, kept: KeptDownload, fetch: Fetch | None) -> tuple[str, str | None, str | None]:
@@ -540,17 +541,3 @@ def _paths(words: Iterable[str]) -> tuple[RemotePath, ...]:
     if not paths or () in paths:
         raise WrongUsage(reason="Name the files and folders to get: paths within the shares.")
     return paths
-
-
-def _can(state: DownloadState, why: str | None, *, is_running: bool) -> list[str]:
-    """Return what a user may do with a download."""
-    match state:
-        case DownloadState.WAITING:
-            waits = not is_running and why not in (QUEUE, CONNECTING)
-            return ["pause", "cancel", *(["retry"] if waits else [])]
-        case DownloadState.PAUSED:
-            return ["go_on", "cancel"]
-        case DownloadState.DONE:
-            return ["remove"]
-        case _:
-            return ["retry", "remove"]

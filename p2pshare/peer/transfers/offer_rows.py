@@ -16,7 +16,7 @@ from p2pshare.peer.offers.inbox import Inbox
 from p2pshare.peer.offers.outbox import Outbox
 from p2pshare.peer.offers.parts import OfferParts
 from p2pshare.peer.transfers.reasons import CONNECTING, QUEUE, RECONNECTING, reason_of
-from p2pshare.peer.transfers.rows import RowOwner, row_fields, seconds_left
+from p2pshare.peer.transfers.rows import RowOwner, live_actions, row_fields, seconds_left
 
 PREFIX = "offer-"
 """The beginning of the IDs of rows; those of what others fetch have the name of the person at the end."""
@@ -42,6 +42,10 @@ class _Row:
     """As the event has it."""
     to: Fields | None = None
     """The recipient, of an offer of this peer."""
+
+    @property
+    def is_paused(self) -> bool:
+        return self.to is None and bool(self.offer["paused"])
 
     @property
     def state(self) -> str:
@@ -115,11 +119,20 @@ class OfferRows:
         """Whether a row is over."""
         return not self._rows[row_id].is_live
 
-    async def cancel(self, row_id: str) -> None:
-        """Decline an offer that is being fetched, or withdraw one from everybody who is not done."""
+    async def act(self, action: str, row_id: str) -> None:
+        """Perform an action that the row allows.
+
+        To cancel is to decline an offer that is being fetched, or to withdraw one from everybody who is not done.
+        """
         row = self._rows[row_id]
-        action = self._inbox.decline if row.to is None else self._outbox.cancel
-        await action({"id": row.offer["id"]})
+        offer_id = str(row.offer["id"])
+        if action == "retry":
+            self._parts.queue.try_now(offer_id)
+        elif action == "cancel" and row.to is not None:
+            await self._outbox.cancel({"id": offer_id})
+        else:
+            known = {"pause": "pause_offer", "go_on": "go_on_offer", "cancel": "decline_offer"}
+            await self._inbox.actions[known[action]]({"id": offer_id})
 
     def remove(self, row_id: str) -> None:
         """Drop a row that is over."""
@@ -156,11 +169,10 @@ class OfferRows:
                 self.remove(each)
 
     def _shown_incoming(self, row_id: str, row: _Row) -> Fields:
-        offer, downloads = row.offer, self._inbox.downloads
+        offer = row.offer
         offer_id = str(offer["id"])
         state, why, why_text = self._incoming_state(row)
-        standing, link = self._parts.queue.standing(offer_id), downloads.link(offer_id)
-        is_done = row.state == "done"
+        standing, link = self._parts.queue.standing(offer_id), self._inbox.downloads.link(offer_id)
         rate = offer["rate"] if row.is_live else 0
         left = seconds_left(offer["bytes"] - offer["bytes_done"], rate)
         retry_at = None
@@ -177,7 +189,7 @@ class OfferRows:
             why=why,
             why_text=why_text,
             files=offer["files"],
-            files_done=offer["files"] if is_done else downloads.files(offer_id),
+            files_done=offer["files_done"],
             files_failed=0,
             bytes=offer["bytes"],
             bytes_done=offer["bytes_done"],
@@ -189,7 +201,7 @@ class OfferRows:
             offer=offer_id,
             turn=standing.turn if standing is not None and why == QUEUE else None,
             retry_at=retry_at,
-            can=["cancel"] if row.is_live else ["remove"],
+            can=live_actions(state, why) if row.is_live else ["remove"],
         )
 
     def _incoming_state(self, row: _Row) -> tuple[str, str | None, str | None]:
@@ -197,6 +209,8 @@ class OfferRows:
         if not row.is_live:
             state = _STATES[row.state]
             return state, None if state == "done" else offer["why"] or row.state, offer["trouble"]
+        if row.is_paused:
+            return "paused", None, None
         local_id = str(offer["id"])
         standing, link = self._parts.queue.standing(local_id), self._inbox.downloads.link(local_id)
         if standing is None:

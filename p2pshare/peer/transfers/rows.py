@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from p2pshare.core.session_interface import SessionPath
 from p2pshare.peer.control import Fields
+from p2pshare.peer.transfers.reasons import CONNECTING, QUEUE
 
 PATHS_SHOWN = 4  # paths in a row; the others are counted
 TITLE_MAX = 1024  # characters
@@ -40,6 +41,14 @@ def row_fields(*, paths: Sequence[str], **fields: Any) -> Fields:
         "retry_at": None,
         **fields,
     }
+
+
+def live_actions(state: str, why: str | None) -> list[str]:
+    """Return what a user may do with what is being fetched, or is to be fetched."""
+    if state == "paused":
+        return ["go_on", "cancel"]
+    waits = state == "waiting" and why not in (QUEUE, CONNECTING)
+    return ["pause", "cancel", *(["retry"] if waits else [])]
 
 
 def seconds_left(size: int, rate: float) -> float | None:

@@ -10,6 +10,7 @@ the reactor, so that a thousand rows which change at once hold up nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -129,9 +130,11 @@ class Transfers:
             "job_cancel": partial(self._act, "cancel"),
             "job_retry": partial(self._act, "retry"),
             "job_remove": partial(self._act, "remove"),
+            "jobs_pause": partial(self._all, "pause"),
+            "jobs_go_on": partial(self._all, "go_on"),
             "jobs_clear": self.clear,
             "traffic": self.traffic.action,
-            **self._jobs.actions,
+            "get": self._jobs.get,
         }
         return {do: partial(self._perform, action) for do, action in actions.items()}
 
@@ -179,6 +182,15 @@ class Transfers:
             **(self._jobs.details(row_id) if self._is_get(row_id) else none),
         }
 
+    async def _all(self, action: str, _request: Fields) -> Fields:
+        """Perform `jobs_pause` or `jobs_go_on`: on all downloads, and on all offers that are being fetched."""
+        count = await (self._jobs.pause_all() if action == "pause" else self._jobs.go_on_all())
+        for row_id in [each for each in self._offers.ids if action in self._row(each)["can"]]:
+            with suppress(JobNotSo):  # over by now
+                await self._offers.act(action, row_id)
+                count += 1
+        return {"count": count}
+
     async def clear(self, _request: Fields) -> Fields:
         """Perform the action `jobs_clear`: remove all rows that are over."""
         removed = await self._jobs.clear()
@@ -222,7 +234,7 @@ class Transfers:
         if rows is self._uploads:
             self._uploads.cancel(row_id)
         else:
-            await self._offers.cancel(row_id)
+            await self._offers.act(action, row_id)
         return self._shown(row_id) or row
 
     def _ids(self) -> Iterable[str]:

@@ -16,9 +16,9 @@ INCOMING_MAX = 1000  # offers; with their messages of up to 16 KiB these are 16 
 
 _COLUMNS = (
     "id, sender, key, offer, received, expires, note, is_text, items, more_items, files, folders, bytes, state, why,"
-    " folder, is_auto, told, updated, saved, root, receipt"
+    " folder, is_auto, told, updated, saved, root, receipt, is_paused, files_here, bytes_here"
 )
-_PUT = f"INSERT OR REPLACE INTO incoming ({_COLUMNS}, place) VALUES ({', '.join('?' * 23)})"
+_PUT = f"INSERT OR REPLACE INTO incoming ({_COLUMNS}, place) VALUES ({', '.join('?' * 26)})"
 _DELETE = "DELETE FROM incoming WHERE id = ? AND place = ?"
 _ALL = f"SELECT {_COLUMNS} FROM incoming WHERE place = ? ORDER BY received, id"
 
@@ -63,6 +63,16 @@ class IncomingOffer:
     """The root of all files as hexadecimal digits, once it is done."""
     receipt: str = ""
     """This peer's signature under that."""
+    is_paused: bool = False
+    """Whether the user has paused it; only of one that is accepted."""
+    files_here: int = 0
+    """Files that had arrived when it was paused last."""
+    bytes_here: int = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is to be fetched now."""
+        return self.state is InboxState.ACCEPTED and not self.is_paused
 
     @property
     def is_told(self) -> bool:
@@ -140,13 +150,16 @@ def _row(offer: IncomingOffer) -> tuple[object, ...]:
         written(offer.saved),
         offer.root,
         offer.receipt,
+        offer.is_paused,
+        offer.files_here,
+        offer.bytes_here,
     )
 
 
 def _offer(*columns: Any) -> IncomingOffer:
     (id_, sender, key, offer_id, received, expires, note, is_text, items, *rest) = columns
     more_items, files, folders, size, state, why, folder, is_auto, told, *last = rest
-    updated, saved, root, receipt = last
+    updated, saved, root, receipt, is_paused, files_here, bytes_here = last
     return IncomingOffer(
         id_,
         sender,
@@ -170,4 +183,7 @@ def _offer(*columns: Any) -> IncomingOffer:
         tuple(read(saved)),
         root,
         receipt,
+        bool(is_paused),
+        files_here or 0,
+        bytes_here or 0,
     )

@@ -78,6 +78,12 @@ CREATE TABLE IF NOT EXISTS downloads (
 );
 """
 """Tables that older versions do not know, and do not miss."""
+_ADDED_COLUMNS = (
+    ("incoming", "is_paused"),
+    ("incoming", "files_here"),
+    ("incoming", "bytes_here"),
+)
+"""Columns of integers that older versions do not know, and do not miss: NULL in their rows."""
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full. Make room, and try again",
     sqlite3.SQLITE_READONLY: "it cannot be written",
@@ -187,6 +193,10 @@ class Ledger:
             elif version != VERSION:
                 raise self._damaged("it has other tables")
             database.executescript(_ADDED)
+            for table, column in _ADDED_COLUMNS:
+                known = {each[1] for each in database.execute(f"PRAGMA table_info({table})")}
+                if column not in known:
+                    database.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER")
             ((checked,),) = database.execute("PRAGMA quick_check(1)")
             if checked != "ok":
                 raise self._damaged(checked)

@@ -113,9 +113,10 @@ OFFER_COMMANDS = (
             ("p2pshare inbox accept k6xwn2", "into the current folder"),
             ("p2pshare inbox accept k6xwn2 ~/Pictures", ""),
             ("p2pshare inbox decline k6xwn2", ""),
+            ("p2pshare inbox pause k6xwn2", "and `resume`, while it arrives"),
         ),
         "Nothing is fetched before you accept it, and nothing that arrives is opened or shared.",
-        "[options] [accept ID [DEST] | decline ID]",
+        "[options] [accept ID [DEST] | decline ID | pause ID | resume ID]",
     ),
     Command(
         "inbox accept",
@@ -139,6 +140,24 @@ OFFER_COMMANDS = (
         "verbs.offers.inbox.decline",
         (positional("offer_id", "ID", "the offer, as `p2pshare inbox` shows it"), PRIVATE),
         notes="An offer that is being fetched is stopped. The sender is told.",
+    ),
+    Command(
+        "inbox pause",
+        "pause an offer that is arriving",
+        "verbs.offers.inbox.pause",
+        (positional("offer_id", "ID", "the offer, as `p2pshare inbox` shows it"), PRIVATE),
+        notes="What has arrived stays, also when your peer restarts. The sender is not told.",
+    ),
+    Command(
+        "inbox resume",
+        "go on with an offer that is paused",
+        "verbs.offers.inbox.resume",
+        (
+            positional("offer_id", "ID", "the offer, as `p2pshare inbox` shows it"),
+            PRIVATE,
+            INVITATION,
+        ),
+        notes="It is saved into the same folder as before.",
     ),
     Command(
         "history",

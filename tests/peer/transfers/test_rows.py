@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -15,7 +16,7 @@ from p2pshare.peer.transfers import service
 from p2pshare.peer.transfers.service import RowEvents
 from p2pshare.peer.transfers.traffic import QUIET, Traffic
 from p2pshare.peer.transfers.uploads import OVER_MAX
-from tests.peer.offers.world import Person
+from tests.peer.offers.world import KilledError, Person
 from tests.peer.transfers.case import MIB, DownloadsTestCase, Job
 
 
@@ -143,10 +144,76 @@ class OfferTests(DownloadsTestCase):
         """To cancel the row of an offer that is being fetched is to decline it."""
         self.accept()
         (row,) = self.jobs()
-        self.assertEqual(row["can"], ["cancel"])
+        self.assertEqual(row["can"], ["pause", "cancel"])
         self.assertEqual(self.bob.ask("job_cancel", id=row["id"])["state"], "cancelled")
         self.await_states(self.alice, self.sent, bob="declined")
         self.assertEqual(self.jobs(self.alice)[0]["why"], "declined")
+
+    def test_paused(self) -> None:
+        """An offer is paused and goes on like a download, also over a kill; its sender hears nothing of it."""
+        self.accept()
+        (row,) = self.jobs()
+        self.bob.returns_after = 1.0
+        self.bob.crash_after_commits(1)
+        with contextlib.suppress(KilledError):
+            self.bob.ask("job_pause", id=row["id"])
+        self.world.wait(10)
+        (paused,) = self.jobs()
+        self.assertEqual((paused["state"], paused["can"]), ("paused", ["go_on", "cancel"]))
+        self.assertGreaterEqual(paused["bytes_done"], 2 * MIB)
+        item = self.item(self.bob)
+        self.assertEqual((item["state"], item["paused"], item["rate"]), ("accepted", True, 0))
+        self.world.wait(3600)
+        self.assertEqual(self.jobs(), [paused | {"updated": self.jobs()[0]["updated"]}])
+        self.assertEqual(self.states(self.alice, self.sent), {"bob": "accepted"})
+        with self.assertRaises(JobNotSo):
+            self.bob.ask("job_pause", id=row["id"])
+        self.assertEqual(
+            self.bob.ask("pause_offer", id=item["id"])["bytes_done"], paused["bytes_done"]
+        )
+        self.assertEqual(self.bob.ask("jobs_go_on")["count"], 1)
+        before, least = self.world.clock.seconds(), paused["bytes_done"]
+        while self.jobs()[0]["state"] != "done":
+            self.assertGreaterEqual(self.jobs()[0]["bytes_done"], least)
+            self.world.wait(0.5)
+        self.assertLess(
+            self.world.clock.seconds() - before, 12, "what was here is not fetched again"
+        )
+        self.assertEqual(self.saved(), {"film": bytes(10 * MIB)})
+
+    def test_ends_while_paused(self) -> None:
+        """What is not being fetched cannot be paused; a paused offer can be declined, or expires."""
+        with self.assertRaises(JobNotSo):
+            self.bob.ask("pause_offer", id=self.offered["id"])
+        self.accept()
+        self.assertEqual(self.bob.ask("jobs_pause")["count"], 1)
+        self.assertEqual(self.jobs()[0]["state"], "paused")
+        self.assertEqual(self.bob.ask("job_cancel", id=self.jobs()[0]["id"])["state"], "cancelled")
+        self.await_states(self.alice, self.sent, bob="declined")
+        self.world.wait(5)
+        self.assertEqual(self.saved(), {})
+        short = self.send(self.alice, self.bob, paths=[str(self.film)], expires_s=600)
+        self.world.until(lambda: len(self.items(self.bob)) == 2, 30, 0.25)
+        self.bob.ask("accept_offer", id=short["id"])
+        self.bob.ask("pause_offer", id=short["id"])
+        self.world.wait(700)
+        (item,) = (each for each in self.items(self.bob) if each["id"] == short["id"])
+        self.assertEqual(item["why"], "expired")
+        self.assertFalse(item["paused"])
+        with self.assertRaises(JobNotSo):
+            self.bob.ask("go_on_offer", id=short["id"])
+
+    def test_paused_and_accepted(self) -> None:
+        """An offer that is paused and goes on at once waits for its try to end; to accept it again is to go on."""
+        self.accept()
+        (row,) = self.jobs()
+        for _ in range(5):
+            self.bob.ask("job_pause", id=row["id"])
+            self.bob.ask("job_go_on", id=row["id"])
+        self.bob.ask("job_pause", id=row["id"])
+        self.bob.ask("accept_offer", id=self.offered["id"])
+        self.await_states(self.alice, self.sent, within=60, bob="done")
+        self.assertEqual(list(self.saved()), ["film"])
 
     def test_withdrawn(self) -> None:
         """To cancel the row of an offer that others fetch is to withdraw it."""
@@ -174,6 +241,10 @@ class OfferTests(DownloadsTestCase):
         self.alice.stop()
         self.world.until(lambda: self.jobs()[0]["state"] == "waiting", 120, 0.25)
         self.assertIn(self.jobs()[0]["why"], ("offline", "lost", "unreachable"))
+        (row,) = self.jobs()
+        self.assertEqual(row["can"], ["pause", "cancel", "retry"])
+        self.assertGreaterEqual(row["bytes_done"], 2 * MIB)
+        self.assertEqual(self.bob.ask("job_retry", id=row["id"])["id"], row["id"])
 
 
 class SharedTests(DownloadsTestCase):

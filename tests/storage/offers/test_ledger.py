@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from p2pshare.errors import LedgerUnusable
 from p2pshare.storage.offers.incoming import IncomingOffer
-from p2pshare.storage.offers.ledger import Ledger
+from p2pshare.storage.offers.ledger import _ADDED_COLUMNS, Ledger
 from p2pshare.wire.offers.messages import InboxState
 from tests.storage.offers.ledger_case import LedgerTestCase, incoming, line
 from tests.storage.small_disk import small_disk
@@ -111,6 +111,16 @@ class TroubleTests(LedgerTestCase):
         before = self.path.read_bytes()
         self.assert_unusable("newer version of p2pshare. Use that version")
         self.assertEqual(self.path.read_bytes(), before)
+
+    def test_older(self) -> None:
+        """A database of an older version gets the columns that it lacks, and its rows keep their values."""
+        self.incoming.add(incoming(is_paused=True, files_here=1, bytes_here=2))
+        self.ledger.close()
+        with closing(sqlite3.connect(self.path)) as database:
+            for table, column in _ADDED_COLUMNS:
+                database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        self.begin()
+        self.assertEqual(self.incoming.all(), (incoming(),))
 
     def test_another(self) -> None:
         """A database of another program is left as it is."""

@@ -142,7 +142,7 @@ class CompleteTests(CompletingTestCase):
         self.assertEqual(complete(["zsh", "send", "x", "./al"], self.environ), ("files", []))
         self.assertEqual(complete(["zsh", "send", "x", "Z"], self.environ), ("files", []))
         self.assertEqual(self.candidates("send", "--text", "hi", "al"), ["albert", "alice"])
-        self.assertEqual(self.candidates("inbox", ""), ["accept", "decline"])
+        self.assertEqual(self.candidates("inbox", ""), ["accept", "decline", "pause", "resume"])
 
     def test_known(self) -> None:
         """`peers forget` offers the peers whose keys are known."""

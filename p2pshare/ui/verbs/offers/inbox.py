@@ -89,12 +89,27 @@ async def accept(invocation: Invocation, offer_id: str, folder: str | None) -> i
             reason="An offer is saved into a folder. For a folder called '-', type './-'."
         )
     destination = os.path.abspath(invocation.cwd / os.path.expanduser(folder or ""))
+    return await _get(invocation, "accept_offer", id=offer_id, folder=destination)
+
+
+async def resume(invocation: Invocation, offer_id: str) -> int:
+    """Go on with an offer that is paused, and show how it arrives; return the exit code.
+
+    Raises:
+        NoSuchOffer: there is no such offer.
+        P2pshareError: it is not being fetched, or nothing can be fetched.
+    """
+    return await _get(invocation, "go_on_offer", id=offer_id)
+
+
+async def _get(invocation: Invocation, action: str, **fields: str) -> int:
+    """Perform an action that begins to fetch an offer, and show how it arrives; return the exit code."""
     arrival: _Arrival | None = None
 
     async def work(peer: OwnPeer) -> None:
         nonlocal arrival
         if arrival is None:
-            row = await peer.ask("accept_offer", id=offer_id, folder=destination)
+            row = await peer.ask(action, **fields)
             arrival = _Arrival(invocation, row)
         await arrival.watch(peer)
         if not peer.is_lasting and arrival.is_over:
@@ -125,6 +140,25 @@ async def decline(invocation: Invocation, offer_id: str) -> int:
             if not ending.is_told:
                 invocation.output.remark(f"{row['from']} learns it when your peer runs.")
     return 0
+
+
+async def pause(invocation: Invocation, offer_id: str) -> int:
+    """Pause an offer that is being fetched; return the exit code.
+
+    Raises:
+        NoSuchOffer: there is no such offer.
+        P2pshareError: it is not being fetched.
+    """
+    async with own_peer(invocation, in_contact=False) as peer:
+        row = await peer.ask("pause_offer", id=offer_id)
+    invocation.output.event("inbox", **row)
+    invocation.output.line(f"Paused: {wording.what(row)} from {row['from']}.")
+    invocation.output.remark(_to_resume(row))
+    return 0
+
+
+def _to_resume(row: Row) -> str:
+    return f"To resume it: p2pshare inbox resume {wording.short(row['id'])}"
 
 
 class _Ending:
@@ -197,7 +231,7 @@ class _Arrival:
                 if row != self.row:
                     self._output.event("inbox", **row)
                 self.row = row
-                if self.is_over:
+                if self.is_over or row.get("paused"):
                     return
                 self._say_trouble()
                 self._draw()
@@ -256,6 +290,9 @@ class _Arrival:
             case "done":
                 await _show_result(self._invocation, row)
                 return 0
+            case "accepted" if row.get("paused"):
+                self._output.remark(f"The transfer was paused. {_to_resume(row)}")
+                return Unreachable.exit_code
             case "accepted" | "waiting":
                 self.say_what_is_kept(self._why())
                 return Unreachable.exit_code
@@ -292,7 +329,7 @@ def _cells(row: Row) -> Sequence[str]:
     return (
         wording.short(row["id"]),
         row["from"],
-        row["state"],
+        "paused" if row.get("paused") else row["state"],
         str(row["files"]),
         str(row["bytes"]),
         wording.title(row),

@@ -65,6 +65,7 @@ ITEM: dict[str, Any] = {
     "why": None,
     "folder": None,
     "auto": False,
+    "paused": False,
     "bytes_done": 0,
     "rate": 0,
     "saved": [],

@@ -176,6 +176,28 @@ class InboxTests(OfferVerbTestCase):
         self.assertEqual(self.successResultOf(declining), 0)
         self.assertIn("alice learns it when your peer runs.", self.stderr.getvalue())
 
+    def test_pause(self) -> None:
+        """A transfer is paused, which ends a command that shows it, and resumed into the same folder."""
+        accepting = self.accept()
+        paused = {**self.row, "paused": True, "bytes_done": 1024}
+        self.peer.answers["pause_offer"] = paused
+        pausing = Deferred.fromCoroutine(inbox.pause(self.invocation, "k6xw"))
+        self.assertEqual(self.successResultOf(pausing), 0)
+        self.assertIn("Paused: photos/ and 1 more", self.stdout.getvalue())
+        self.peer.tell(paused)
+        self.assertEqual(self.successResultOf(accepting), 5)
+        self.assertEqual(self.stderr.getvalue().count("p2pshare inbox resume k6xwn2"), 2)
+        for tty, told in ((False, "paused\t13"), (True, "paused, 25% is in")):
+            self.begin(tty=tty)
+            self.peer.rows = {ID: paused}
+            self.successResultOf(Deferred.fromCoroutine(inbox.inbox(self.invocation)))
+            self.assertIn(told, self.stdout.getvalue())
+        self.peer.answers["go_on_offer"] = self.peer.rows[ID] = self.row
+        resuming = Deferred.fromCoroutine(inbox.resume(self.invocation, "k6xw"))
+        self.assertEqual(self.peer.asked[-1], {"do": "go_on_offer", "id": "k6xw"})
+        self.tell(state="done", saved=[str(self.cwd / "photos")])
+        self.assertEqual(self.successResultOf(resuming), 0)
+
     def test_decline(self) -> None:
         """An offer is declined."""
         self.peer.answers["decline_offer"] = {**ITEM, "state": "declined"}

@@ -14,6 +14,7 @@ import { TrustTag, presence } from "./people/marks.js";
 const SHOWN = 20; // offers of each kind before "show more"
 const ITEMS_SHOWN = 5; // names of one offer before "show all"
 const KINDS = { done: "good", declined: "plain", failed: "bad", refused: "bad", withdrawn: "warning" };
+const DONE = { decline_offer: "inbox.states.declined", pause_offer: "inbox.paused" }; // what is announced; otherwise that it is being received
 const UNPROVEN = "@lan"; // behind a name that no registry has proven
 
 const wanted = new Set(); // IDs of texts that the user has accepted here, which are shown as soon as they are there
@@ -89,7 +90,7 @@ function Decision({ item }) {
     setBusy(true);
     try {
       await ask(action, { id: item.id, ...fields }); // the event brings the row; the reply may be older than that
-      announce(t(action === "decline_offer" ? "inbox.states.declined" : "inbox.running"));
+      announce(t(DONE[action] ?? "inbox.running"));
     } catch (error) {
       toast(errorText(error), { kind: "bad" });
     } finally {
@@ -108,7 +109,9 @@ function Decision({ item }) {
     if (await acceptAlways(item.from)) await accept();
   };
   if (item.state === "accepted") {
-    return html`<div class="inbox-actions"><${Button} icon="folder" onClick=${choose}>${t("inbox.other_folder")}<//><${Button} icon="close" busy=${isBusy} onClick=${() => perform("decline_offer")}>${t("inbox.stop")}<//></div>`;
+    return html`<div class="inbox-actions">
+      ${item.paused ? html`<${Button} key="pause" icon="play" busy=${isBusy} onClick=${() => perform("go_on_offer")}>${t("inbox.go_on")}<//>` : html`<${Button} key="pause" icon="pause" busy=${isBusy} onClick=${() => perform("pause_offer")}>${t("inbox.pause")}<//>`}
+      <${Button} icon="folder" onClick=${choose}>${t("inbox.other_folder")}<//><${Button} icon="close" busy=${isBusy} onClick=${() => perform("decline_offer")}>${t("inbox.stop")}<//></div>`;
   }
   if (item.state !== "waiting") return null;
   const menu = [
@@ -135,8 +138,8 @@ async function acceptAlways(name) {
 function Receiving({ item }) {
   const part = item.bytes > 0 ? item.bytes_done / item.bytes : null;
   const left = item.rate > 0 ? duration((item.bytes - item.bytes_done) / item.rate) : "";
-  return html`<div class="inbox-progress"><${Progress} value=${part} label=${t("inbox.progress", { name: item.from })} />
-    <p class="hint">${percent(part ?? 0)}${item.rate > 0 && html` · ${rate(item.rate)} · ${t("inbox.left", { time: left })}`}${item.folder && html` · ${t("inbox.into")} <code dir="ltr"><${Name}>${item.folder}<//></code>`}</p></div>`;
+  return html`<div class="inbox-progress"><${Progress} value=${part} label=${t("inbox.progress", { name: item.from })} state=${item.paused ? "paused" : undefined} />
+    <p class="hint">${item.paused && html`${t("inbox.paused")} · `}${percent(part ?? 0)}${item.rate > 0 && html` · ${rate(item.rate)} · ${t("inbox.left", { time: left })}`}${item.folder && html` · ${t("inbox.into")} <code dir="ltr"><${Name}>${item.folder}<//></code>`}</p></div>`;
 }
 
 // The content of a text that has arrived.

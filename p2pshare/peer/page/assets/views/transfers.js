@@ -35,7 +35,6 @@ export default function Transfers() {
   useNews(rows);
   useFocus(rows);
 
-  const gets = rows.filter((job) => job.kind === "get");
   const all = async (action, done) => {
     try {
       const { count } = await ask(action);
@@ -46,8 +45,8 @@ export default function Transfers() {
     }
   };
   const actions = html`
-    ${gets.some((job) => job.can.includes("pause")) && html`<${Button} icon="pause" onClick=${() => all("jobs_pause", "transfers.all_paused")}>${t("transfers.pause_all")}<//>`}
-    ${gets.some((job) => job.can.includes("go_on")) && html`<${Button} icon="play" onClick=${() => all("jobs_go_on", "transfers.all_gone_on")}>${t("transfers.go_on_all")}<//>`}
+    ${rows.some((job) => job.can.includes("pause")) && html`<${Button} icon="pause" onClick=${() => all("jobs_pause", "transfers.all_paused")}>${t("transfers.pause_all")}<//>`}
+    ${rows.some((job) => job.can.includes("go_on")) && html`<${Button} icon="play" onClick=${() => all("jobs_go_on", "transfers.all_gone_on")}>${t("transfers.go_on_all")}<//>`}
     ${groups.over.length > 0 && html`<${Button} icon="check" onClick=${() => all("jobs_clear", "transfers.all_cleared")}>${t("transfers.clear")}<//>`}`;
 
   return html`<${Page} title=${t("transfers.title")} summary=${state === "ready" ? summary(groups) : ""} actions=${actions} className="transfers">
