@@ -96,6 +96,15 @@ class InboxTests(PageTestCase):
         self.assertEqual((chosen / "film" / "part 1.bin").read_bytes(), b"x" * 300_000)
         self.check_accessibility()
         self.assert_calm()
+        with self.subTest("removed from the list"):
+            earlier = "document.querySelectorAll('.inbox-item:not(.waiting, .accepted)').length"
+            self.browser.wait(earlier, 4)
+            self.browser.click(f"{text} .inbox-head .icon-button")
+            self.browser.wait(earlier, 3)
+            self.browser.click_text(".list-head .button", "Clear finished")
+            self.browser.wait_until("document.querySelector('.inbox .empty')")
+            self.assertEqual(self.alice.ask("inbox")["items"], [])
+            self.assertEqual((self.saved / f"{EVIL}.txt").read_bytes(), b"harmless")
         for number in range(9):
             last = self.send(text=f"text {number}")
         self.browser.wait(WAITING, 9)

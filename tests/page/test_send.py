@@ -138,6 +138,16 @@ class SendTests(PageTestCase):
         self.browser.click("dialog .button.primary")
         item = self.offer(bob)
         self.assertEqual((item["items"][0]["name"], item["files"]), ("own", 1))
+        with self.subTest("removed from the list"):
+            count = "document.querySelectorAll('.sent-offer').length"
+            self.browser.wait(count, 3)
+            self.browser.click_text(".sent .list-head .button", "Clear finished")
+            self.browser.wait(count, 1)
+            bob.ask("decline_offer", id=item["id"])
+            self.await_state("bob", "Declined")
+            self.browser.click(f"{FIRST} .menu button")
+            self.browser.click_text("[role=menuitem]", "Remove from the list")
+            self.browser.wait_until("document.querySelector('.sent .empty')")
         self.assert_calm()
 
     def tab_to(self, selector: str) -> None:

@@ -104,7 +104,7 @@ class ParseTests(SynchronousTestCase):
         """Each verb that starts a peer, if none runs, can do so without publishing an address."""
         for words in (
             *("send notes.txt bob", "inbox", "inbox accept k6xw", "inbox decline k6xw", "history"),
-            *("inbox pause k6xw", "inbox resume k6xw"),
+            *("inbox pause k6xw", "inbox resume k6xw", "inbox clear", "send --clear"),
             *("share", "share list", "share add notes.txt", "share allow a bob", "share remove a"),
         ):
             for place in f"--private {words}", f"{words} --private":

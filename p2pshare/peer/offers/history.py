@@ -104,7 +104,8 @@ async def kept_actions(
 
     async def offers(request: Fields) -> Fields:
         kept = await run_in_thread(reactor, OutgoingOffers(ledger).all)
-        return page(request, "offers", ((each.id, each) for each in kept), shown_offer)
+        listed = ((each.id, each) for each in kept if not each.is_cleared)
+        return page(request, "offers", listed, shown_offer)
 
     await run_in_thread(reactor, ledger.open)
     try:

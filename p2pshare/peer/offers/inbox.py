@@ -24,7 +24,7 @@ key. If it comes again, the answer is its state. What it says then is ignored: t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,12 +36,13 @@ from twisted.logger import Logger
 
 from p2pshare.core.offers.incoming import IncomingGate, Kept, OffersPolicy, Sender
 from p2pshare.core.offers.states import expect_move, next_inbox
-from p2pshare.errors import CannotRead, CannotSave, ControlRefused, JobNotSo, P2pshareError
+from p2pshare.errors import CannotRead, ControlRefused, JobNotSo, P2pshareError
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
+from p2pshare.peer.offers.clearing import clear_listed
 from p2pshare.peer.offers.downloads import Arrived, Downloads
-from p2pshare.peer.offers.parts import OfferParts, id_of, shown_item
+from p2pshare.peer.offers.parts import OfferParts, id_of, shown_incoming
 from p2pshare.peer.offers.telling import Telling
 from p2pshare.storage.identity.data_folder import inbox_folder
 from p2pshare.storage.offers.history import Direction, HistoryEntry
@@ -60,7 +61,6 @@ from p2pshare.wire.offers.messages import (
     OfferState,
     Withdraw,
     Withdrawal,
-    mount_of,
 )
 from p2pshare.wire.offers.receipts import OfferReceipt
 from p2pshare.wire.paths import PATH_MAX
@@ -119,6 +119,7 @@ class Inbox:
             "pause_offer": partial(self._pause, is_paused=True),
             "go_on_offer": partial(self._pause, is_paused=False),
             "offer_text": self.text,
+            "inbox_clear": self.clear,
         }
 
     async def load(self) -> None:
@@ -187,7 +188,10 @@ class Inbox:
 
     async def list(self, request: Fields) -> Fields:
         """Perform the action `inbox`."""
-        return page(request, "items", self._rows.items(), self._shown)
+        return page(request, "items", self._listed().items(), self._shown)
+
+    def _listed(self) -> dict[str, IncomingOffer]:
+        return {each: row for each, row in self._rows.items() if not row.is_cleared}
 
     async def accept(self, request: Fields) -> Fields:
         """Perform the action `accept_offer`: fetch an offer. One that is being fetched may get another folder."""
@@ -214,6 +218,25 @@ class Inbox:
         await self._move(row.id, InboxState.DECLINED, why=None)
         return self._shown(self._rows[row.id])
 
+    async def clear(self, request: Fields) -> Fields:
+        """Perform the action `inbox_clear`: remove what is over from the list; the files stay."""
+        states = {
+            each: "" if row.state.is_final else row.state.value
+            for each, row in self._listed().items()
+        }
+        return await clear_listed(self._parts, request, states, self._clear, "inbox")
+
+    async def _clear(self, ids: Sequence[str]) -> Sequence[Fields]:
+        async with self._lock:
+            found = [row for each in ids if (row := self._rows.get(each)) and row.state.is_final]
+            await run_in_thread(self._parts.reactor, self._store.clear, found)
+            for row in found:
+                if row.is_told:
+                    self._drop(row.id)
+                else:
+                    self._rows[row.id] = replace(row, is_cleared=True)
+        return [self._shown(row) for row in found]
+
     async def _pause(self, request: Fields, *, is_paused: bool) -> Fields:
         """Perform `pause_offer` or `go_on_offer`: what has arrived stays, and is not fetched again."""
         local_id = self._wanted_row(request).id
@@ -239,7 +262,7 @@ class Inbox:
         return {"id": row.id, "text": content}
 
     def _wanted_row(self, request: Fields) -> IncomingOffer:
-        return self._rows[id_of(text({**request}, "id", ID_TEXT_MAX), self._rows)]
+        return self._rows[id_of(text({**request}, "id", ID_TEXT_MAX), self._listed())]
 
     def _row_of(self, viewer: Viewer, offer_id: str) -> IncomingOffer | None:
         """Return the offer of a sender, who may have another key by now."""
@@ -411,7 +434,8 @@ class Inbox:
         """Read all offers, and remove what is not needed any more; blocks."""
         kept = []
         for offer in self._store.all():
-            is_old = offer.state.is_final and offer.updated < now - KEPT_FOR
+            is_old = offer.is_cleared or offer.updated < now - KEPT_FOR
+            is_old = is_old and offer.state.is_final
             if is_old and (offer.is_told or now >= offer.expires + TELL_FOR):
                 self._store.remove(offer.id)
             else:
@@ -528,7 +552,7 @@ class Inbox:
 
     def _publish(self, local_id: str) -> None:
         row = self._rows.get(local_id)
-        if row is not None and not self._has_stopped:
+        if row is not None and not row.is_cleared and not self._has_stopped:
             self._parts.events.publish("inbox", **self._shown(row))
 
     def _progress(self, row: IncomingOffer) -> tuple[int, int, int]:
@@ -541,34 +565,7 @@ class Inbox:
 
     def _shown(self, row: IncomingOffer) -> Fields:
         """Return an offer as verbs see it."""
-        files, size, rate = self._progress(row)
-        trouble = self.downloads.trouble(row.id)
-        why = OfferFault.DISK if isinstance(trouble, CannotSave) else row.why
-        return {
-            "id": row.id,
-            "from": row.sender,
-            "key": str(row.key),
-            "received": row.received,
-            "expires": row.expires,
-            "note": row.note,
-            "text": row.is_text,
-            "items": [shown_item(each) for each in row.items],
-            "more_items": row.more_items,
-            "files": row.files,
-            "folders": row.folders,
-            "bytes": row.bytes,
-            "state": row.state.value,
-            "why": None if why is None else why.value,
-            "trouble": None if trouble is None else _sentence(trouble, row.offer_id),
-            "folder": None if row.folder is None else str(row.folder),
-            "auto": row.is_auto,
-            "paused": row.is_paused,
-            "files_done": files,
-            "bytes_done": size,
-            "rate": rate,
-            "saved": list(row.saved),
-            "told": row.is_told,
-        }
+        return shown_incoming(row, self._progress(row), self.downloads.trouble(row.id))
 
 
 def _read_text(path: Path) -> str:
@@ -581,12 +578,6 @@ def _read_text(path: Path) -> str:
         return read_text_file(path, SNIPPET_MAX).decode(errors="replace")
     except OSError as error:
         raise CannotRead(path=path, reason=plain_reason(error)) from error
-
-
-def _sentence(trouble: P2pshareError, offer_id: str) -> str:
-    """Return why an offer is not fetched, in terms of what was offered: people do not know where it is mounted."""
-    mount = mount_of(offer_id)
-    return str(trouble).replace(f"{mount}/", "").replace(f"'{mount}'", "offer")
 
 
 def _state_of(row: IncomingOffer) -> OfferState:

@@ -17,7 +17,7 @@ request, of the rows as they are then (`OutgoingOffer.is_for`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -41,16 +41,17 @@ from p2pshare.errors import (
     OfferOver,
     P2pshareError,
     Refused,
-    RemoteProtocolError,
     SessionPostponed,
     WrongUsage,
 )
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
+from p2pshare.peer.offers.clearing import clear_listed
 from p2pshare.peer.offers.drafts import Drafts
 from p2pshare.peer.offers.parts import OfferParts, id_of, shown_offer
 from p2pshare.peer.offers.progress import Progress, Throttle
+from p2pshare.peer.offers.receipts import checked_receipt
 from p2pshare.peer.offers.sending import Sending, Wanted
 from p2pshare.peer.offers.telling import Telling
 from p2pshare.storage.identity.data_folder import private_folders
@@ -134,6 +135,7 @@ class Outbox:
     def actions(self) -> Mapping[str, Action]:
         """What verbs may ask for."""
         actions = {"send": self.send, "offers": self.list, "cancel": self.cancel}
+        actions["offers_clear"] = self.clear
         return {**actions, **self.drafts.actions}
 
     @property
@@ -202,7 +204,7 @@ class Outbox:
         if wanted.spooled and any(wanted.spooled == row.offer.spool for row in self._rows.values()):
             raise WrongUsage(reason="The spooled file belongs to another offer.")
         if wanted.again:
-            wanted = wanted.repeating(self._rows[id_of(wanted.again, self._rows)].offer)
+            wanted = wanted.repeating(self._rows[id_of(wanted.again, self._listed())].offer)
         offer = await self._sending.offer_of(wanted, tree)
         if wanted.is_check:
             return {**self._shown(_Row(offer)), "id": ""}
@@ -236,11 +238,14 @@ class Outbox:
 
     async def list(self, request: Fields) -> Fields:
         """Perform the action `offers`."""
-        return page(request, "offers", self._rows.items(), self._shown)
+        return page(request, "offers", self._listed().items(), self._shown)
+
+    def _listed(self) -> dict[str, _Row]:
+        return {each: row for each, row in self._rows.items() if not row.offer.is_cleared}
 
     async def cancel(self, request: Fields) -> Fields:
         """Perform the action `cancel`: withdraw an offer from everybody who is not done."""
-        offer_id = id_of(text({**request}, "id", ID_TEXT_MAX), self._rows)
+        offer_id = id_of(text({**request}, "id", ID_TEXT_MAX), self._listed())
         offer = self._rows[offer_id].offer
         if not offer.is_open:
             state = ", ".join(dict.fromkeys(each.state.value for each in offer.recipients))
@@ -248,14 +253,31 @@ class Outbox:
         await self._end(offer_id, DeliveryState.CANCELLED)
         return self._shown(self._rows[offer_id])
 
+    async def clear(self, request: Fields) -> Fields:
+        """Perform the action `offers_clear`: remove what is over for everybody from the list."""
+        states = {each: "open" if row.offer.is_open else "" for each, row in self._listed().items()}
+        return await clear_listed(self._parts, request, states, self._clear, "offer")
+
+    async def _clear(self, ids: Sequence[str]) -> Sequence[Fields]:
+        async with self._lock:
+            found = [row for each in ids if (row := self._rows.get(each))]
+            offers = [row.offer for row in found if not row.offer.is_open]
+            await run_in_thread(self._parts.reactor, self._store.clear, offers)
+            shown = [self._shown(self._rows[each.id]) for each in offers]
+            for each in offers:
+                self._rows[each.id].offer = replace(each, is_cleared=True)
+                if each.is_told:
+                    del self._rows[each.id]
+        return shown
+
     async def state_received(self, viewer: Viewer, state: OfferState) -> OfferNoted | Withdraw:
         """Note what became of an offer at a person; see `Sending` in `correspondence`."""
         row = self._rows.get(state.id)
         recipient = None if row is None else row.offer.recipient(viewer)
         if row is None or recipient is None:
             return answer_to_state(None, state)
-        keys = {viewer.key, recipient.key}
-        receipt, root = self._checked_receipt(row.offer, keys, viewer.name, state)
+        own, keys = self._parts.key().public, {viewer.key, recipient.key}
+        receipt, root = checked_receipt(row.offer, own, keys, viewer.name, state)
 
         def changed(now: Recipient) -> Recipient:
             after = after_inbox_state(now.state, state.state, state.why)
@@ -305,7 +327,9 @@ class Outbox:
         kept = []
         for offer in self._store.all():
             last = max((each.updated for each in offer.recipients), default=offer.created)
-            if not offer.is_open and last < now - KEPT_FOR:
+            is_told = offer.is_told or last < now - WITHDRAW_FOR
+            is_old = last < now - KEPT_FOR or (offer.is_cleared and is_told)
+            if not offer.is_open and is_old:
                 self._store.remove(offer.id)
             else:
                 kept.append(offer)
@@ -426,31 +450,6 @@ class Outbox:
             recipient.receipt,
             offer.id,
         )
-
-    def _checked_receipt(
-        self, offer: OutgoingOffer, keys: Container[PublicKey | None], name: str, state: OfferState
-    ) -> tuple[str, str]:
-        """Return the receipt of an offer that is done, and the root in it; empty if it proves nothing.
-
-        Args:
-            offer: that is done.
-            keys: the recipient's present one, and the one before it, which may have signed.
-            name: the recipient's.
-            state: what the recipient has told.
-        """
-        if state.state is not InboxState.DONE or not state.receipt:
-            return "", ""
-        try:
-            receipt = OfferReceipt.read(state.receipt)
-        except RemoteProtocolError as error:
-            self._log.warn("receipt not valid: peer={peer} why={why}", peer=name, why=error)
-            return "", ""
-        own = self._parts.key().public
-        told = receipt.offer, receipt.sender, receipt.files, receipt.bytes
-        if told != (offer.id, own, offer.files, offer.bytes) or receipt.key not in keys:
-            self._log.warn("receipt of something else: peer={peer}", peer=name)
-            return "", ""
-        return state.receipt, receipt.root.hex()
 
     def _apply(self, offer: OutgoingOffer) -> None:
         """Show an offer as long as it is open, and let people be told what they do not know."""
@@ -575,7 +574,7 @@ class Outbox:
 
     def _publish(self, offer_id: str) -> None:
         row = self._rows.get(offer_id)
-        if row is not None and not self._has_stopped:
+        if row is not None and not row.offer.is_cleared and not self._has_stopped:
             self._parts.events.publish("offer", **self._shown(row))
 
     def _shown(self, row: _Row) -> Fields:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pshare.core.offers.states import DeliveryState
-from p2pshare.errors import NoSuchOffer
+from p2pshare.errors import CannotSave, NoSuchOffer, P2pshareError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.control import Fields
 from p2pshare.peer.download_queue import DownloadQueue
@@ -22,11 +22,12 @@ from p2pshare.peer.reach.dialler import Dialler
 from p2pshare.storage.identity.data_folder import data_place
 from p2pshare.storage.identity.known_peers import KnownPeers
 from p2pshare.storage.offers.history import History
+from p2pshare.storage.offers.incoming import IncomingOffer
 from p2pshare.storage.offers.ledger import Ledger
 from p2pshare.storage.offers.outgoing import OutgoingOffer
 from p2pshare.storage.settings import Settings
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.offers.messages import ID_BYTES, OfferItem, id_from
+from p2pshare.wire.offers.messages import ID_BYTES, OfferFault, OfferItem, id_from, mount_of
 
 PATIENCE = 30.0  # seconds in which a try of a download has to get a session again
 PREFIX_MIN = 4  # characters of an id that name an offer
@@ -121,6 +122,51 @@ def shown_item(item: OfferItem) -> Fields:
     """Return an item of an offer as verbs see it."""
     kind = item.kind.value
     return {"name": item.name, "kind": kind, "bytes": item.size, "files": item.files}
+
+
+def shown_incoming(
+    offer: IncomingOffer, progress: tuple[int, int, int], trouble: P2pshareError | None
+) -> Fields:
+    """Return an offer of somebody else as verbs see it.
+
+    Args:
+        offer: as the ledger has it.
+        progress: the files and bytes that are here, and the rate in bytes per second.
+        trouble: why it is not being fetched now.
+    """
+    files, size, rate = progress
+    why = OfferFault.DISK if isinstance(trouble, CannotSave) else offer.why
+    return {
+        "id": offer.id,
+        "from": offer.sender,
+        "key": str(offer.key),
+        "received": offer.received,
+        "expires": offer.expires,
+        "note": offer.note,
+        "text": offer.is_text,
+        "items": [shown_item(each) for each in offer.items],
+        "more_items": offer.more_items,
+        "files": offer.files,
+        "folders": offer.folders,
+        "bytes": offer.bytes,
+        "state": offer.state.value,
+        "why": None if why is None else why.value,
+        "trouble": None if trouble is None else _sentence(trouble, offer.offer_id),
+        "folder": None if offer.folder is None else str(offer.folder),
+        "auto": offer.is_auto,
+        "paused": offer.is_paused,
+        "files_done": files,
+        "bytes_done": size,
+        "rate": rate,
+        "saved": list(offer.saved),
+        "told": offer.is_told,
+    }
+
+
+def _sentence(trouble: P2pshareError, offer_id: str) -> str:
+    """Return why an offer is not fetched, in terms of what was offered: people do not know where it is mounted."""
+    mount = mount_of(offer_id)
+    return str(trouble).replace(f"{mount}/", "").replace(f"'{mount}'", "offer")
 
 
 def shown_offer(offer: OutgoingOffer) -> Fields:

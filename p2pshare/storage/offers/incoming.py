@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ INCOMING_MAX = 1000  # offers; with their messages of up to 16 KiB these are 16 
 
 _COLUMNS = (
     "id, sender, key, offer, received, expires, note, is_text, items, more_items, files, folders, bytes, state, why,"
-    " folder, is_auto, told, updated, saved, root, receipt, is_paused, files_here, bytes_here"
+    " folder, is_auto, told, updated, saved, root, receipt, is_paused, files_here, bytes_here,"
+    " is_cleared"
 )
-_PUT = f"INSERT OR REPLACE INTO incoming ({_COLUMNS}, place) VALUES ({', '.join('?' * 26)})"
+_PUT = f"INSERT OR REPLACE INTO incoming ({_COLUMNS}, place) VALUES ({', '.join('?' * 27)})"
 _DELETE = "DELETE FROM incoming WHERE id = ? AND place = ?"
 _ALL = f"SELECT {_COLUMNS} FROM incoming WHERE place = ? ORDER BY received, id"
 
@@ -68,6 +70,8 @@ class IncomingOffer:
     files_here: int = 0
     """Files that had arrived when it was paused last."""
     bytes_here: int = 0
+    is_cleared: bool = False
+    """Whether the user has removed it from the list; it is kept until the sender knows the state."""
 
     @property
     def is_wanted(self) -> bool:
@@ -120,6 +124,15 @@ class IncomingOffers:
         with self._ledger.changing() as database:
             database.execute(_PUT, (*_row(offer), self._ledger.place))
 
+    def clear(self, offers: Iterable[IncomingOffer]) -> None:
+        """Drop offers that are over and of which the senders know it; mark the others, which are kept until then."""
+        with self._ledger.changing():
+            for each in offers:
+                if each.is_told:
+                    self.remove(each.id)
+                else:
+                    self.update(replace(each, is_cleared=True))
+
     def remove(self, local_id: str) -> None:
         """Drop an offer."""
         with self._ledger.changing() as database:
@@ -153,13 +166,14 @@ def _row(offer: IncomingOffer) -> tuple[object, ...]:
         offer.is_paused,
         offer.files_here,
         offer.bytes_here,
+        offer.is_cleared,
     )
 
 
 def _offer(*columns: Any) -> IncomingOffer:
     (id_, sender, key, offer_id, received, expires, note, is_text, items, *rest) = columns
     more_items, files, folders, size, state, why, folder, is_auto, told, *last = rest
-    updated, saved, root, receipt, is_paused, files_here, bytes_here = last
+    updated, saved, root, receipt, is_paused, files_here, bytes_here, is_cleared = last
     return IncomingOffer(
         id_,
         sender,
@@ -186,4 +200,5 @@ def _offer(*columns: Any) -> IncomingOffer:
         bool(is_paused),
         files_here or 0,
         bytes_here or 0,
+        bool(is_cleared),
     )

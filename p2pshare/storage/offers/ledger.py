@@ -82,6 +82,8 @@ _ADDED_COLUMNS = (
     ("incoming", "is_paused"),
     ("incoming", "files_here"),
     ("incoming", "bytes_here"),
+    ("incoming", "is_cleared"),
+    ("outgoing", "is_cleared"),
 )
 """Columns of integers that older versions do not know, and do not miss: NULL in their rows."""
 _REASONS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ OUTGOING_MAX = 1000  # offers
 
 _COLUMNS = (
     "id, created, expires, note, is_text, roots, exclude, hidden, spool, items, more_items, files, folders, bytes,"
-    " left_out"
+    " left_out, is_cleared"
 )
-_ADD = f"INSERT INTO outgoing ({_COLUMNS}, place) VALUES ({', '.join('?' * 16)})"
+_ADD = f"INSERT INTO outgoing ({_COLUMNS}, place) VALUES ({', '.join('?' * 17)})"
 _ALL = f"SELECT {_COLUMNS} FROM outgoing WHERE place = ? ORDER BY created, id"
 _ELSEWHERE = "SELECT spool FROM outgoing WHERE place != ?"
 _RECIPIENTS = "SELECT offer, name, key, state, why, updated, receipt, is_told FROM recipients ORDER BY offer, place"
@@ -93,6 +93,8 @@ class OutgoingOffer:
     """The ID of the spooled file, or of the draft, that is offered; empty if none is."""
     left_out: Mapping[str, Any] = field(default_factory=dict)
     """What is left out, as the status of a share tells it; empty if nothing is."""
+    is_cleared: bool = False
+    """Whether the user has removed it from the list; it is kept until all recipients know the state."""
 
     @property
     def title(self) -> str:
@@ -196,6 +198,15 @@ class OutgoingOffers:
         with self._ledger.changing() as database:
             database.execute(_UPDATE, (*_changing(recipient), offer_id, recipient.name))
 
+    def clear(self, offers: Iterable[OutgoingOffer]) -> None:
+        """Drop offers that are over and of which all recipients know it; mark the others, which are kept until then."""
+        with self._ledger.changing() as database:
+            for each in offers:
+                if each.is_told:
+                    self.remove(each.id)
+                else:
+                    database.execute("UPDATE outgoing SET is_cleared = 1 WHERE id = ?", (each.id,))
+
     def remove(self, offer_id: str) -> None:
         """Drop an offer."""
         with self._ledger.changing() as database:
@@ -219,12 +230,13 @@ def _row(offer: OutgoingOffer) -> tuple[object, ...]:
         offer.folders,
         offer.bytes,
         written(dict(offer.left_out)),
+        offer.is_cleared,
     )
 
 
 def _offer(*columns: Any) -> OutgoingOffer:
     (id_, created, expires, note, is_text, roots, exclude, hidden, spool, items, *counts) = columns
-    more_items, files, folders, size, left_out = counts
+    more_items, files, folders, size, left_out, is_cleared = counts
     return OutgoingOffer(
         id_,
         created,
@@ -242,6 +254,7 @@ def _offer(*columns: Any) -> OutgoingOffer:
         (),
         spool,
         read(left_out),
+        bool(is_cleared),
     )
 
 

@@ -22,6 +22,10 @@ def _send(arguments: Namespace, invocation: Invocation) -> Work:
     from p2pshare.ui.verbs.offers import send
 
     words = arguments.words
+    if arguments.clear:
+        if arguments.list or arguments.cancel is not None:
+            raise WrongUsage(reason="--clear takes no other flags, only the IDs of offers.")
+        return send.clear(invocation, words)
     if arguments.list or arguments.cancel is not None:
         if words or (arguments.list and arguments.cancel is not None):
             raise WrongUsage(reason="--list and --cancel ID take no other words.")
@@ -87,6 +91,7 @@ OFFER_COMMANDS = (
             flag("--list", None, "send nothing: list your offers"),
             ALL,
             flag("--cancel", "ID", "send nothing: withdraw an offer"),
+            flag("--clear", None, "send nothing: remove finished offers from the list"),
             PRIVATE,
             INVITATION,
         ),
@@ -97,6 +102,7 @@ OFFER_COMMANDS = (
             ("tar c . | p2pshare send - bob --as-name photos.tar", ""),
             ("p2pshare send --list", "what you offer, and who has it"),
             ("p2pshare send --cancel k6xwn2", "withdraw an offer"),
+            ("p2pshare send --clear", "remove what is over from the list"),
         ),
         "They see the offer in `p2pshare inbox`, and decide. Your peer keeps the offer until they have it, also while"
         " they are offline. If no peer of yours runs, the command itself delivers it as long as it runs. What is left"
@@ -114,9 +120,10 @@ OFFER_COMMANDS = (
             ("p2pshare inbox accept k6xwn2 ~/Pictures", ""),
             ("p2pshare inbox decline k6xwn2", ""),
             ("p2pshare inbox pause k6xwn2", "and `resume`, while it arrives"),
+            ("p2pshare inbox clear", "remove what is over from the list"),
         ),
         "Nothing is fetched before you accept it, and nothing that arrives is opened or shared.",
-        "[options] [accept ID [DEST] | decline ID | pause ID | resume ID]",
+        "[options] [accept ID [DEST] | decline ID | pause ID | resume ID | clear [ID]]",
     ),
     Command(
         "inbox accept",
@@ -140,6 +147,16 @@ OFFER_COMMANDS = (
         "verbs.offers.inbox.decline",
         (positional("offer_id", "ID", "the offer, as `p2pshare inbox` shows it"), PRIVATE),
         notes="An offer that is being fetched is stopped. The sender is told.",
+    ),
+    Command(
+        "inbox clear",
+        "remove what is over from the list",
+        "verbs.offers.inbox.clear",
+        (
+            positional("offer_id", "ID", "only this offer (default: all)", optional=True),
+            PRIVATE,
+        ),
+        notes="Files and the history stay. Offers that wait or arrive stay in the list.",
     ),
     Command(
         "inbox pause",

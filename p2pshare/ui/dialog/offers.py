@@ -148,6 +148,8 @@ class DialogOffers:
 
     def event(self, kind: str, row: Row) -> None:
         """Show an event of the peer, if it is about an offer and new to the user."""
+        if row.get("removed"):  # only from the list
+            return
         if kind == "inbox":
             if self._is_news(row["id"], "", row["state"]):
                 for text, colour in self._arrival(row):

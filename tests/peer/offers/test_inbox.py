@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from p2pshare.errors import (
     DiskFull,
+    JobNotSo,
     KnownPeersUnusable,
     LedgerUnusable,
     NoSuchOffer,
@@ -206,6 +207,49 @@ class DecisionTests(InboxTestCase):
         self.assertEqual(self.bob.received(), {})
         with self.assertRaises(NoSuchOffer):
             self.bob.ask("decline_offer", id="zzzz")
+
+    def test_clear(self) -> None:
+        """What is over leaves the list at once, also over a kill; senders hear of it; nothing else is touched."""
+        self.begin(limit=1e6)
+        names = ("done", "declined", "arriving", "waiting")
+        ids = {
+            name: self.send(self.alice.write(name, os.urandom(2**22 if name == "arriving" else 9)))
+            for name in names
+        }
+        self.world.until(lambda: len(self.items()) == len(names))
+        for name in ("done", "arriving"):
+            self.bob.ask("accept_offer", id=ids[name])
+        self.until_sent(ids["done"], "done")
+        self.alice.cut()
+        self.bob.ask("decline_offer", id=ids["declined"])
+        for name in ("arriving", "waiting"):
+            with self.assertRaises(JobNotSo):
+                self.bob.ask("inbox_clear", id=ids[name])
+        peer: Any = self.bob.peer
+        peer.events.subscribe(lambda kind, row: self.events.append({**row, "kind": kind}))
+        self.assertEqual(self.bob.ask("inbox_clear", id=ids["done"][:8])["count"], 1)
+        self.assertIn(
+            (ids["done"], True), [(each["id"], each.get("removed")) for each in self.events]
+        )
+        with self.assertRaises(NoSuchOffer):
+            self.bob.ask("inbox_clear", id=ids["done"])
+        self.bob.returns_after = 1.0
+        self.bob.crash_after_commits(1)
+        with contextlib.suppress(KilledError):
+            self.bob.ask("inbox_clear")
+        self.world.wait(5)
+        self.assertEqual(len(self.bob.ask("inbox")["items"]), 2)
+        self.assertEqual(self.bob.ask("inbox_clear")["count"], 0)
+        self.alice.mend()
+        self.until_sent(ids["declined"], "declined")
+        self.until_sent(ids["arriving"], "done")
+        self.assertEqual(sorted(self.bob.received("alice")), ["arriving", "done"])
+        self.bob.ask("inbox_clear")
+        self.world.wait(5)
+        self.bob.stop()
+        self.bob.start()
+        self.assertEqual([*self.bob_inbox()._rows], [ids["waiting"]])
+        self.assertEqual(self.state_of(ids["waiting"]), "delivered")
 
     def test_withdrawn(self) -> None:
         """An offer that its sender cancels is gone; one that is done stays done."""

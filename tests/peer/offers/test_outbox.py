@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError
 from p2pshare.core.offers.states import after_withdrawal
 from p2pshare.core.sharer_transfers import Outcome, Transfer
 from p2pshare.errors import (
+    JobNotSo,
     KeyChanged,
     LedgerUnusable,
     NoSuchOffer,
@@ -349,6 +350,30 @@ class TellingTests(OutboxTestCase):
         self.world.until(lambda: self.desk.states[offer_id] is InboxState.WITHDRAWN)
         self.world.wait(5)
         self.assertEqual(self.state(offer_id), "cancelled")
+
+    def test_clear(self) -> None:
+        """What is over for everybody leaves the list; somebody who has the offer hears that it was withdrawn."""
+        offer_id, other = self.send(), self.send()
+        self.until(offer_id, "delivered")
+        self.bob.stop()
+        with self.assertRaises(JobNotSo):
+            self.alice.ask("offers_clear", id=offer_id)
+        self.alice.ask("cancel", id=offer_id)
+        self.assertEqual(self.alice.ask("offers_clear")["count"], 1)
+        for action in ("cancel", "offers_clear"):
+            with self.assertRaises(NoSuchOffer):
+                self.alice.ask(action, id=offer_id)
+        self.alice.crash()
+        self.alice.start()
+        self.assertEqual([each["id"] for each in self.alice.ask("offers")["offers"]], [other])
+        self.bob.start()
+        self.desk.sit_down()
+        self.world.until(lambda: self.desk.states[offer_id] is InboxState.WITHDRAWN)
+        self.world.wait(5)
+        self.alice.stop()
+        self.alice.start()
+        peer: Any = self.alice.peer
+        self.assertEqual([*peer._offers.outbox._rows], [other])
 
     def test_cancel_and_done(self) -> None:
         """An offer that is complete at its receiver when it is cancelled is done for both."""

@@ -142,7 +142,9 @@ class CompleteTests(CompletingTestCase):
         self.assertEqual(complete(["zsh", "send", "x", "./al"], self.environ), ("files", []))
         self.assertEqual(complete(["zsh", "send", "x", "Z"], self.environ), ("files", []))
         self.assertEqual(self.candidates("send", "--text", "hi", "al"), ["albert", "alice"])
-        self.assertEqual(self.candidates("inbox", ""), ["accept", "decline", "pause", "resume"])
+        self.assertEqual(
+            self.candidates("inbox", ""), ["accept", "clear", "decline", "pause", "resume"]
+        )
 
     def test_known(self) -> None:
         """`peers forget` offers the peers whose keys are known."""

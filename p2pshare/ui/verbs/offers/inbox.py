@@ -157,6 +157,23 @@ async def pause(invocation: Invocation, offer_id: str) -> int:
     return 0
 
 
+async def clear(invocation: Invocation, offer_id: str | None) -> int:
+    """Remove an offer that is over from the list, or all of them; return the exit code.
+
+    Args:
+        invocation: the run of the command line.
+        offer_id: an ID in the inbox, or its beginning; None for all that are over.
+
+    Raises:
+        NoSuchOffer: there is no such offer.
+        P2pshareError: it is not over.
+    """
+    async with own_peer(invocation, in_contact=False) as peer:
+        reply = await peer.ask("inbox_clear", id=offer_id)
+    wording.show_cleared(invocation.output, reply["count"])
+    return 0
+
+
 def _to_resume(row: Row) -> str:
     return f"To resume it: p2pshare inbox resume {wording.short(row['id'])}"
 

@@ -390,6 +390,23 @@ async def cancel(invocation: Invocation, offer_id: str) -> int:
     return 0
 
 
+async def clear(invocation: Invocation, offer_ids: Sequence[str]) -> int:
+    """Remove offers that are over for everybody from the list; return the exit code.
+
+    Args:
+        invocation: the run of the command line.
+        offer_ids: their IDs, or the beginnings of these; empty for all that are over.
+
+    Raises:
+        NoSuchOffer: there is no such offer.
+        P2pshareError: one of them is not over.
+    """
+    async with own_peer(invocation, in_contact=False) as peer:
+        replies = [await peer.ask("offers_clear", id=each) for each in offer_ids or (None,)]
+    wording.show_cleared(invocation.output, sum(each["count"] for each in replies))
+    return 0
+
+
 def _cells(row: Row, person: Row) -> tuple[str, ...]:
     """Return one recipient of an offer for a pipe."""
     return (

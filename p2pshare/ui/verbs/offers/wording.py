@@ -13,6 +13,7 @@ from typing import Any
 
 from p2pshare.names import ON_NETWORK
 from p2pshare.peer.share.service import left_out_text
+from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.transfer_rows import TransferRow
 from p2pshare.ui.verbs.job import shown_path
 from p2pshare.wire.keys import PublicKey
@@ -161,6 +162,12 @@ def made(row: Row, now: float) -> str:
 def is_over(row: Row) -> bool:
     """Whether an offer is over for everybody."""
     return all(each["state"] in FINAL for each in row["to"])
+
+
+def show_cleared(output: Output, count: int) -> None:
+    """Say how many offers were removed from a list."""
+    output.event("cleared", count=count)
+    output.line(f"Removed {_count(count, 'offer')} from the list.")
 
 
 def offer_lines(row: Row, now: float) -> Iterator[str]:

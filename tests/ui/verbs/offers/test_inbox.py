@@ -198,6 +198,15 @@ class InboxTests(OfferVerbTestCase):
         self.tell(state="done", saved=[str(self.cwd / "photos")])
         self.assertEqual(self.successResultOf(resuming), 0)
 
+    def test_clear(self) -> None:
+        """One offer is removed from the list, or all that are over."""
+        for offer_id, count, told in ((None, 2, "2 offers"), ("k6xw", 1, "1 offer")):
+            self.peer.answers["inbox_clear"] = {"count": count}
+            clearing = Deferred.fromCoroutine(inbox.clear(self.invocation, offer_id))
+            self.assertEqual(self.successResultOf(clearing), 0)
+            self.assertEqual(self.peer.asked[-1], {"do": "inbox_clear", "id": offer_id})
+            self.assertIn(f"Removed {told} from the list.", self.stdout.getvalue())
+
     def test_decline(self) -> None:
         """An offer is declined."""
         self.peer.answers["decline_offer"] = {**ITEM, "state": "declined"}

@@ -264,6 +264,19 @@ class SendTests(OfferVerbTestCase):
             self.stdout.getvalue(), "The offer k6xwn2 is cancelled. carol had it already.\n"
         )
 
+    def test_clear(self) -> None:
+        """All offers that are over are removed from the list, or some of them."""
+        self.peer.answers["offers_clear"] = {"count": 1}
+        for words, asked in (([], [None]), (["k6xw", "c3mb"], ["k6xw", "c3mb"])):
+            self.peer.asked.clear()
+            clearing = Deferred.fromCoroutine(send.clear(self.invocation, words))
+            self.assertEqual(self.successResultOf(clearing), 0)
+            self.assertEqual([each["id"] for each in self.peer.asked], asked)
+        self.assertEqual(
+            self.stdout.getvalue(),
+            "Removed 1 offer from the list.\nRemoved 2 offers from the list.\n",
+        )
+
     def test_long_note(self) -> None:
         """A note that is too long is wrong usage."""
         (self.cwd / "photos").mkdir()

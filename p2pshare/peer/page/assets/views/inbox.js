@@ -10,6 +10,7 @@ import {
   Avatar, Button, CopyButton, Empty, FolderChooser, Icon, IconButton, Lines, Loading, Menu, Name, Notice, Page, Progress, Size, Tag, announce, copyText, show, toast,
 } from "../parts/index.js";
 import { TrustTag, presence } from "./people/marks.js";
+import { clear } from "./send/clear.js";
 
 const SHOWN = 20; // offers of each kind before "show more"
 const ITEMS_SHOWN = 5; // names of one offer before "show all"
@@ -33,14 +34,14 @@ export default function Inbox() {
   }, [rows]);
   const hidden = [before, running, after].reduce((sum, list) => sum + Math.max(0, list.length - shown), 0);
   const item = (one) => html`<${Item} key=${one.id} item=${one} person=${people.map.get(one.from)} now=${now} />`;
-  const part = (id, title, list) => list.length > 0 && html`<section aria-labelledby=${id}><h2 id=${id}>${title}</h2><ul class="inbox-list">${list.map(item)}</ul></section>`;
+  const part = (id, title, list, actions) => list.length > 0 && html`<section aria-labelledby=${id}><div class="list-head"><h2 id=${id}>${title}</h2>${actions}</div><ul class="inbox-list">${list.map(item)}</ul></section>`;
   return html`<${Page} title=${t("inbox.title")} summary=${before.length > 0 ? t("inbox.summary", { n: before.length }) : ""} className="inbox" actions=${html`<${Notifications} />`}>
     ${error && html`<${Notice} kind="warning">${errorText(error)}<//>`}
     ${state === "loading" ? html`<${Loading} />` : rows.length === 0 ? html`<div class="card"><${Empty} icon="inbox" title=${t("inbox.empty")}>${t("inbox.empty_text")}<//></div>` : ""}
     ${folder && before.length > 0 && html`<p class="hint inbox-folder">${t("inbox.saves_in")} <code dir="ltr"><${Name}>${folder}<//></code></p>`}
     ${part("inbox-waiting", t("inbox.waiting"), before.slice(0, shown))}
     ${part("inbox-running", t("inbox.running"), running.slice(0, shown))}
-    ${part("inbox-earlier", t("inbox.earlier"), after.slice(0, shown))}
+    ${part("inbox-earlier", t("inbox.earlier"), after.slice(0, shown), html`<${Button} icon="check" onClick=${() => clear("inbox_clear")}>${t("inbox.clear")}<//>`)}
     ${hidden > 0 && html`<p><${Button} onClick=${() => setShown(shown + SHOWN)}>${t("inbox.show_more", { n: hidden })}<//></p>`}
   <//>`;
 }
@@ -61,7 +62,7 @@ function Item({ item, person, now }) {
       <div class="inbox-title"><h3><a href=${href("people", item.from)}><${Name}>${item.from}<//></a> <${TrustTag} trust=${person?.trust} />${item.from.endsWith(UNPROVEN) && html`<${Tag} kind="warning">${t("inbox.unproven")}<//>`}</h3>
         <p class="hint"><span title=${date(item.received)}>${ago(item.received, now)}</span>${!item.text && html` · ${t("inbox.files", { n: item.files })}`} · <${Size} count=${item.bytes} />
           ${isWaiting && html` · ${t("inbox.expires", { time: duration(Math.max(60, item.expires - now / 1000)) })}`}</p></div>
-      ${!isWaiting && !isRunning && html`<${Tag} kind=${KINDS[item.state] ?? "plain"} icon=${item.state === "done" ? "check" : undefined}>${hasText(`inbox.states.${item.state}`) ? t(`inbox.states.${item.state}`) : item.state}<//>`}
+      ${!isWaiting && !isRunning && html`<${Tag} kind=${KINDS[item.state] ?? "plain"} icon=${item.state === "done" ? "check" : undefined}>${hasText(`inbox.states.${item.state}`) ? t(`inbox.states.${item.state}`) : item.state}<//><${IconButton} icon="trash" size=${18} label=${t("inbox.remove_of", { name: item.from })} onClick=${() => clear("inbox_clear", item.id)} />`}
     </div>
     ${item.note && html`<p class="note"><${Lines}>${item.note}<//></p>`}
     ${item.text ? html`<p class="inbox-text-sign"><${Icon} name="text" size=${18} />${t("inbox.a_text")}</p>` : html`<${Files} item=${item} />`}

@@ -7,6 +7,7 @@ import { html, useMemo, useNow, useState } from "../../lib/ui.js";
 import {
   Avatar, Button, Confirm, Dialog, Empty, Icon, LeftOut, Lines, Loading, Menu, Name, PeoplePicker, Progress, Size, Tag, leftOutCount, show, toast,
 } from "../../parts/index.js";
+import { clear } from "./clear.js";
 
 const SHOWN = 20; // offers before "show more"
 const SEND_MS = 600000; // the peer counts up to a million files
@@ -18,28 +19,30 @@ export function Sent() {
   const [shown, setShown] = useState(SHOWN);
   const now = useNow();
   const offers = useMemo(() => rows.toSorted((one, other) => other.created - one.created || (one.id < other.id ? -1 : 1)), [rows]);
-  return html`<section class="sent" aria-labelledby="sent-title"><h2 id="sent-title" tabindex="-1">${t("send.sent")}</h2>
+  return html`<section class="sent" aria-labelledby="sent-title"><div class="list-head"><h2 id="sent-title" tabindex="-1">${t("send.sent")}</h2>
+      ${offers.some((offer) => !isOpen(offer)) && html`<${Button} icon="check" onClick=${() => clear("offers_clear")}>${t("inbox.clear")}<//>`}</div>
     ${state === "loading" ? html`<${Loading} />` : offers.length === 0 ? html`<div class="card"><${Empty} icon="send" title=${t("send.nothing_sent")}>${t("send.nothing_sent_text")}<//></div>`
       : html`<ul class="sent-list">${offers.slice(0, shown).map((offer) => html`<${Offer} key=${offer.id} offer=${offer} now=${now} />`)}</ul>`}
     ${offers.length > shown && html`<p><${Button} onClick=${() => setShown(shown + SHOWN)}>${t("send.show_more", { n: offers.length - shown })}<//></p>`}
   </section>`;
 }
 
+const isOpen = (offer) => offer.to.some((one) => !FINAL.has(one.state));
+
 function Offer({ offer, now }) {
-  const isOpen = offer.to.some((one) => !FINAL.has(one.state));
   const cancel = () => show((close) => html`<${Confirm} title=${t("send.cancel_title")} confirm=${t("send.cancel")} onClose=${close}
     onConfirm=${() => run(ask("cancel", { id: offer.id }))}><p>${t("send.cancel_text")}</p><//>`);
   const again = () => show((close) => html`<${Again} offer=${offer} onClose=${close} />`);
   const menu = [
     offer.again && { label: t("send.again"), icon: "retry", onClick: again },
-    isOpen && { label: t("send.cancel"), icon: "close", kind: "danger", onClick: cancel },
+    isOpen(offer) ? { label: t("send.cancel"), icon: "close", kind: "danger", onClick: cancel } : { label: t("inbox.remove"), icon: "trash", onClick: () => clear("offers_clear", offer.id) },
   ].filter(Boolean);
   const missing = leftOutCount(offer.left_out);
   return html`<li class="card sent-offer">
     <div class="sent-head"><span class="sent-icon"><${Icon} name=${offer.text ? "text" : offer.files > 1 || offer.folders > 0 ? "folder" : "file"} /></span>
       <div class="sent-title"><h3><${Items} offer=${offer} /></h3>
-        <p class="hint"><span title=${date(offer.created)}>${ago(offer.created, now)}</span>${!offer.text && html` · ${t("send.files", { n: offer.files })}`} · <${Size} count=${offer.bytes} />${isOpen && html` · ${t("send.until", { date: date(offer.expires) })}`}</p></div>
-      ${menu.length > 0 && html`<${Menu} label=${t("send.actions")} items=${menu} />`}</div>
+        <p class="hint"><span title=${date(offer.created)}>${ago(offer.created, now)}</span>${!offer.text && html` · ${t("send.files", { n: offer.files })}`} · <${Size} count=${offer.bytes} />${isOpen(offer) && html` · ${t("send.until", { date: date(offer.expires) })}`}</p></div>
+      <${Menu} label=${t("send.actions")} items=${menu} /></div>
     ${offer.note && html`<p class="note"><${Lines}>${offer.note}<//></p>`}
     ${missing > 0 && html`<details class="sent-left"><summary>${t("send.left_out", { n: missing })}</summary><${LeftOut} leftOut=${offer.left_out} /></details>`}
     <ul class="sent-to">${offer.to.map((one) => html`<${Recipient} key=${one.name} to=${one} offer=${offer} />`)}</ul>
