@@ -219,6 +219,7 @@ class DecisionTests(InboxTestCase):
         self.world.until(lambda: len(self.items()) == len(names))
         for name in ("done", "arriving"):
             self.bob.ask("accept_offer", id=ids[name])
+        self.bob.ask("pause_offer", id=ids["arriving"])
         self.until_sent(ids["done"], "done")
         self.alice.cut()
         self.bob.ask("decline_offer", id=ids["declined"])
@@ -242,6 +243,7 @@ class DecisionTests(InboxTestCase):
         self.assertEqual(self.bob.ask("inbox_clear")["count"], 0)
         self.alice.mend()
         self.until_sent(ids["declined"], "declined")
+        self.bob.ask("go_on_offer", id=ids["arriving"])
         self.until_sent(ids["arriving"], "done")
         self.assertEqual(sorted(self.bob.received("alice")), ["arriving", "done"])
         self.bob.ask("inbox_clear")
