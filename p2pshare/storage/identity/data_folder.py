@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hmac
+import os
 import re
 import secrets
 from dataclasses import dataclass
@@ -14,10 +16,11 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from p2pshare.errors import AlreadyRunning, FolderInUse, FolderUnusable, SecretUnusable
+from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.known_registries import KnownRegistries
 from p2pshare.storage.identity.private_file import create_private, read_private, remove_unfinished
 from p2pshare.storage.incoming.destination import safe_name
-from p2pshare.storage.locks import FolderLock
+from p2pshare.storage.locks import LOCK_NAME, FolderLock
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings, default_inbox_folder
 from p2pshare.wire.addresses import DEFAULT_PORTS, LAN
@@ -28,6 +31,10 @@ LAN_PLACE = "lan"
 """In paths and files, what stands where a registry would: that of the mode without one."""
 
 _SECRET = re.compile(rb"([A-Za-z0-9_-]{43})\n")
+_SECRETS = *key_file.PEER_NAMES, key_file.REGISTRY_NAME, SECRET_NAME
+_PEEKING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PEEKED = 64  # bytes of a file by which a key is known
+_EXHAUSTED = errno.EMFILE, errno.ENFILE, errno.ENOMEM
 
 
 class DataFolder:
@@ -216,6 +223,48 @@ def unshared_folders(settings: Settings, name: str) -> tuple[Path, ...]:
 def inbox_folder(settings: Settings) -> Path:
     """Return where accepted offers are saved, each in a folder with the name of its sender."""
     return (settings.inbox_folder or default_inbox_folder()).absolute()
+
+
+def holds_keys(folder: str, at: int | None = None) -> bool:
+    """Whether a folder is the data folder of any peer or registry: it has a lock, and a key or a secret.
+
+    For other folders this is one look at the lock, so that it can be done for each folder of a share.
+
+    Args:
+        folder: its path.
+        at: open folder that a relative path begins at.
+
+    Raises:
+        OSError: too many files are open.
+    """
+    try:
+        os.stat(f"{folder}/{LOCK_NAME}", dir_fd=at, follow_symlinks=False)
+        return any(_is_secret(f"{folder}/{name}", at) for name in _SECRETS)
+    except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise
+        return False
+
+
+def is_among_keys(path: Path) -> bool:
+    """Whether a path without links is a folder that `holds_keys`, or lies in one.
+
+    Raises:
+        OSError: too many files are open.
+    """
+    return any(holds_keys(str(each)) for each in (path, *path.parents))
+
+
+def _is_secret(path: str, at: int | None) -> bool:
+    try:
+        fd = os.open(path, _PEEKING, dir_fd=at)
+    except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise
+        return False
+    with open(fd, "rb") as file:
+        begin = file.read(_PEEKED) or b""
+    return begin.startswith(key_file.BEGIN) or _SECRET.fullmatch(begin) is not None
 
 
 def peer_folder(settings: Settings, name: str) -> Path:

@@ -36,7 +36,8 @@ from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.statements import STATEMENT_MAX, Receipt
 from p2pshare.wire.strict_json import INTEGER_MAX, integer, parse_object
 
-KEY_NAME, NEXT_NAME, OLD_NAME, STATE_NAME = "key", "key.next", "key.old", "identity"
+KEY_NAME, NEXT_NAME, OLD_NAME = key_file.PEER_NAMES
+STATE_NAME = "identity"
 RECEIPTS_MAX = 64  # names and registries; a folder is meant for one
 STATE_MAX = 2 * RECEIPTS_MAX * STATEMENT_MAX  # bytes
 SEQ_MAX = INTEGER_MAX // 2  # the greatest number; the Unix time in ms is far below

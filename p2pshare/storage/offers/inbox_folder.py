@@ -10,6 +10,7 @@ from pathlib import Path
 
 from p2pshare.errors import CannotSave, WrongUsage
 from p2pshare.storage.durability import sync_path
+from p2pshare.storage.identity.data_folder import is_among_keys
 from p2pshare.storage.incoming.destination import shown_name
 from p2pshare.storage.incoming.leftovers import leftovers, remove
 from p2pshare.storage.os_errors import plain_reason
@@ -25,14 +26,21 @@ def expect_folder(path: Path, what: str, private: Sequence[Path] = ()) -> None:
     Files of others do not belong among the keys and lists of p2pshare, which it would read as its own.
 
     Raises:
-        WrongUsage: the path is not absolute, is a file, or leads into a `private` folder.
+        WrongUsage: the path is not absolute, is a file, or leads into a `private` folder. If there are some, it must
+            not lead into the data folder of another peer either.
+        CannotSave: too many files are open.
     """
     if not path.is_absolute() or "\0" in str(path):
         raise WrongUsage(reason=f"The folder for {what} has to be an absolute path.")
     if path.is_file():
         raise WrongUsage(reason=f"{str(path)!r} is a file. Name a folder to save {what} in.")
     real = Path(os.path.realpath(path))
-    if any(real.is_relative_to(os.path.realpath(each)) for each in private):
+    is_private = any(real.is_relative_to(os.path.realpath(each)) for each in private)
+    try:
+        is_private = is_private or (bool(private) and is_among_keys(real))
+    except OSError as error:
+        raise CannotSave(path=path, reason=plain_reason(error)) from error
+    if is_private:
         reason = (
             f"{str(path)!r} belongs to p2pshare, with keys in it. Save {what} in another folder."
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from p2pshare.errors import WrongUsage
 from p2pshare.names import ON_NETWORK, read_viewer
+from p2pshare.storage.identity.data_folder import is_among_keys
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.shares.rules import Rules, RulesError
 from p2pshare.wire.keys import PublicKey
@@ -166,10 +167,11 @@ def _snapshot(cwd: Path) -> list[SharedPath]:
 
 
 def check_shareable(shared: SharedPath, private: Sequence[Path], *, to_send: bool = False) -> None:
-    """Check that a path can be shared, or sent, now.
+    """Check that a path can be shared, or sent, now. Without `private`, even what lies among keys can.
 
     Raises:
-        WrongUsage: it does not exist, is neither a file nor a folder, may not be read, or lies in a private folder.
+        WrongUsage: it does not exist, is neither a file nor a folder, may not be read, or lies in a private folder, or
+            in the data folder of another peer.
     """
     said, share, done = str(shared.path), *(("send", "sent") if to_send else ("share", "shared"))
     try:
@@ -181,12 +183,14 @@ def check_shareable(shared: SharedPath, private: Sequence[Path], *, to_send: boo
             raise OSError("you do not have the permission")
         if kind == stat.S_IFDIR:
             _check_rules(shared)
+        real = Path(os.path.realpath(shared.path))
+        is_private = any(real.is_relative_to(os.path.realpath(each)) for each in private)
+        is_private = is_private or (bool(private) and is_among_keys(real))
     except FileNotFoundError:
         raise WrongUsage(reason=f"There is nothing to {share} at {said!r}.") from None
     except OSError as error:
         raise WrongUsage(reason=f"{said!r} cannot be {done}: {plain_reason(error)}.") from error
-    real = Path(os.path.realpath(shared.path))
-    if any(real.is_relative_to(os.path.realpath(each)) for each in private):
+    if is_private:
         what = "keys of p2pshare" if to_send else "keys of p2pshare, or what others sent you"
         raise WrongUsage(reason=f"{said!r} cannot be {done}: it contains {what}.")
 

@@ -23,6 +23,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 
 from p2pshare.storage.file_times import wire_time
+from p2pshare.storage.identity.data_folder import holds_keys
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.folder_index import FolderIndex, LeftOut
 from p2pshare.storage.shares.outgoing_files import version_of
@@ -204,7 +205,9 @@ class FolderWalk:
             is_link = stat.S_ISLNK(status.st_mode)
             if is_link:
                 status = status_beneath(self._shared, (*self._beneath, *path))
-            is_hidden = is_private(self._shared, status)
+            is_hidden = is_private(self._shared, status) or (
+                stat.S_ISDIR(status.st_mode) and holds_keys(path[-1], at.fd)
+            )
         except (OSError, Unavailable) as error:
             is_withheld = isinstance(error, Withheld) and not is_link
             why = None if is_withheld else why_omitted(at.fd, path[-1], error, is_link)

@@ -13,7 +13,7 @@ back.
 
 **Private**, and therefore not found by anybody: what the rules of the share leave out (`rules`), names that are not
 Unicode, links that lead out, everything that is neither a file nor a folder, files too large for the protocol, and the
-private folders of the share.
+private folders of the share, and any other folder that holds keys of p2pshare.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TypeVar
 
+from p2pshare.storage.identity.data_folder import holds_keys
 from p2pshare.storage.shares.arguments import SharedPath
 from p2pshare.storage.shares.rules import Scope
 from p2pshare.wire.blocks import FILE_SIZE_MAX
@@ -178,7 +179,7 @@ def public_status(at: Here, name: str) -> os.stat_result:
 
 
 def is_private(shared: SharedPath, status: os.stat_result) -> bool:
-    """Whether this is a folder that is never shared."""
+    """Whether this is a folder of which the share says that it is never shared."""
     if stat.S_ISDIR(status.st_mode):
         for private in shared.private:
             with suppress(OSError):
@@ -340,7 +341,7 @@ def _checked(shared: SharedPath, fd: int, is_folder: bool, scope: Callable[[], S
         status = os.fstat(fd)
         _check_kind(status)
         _check_public(shared, status)
-        if is_folder != stat.S_ISDIR(status.st_mode):
+        if is_folder != stat.S_ISDIR(status.st_mode) or (is_folder and holds_keys(".", fd)):
             raise Unavailable(Fault.NOT_FOUND)
         return Opened(fd, status, scope=scope()) if is_folder else Opened(fd, status)
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import platformdirs
@@ -19,12 +20,16 @@ from p2pshare.storage.identity.data_folder import (
     peer_folder,
     private_folders,
 )
+from p2pshare.storage.identity.key_file import load_or_make
+from p2pshare.storage.offers.inbox_folder import expect_folder
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.storage.settings import Settings
 from p2pshare.storage.shares.arguments import shared_paths
 from p2pshare.storage.shares.digest_cache import BlockCache
 from p2pshare.storage.shares.folder_index import FolderIndex
+from p2pshare.storage.shares.offer_roots import offer_roots
 from p2pshare.storage.shares.tree import ShareTree, Unavailable
+from p2pshare.wire.transfer_messages import Fault
 from tests.storage.share_case import opened, viewer_of
 
 REGISTRY = "http://127.0.0.1:8000"
@@ -170,6 +175,42 @@ class PrivateFoldersTests(SynchronousTestCase):
             path = ("all", *folder.relative_to(root).parts, "key")
             self.assertRaises(Unavailable, opened, tree, "eve", path)
             self.assertRaises(WrongUsage, shared_paths, [str(folder)], [], root, private)
+
+    def test_folders_elsewhere(self) -> None:
+        """Threat 34: a data folder that `--data` put anywhere is known by its files, as is one behind a link."""
+        root = Path(os.path.realpath(self.mktemp()))
+        keys = {"alice": "key", "registry": "registry.key", "classic": "secret"}
+        for name, file in keys.items():
+            path = root / name
+            with closing(DataFolder.open(path, name)) as folder:
+                if file == "secret":
+                    folder.token(REGISTRY, name)
+                else:
+                    load_or_make(path / file)
+            (path / "x").mkdir()
+        (root / "way").symlink_to("alice")
+        (root / "public").mkdir()
+        (root / "public/lock").write_bytes(b"")
+        (root / "public/key").write_bytes(b"of the door")
+        private = (root / "mine",)
+        for name in (*keys, "way", "alice/x", "way/x"):
+            self.assertRaises(WrongUsage, shared_paths, [f"x={root / name}"], [], root, private)
+            self.assertRaises(WrongUsage, offer_roots, [root / name], private)
+            self.assertRaises(WrongUsage, expect_folder, root / name / "new", "it", private)
+        expect_folder(root / "public", "it", private)
+        shares = shared_paths(["all=."], [], root, private)
+        tree = ShareTree(shares, BlockCache(None), FolderIndex(None))
+        for recursive, expected in (
+            (False, ["public"]),
+            (True, ["public", "public/key", "public/lock"]),
+        ):
+            entries = tree.list(viewer_of("eve"), ("all",), recursive=recursive).entries
+            self.assertEqual(["/".join(each.path) for each in entries], expected)
+        for hidden in (("alice",), ("way", "x"), ("alice", "key"), ("classic", "secret")):
+            with self.assertRaises(Unavailable) as caught:
+                tree.list(viewer_of("eve"), ("all", *hidden))
+            self.assertEqual(caught.exception.why, Fault.NOT_FOUND)
+        self.assertEqual(tree.survey("all").hidden, 4)
 
 
 class DefaultPeerFolderTests(SynchronousTestCase):

@@ -42,7 +42,7 @@ from p2pshare.wire.reach.join_links import URLS_MAX, JoinLink
 from p2pshare.wire.registry_answers import RegistryInfo
 from p2pshare.wire.statements import Invitation
 
-KEY_NAME = "registry.key"
+KEY_NAME = key_file.REGISTRY_NAME
 OWN_REGISTRY = "http://127.0.0.1:8000"
 """The URL of a registry on this machine that was started without options."""
 INVITATION_LIFE = 7 * 86400  # seconds
