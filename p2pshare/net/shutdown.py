@@ -1,4 +1,4 @@
-"""The end of the process of a service: in bounded time, and with the right exit code.
+"""The end of the process of a service: in bounded time, with the right exit code, and once.
 
 To stop, the reactor waits for the threads of its pool. A thread that looks up a name at a dead DNS server, or writes to
 a hanging disk, can take minutes. No service needs its result any more: see `net/process_end.py`.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import signal
+from types import FrameType
 from typing import Any, cast
 
 from twisted.application.service import MultiService
@@ -44,11 +45,19 @@ class BoundedShutdown(MultiService):
             launch: is told why the service fails.
         """
         super().__init__()
-        self._reactor = reactor
+        self._reactor: Any = reactor
         self._launch = launch
         self._limit = limit
         self._status = TERMINATED
         self._stopping = False
+
+    def startService(self) -> None:
+        """Start the services; from then on, only the first signal ends the process.
+
+        A terminal and a supervisor may both send one. A reactor that is told to stop again logs an error.
+        """
+        super().startService()
+        self._reactor.callWhenRunning(self._take_signals)
 
     def stopService(self) -> Deferred[list[Any]]:
         """Stop the services; the process ends soon, whatever is still running."""
@@ -70,4 +79,18 @@ class BoundedShutdown(MultiService):
         if self._launch is not None:
             self._launch.failed(error)
         if not self._stopping:
+            self._stopping = True
             self._reactor.callWhenRunning(self._reactor.stop)
+
+    def _take_signals(self) -> None:
+        """Replace the handlers of the reactor, if it has installed some."""
+        reactor = self._reactor
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) in (reactor.sigInt, reactor.sigTerm):
+                signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if not self._stopping:
+            self._stopping = True
+            handle = self._reactor.sigInt if number == signal.SIGINT else self._reactor.sigTerm
+            handle(number, frame)
