@@ -155,6 +155,8 @@ class DataFolderTests(SynchronousTestCase):
 
 
 class PrivateFoldersTests(SynchronousTestCase):
+    """Threats 34 and 143: what is in data folders."""
+
     def test_keys_of_others(self) -> None:
         """Threat 34: a share of a folder with the data of several peers and a registry reveals no key."""
         root = Path(self.mktemp()).absolute()
@@ -177,7 +179,7 @@ class PrivateFoldersTests(SynchronousTestCase):
             self.assertRaises(WrongUsage, shared_paths, [str(folder)], [], root, private)
 
     def test_folders_elsewhere(self) -> None:
-        """Threat 34: a data folder that `--data` put anywhere is known by its files, as is one behind a link."""
+        """Threats 34 and 143: a data folder that `--data` put anywhere is known by its files, as is one behind a link."""
         root = Path(os.path.realpath(self.mktemp()))
         keys = {"alice": "key", "registry": "registry.key", "classic": "secret"}
         for name, file in keys.items():
