@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum, auto
 from http import HTTPStatus
 from io import BytesIO
@@ -75,6 +76,7 @@ class Site(HTTPFactory):
         wall: Callable[[], float] | None = None,
         streams: Callable[[bytes, bytes], bool] = lambda _method, _path: False,
         admits: Callable[[Any], bool] = lambda _address: True,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         """Serve `routes`.
 
@@ -85,12 +87,14 @@ class Site(HTTPFactory):
             wall: the Unix time in s, for the `Date` header.
             streams: tells by the method and the path of a request whether its body is passed on as it arrives.
             admits: tells by the address of a client whether it may connect; others do not count.
+            headers: of the replies that the site makes itself, without the routes.
         """
         super().__init__(reactor=reactor)
         self.timeOut = None  # `Channel` has its own deadlines
         self.routes = routes
         self.streams = streams
         self.admits = admits
+        self.headers = headers
         self.limits = limits or Limits()
         self.date_header = b""
         self.connections = Connections(
@@ -224,10 +228,13 @@ class SiteRequest(Request):
         if source is not None:
             headers = None if is_head or is_originals else self.requestHeaders
             reply, part = apply_range(reply, headers)
+            if reply.source is None:  # the range is beyond the end
+                reply = replace(reply, headers=(*reply.headers, *site.headers))
         size = len(part) if reply.source else sum(map(len, reply.body))
         is_long = size > channel.limits.long_reply and not is_head
         if is_long and not site.long_replies.has_room(channel.origin, site.reactor.seconds()):
-            reply, is_long = AWAY, False
+            reply = replace(AWAY, headers=(*AWAY.headers, *site.headers))
+            is_long = False
             size = sum(map(len, reply.body))
         body = reply.body
         if reply.status in BODILESS or (reply.status != HTTPStatus.OK and is_originals):
@@ -501,7 +508,9 @@ class Channel(HTTPChannel):
     def refuse(self, status: HTTPStatus, detail: str = "") -> None:
         """Answer with a problem, or to an original with a bare status, and close; `web.limits` says in which way."""
         body = b"" if self._is_originals else framing_problem(status, detail)
-        self.refuse_with(Reply(status, (body,), b"application/problem+json"))
+        self.refuse_with(
+            Reply(status, (body,), b"application/problem+json", self.factory.headers)
+        )
 
     def refuse_with(self, reply: Reply) -> None:
         """Answer with a reply in memory before the request is complete, and close, as `refuse` does."""

@@ -22,6 +22,7 @@ from p2pshare.peer.page.access import Access
 from p2pshare.peer.page.api import ApiRoutes, Perform
 from p2pshare.peer.page.events import EventStreams
 from p2pshare.peer.page.listening import DEFAULT, PageReactor, place_of
+from p2pshare.peer.page.replies import HEADERS
 from p2pshare.peer.page.routes import PageRoutes
 from p2pshare.peer.page.sessions import Sessions
 from p2pshare.peer.running import Part, RunningPeer
@@ -159,6 +160,7 @@ class PageService:
             wall=peer.wall,
             streams=routes.streams,
             admits=self._admits,
+            headers=HEADERS,
         )
         try:
             self._port = place.listen(site)

@@ -153,10 +153,21 @@ class WebPageTests(PageTestCase):
             self.assertEqual(told.status, 403, path)
 
     async def test_frames(self) -> None:
-        """Threat 106: no page can put ours into a frame, and nothing inline runs in it."""
+        """Threat 106: no page can put ours into a frame, nothing inline runs in it, and no reply lacks that rule."""
         _, browser = await self.page()
-        for path in ("/", "/api/v1/session", "/nothing", "/api/v1/do/status"):
-            headers = (await browser.ask("GET", path)).headers
+        asks: tuple[tuple[str, dict[str, str | None], int], ...] = (
+            ("/", {}, 200),
+            ("/api/v1/session", {}, 200),
+            ("/nothing", {}, 404),
+            ("/api/v1/do/status", {}, 405),
+            ("/", {"Range": "bytes=999999-"}, 416),
+            ("/", {"X": "x" * 9000}, 431),  # as with the cookies of other ports
+            ("/" + "x" * 9000, {}, 414),
+        )
+        for path, given, status in asks:
+            told = await browser.ask("GET", path, **given)
+            self.assertEqual(told.status, status)
+            headers = told.headers
             self.assertEqual(headers["x-frame-options"], "DENY", path)
             policy = dict(
                 each.split(" ", 1) for each in headers["content-security-policy"].split("; ")
