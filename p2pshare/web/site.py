@@ -508,9 +508,7 @@ class Channel(HTTPChannel):
     def refuse(self, status: HTTPStatus, detail: str = "") -> None:
         """Answer with a problem, or to an original with a bare status, and close; `web.limits` says in which way."""
         body = b"" if self._is_originals else framing_problem(status, detail)
-        self.refuse_with(
-            Reply(status, (body,), b"application/problem+json", self.factory.headers)
-        )
+        self.refuse_with(Reply(status, (body,), b"application/problem+json", self.factory.headers))
 
     def refuse_with(self, reply: Reply) -> None:
         """Answer with a reply in memory before the request is complete, and close, as `refuse` does."""

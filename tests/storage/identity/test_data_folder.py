@@ -179,7 +179,7 @@ class PrivateFoldersTests(SynchronousTestCase):
             self.assertRaises(WrongUsage, shared_paths, [str(folder)], [], root, private)
 
     def test_folders_elsewhere(self) -> None:
-        """Threats 34 and 143: a data folder that `--data` put anywhere is known by its files, as is one behind a link."""
+        """Threats 34 and 143: a data folder anywhere is known by its files, also behind a link."""
         root = Path(os.path.realpath(self.mktemp()))
         keys = {"alice": "key", "registry": "registry.key", "classic": "secret"}
         for name, file in keys.items():
