@@ -5,11 +5,18 @@ from __future__ import annotations
 import gc
 import os
 import warnings
+from collections.abc import Awaitable, Iterable
+from itertools import groupby
 from pathlib import Path
+from typing import Any
+from unittest import TestCase, TestSuite
 
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from twisted.python import log
+from twisted.trial._asyncrunner import _iterateTests
+from twisted.trial._dist import disttrial
+from twisted.trial._dist.worker import LocalWorkerAMP
 from twisted.trial._dist.workerreporter import WorkerReporter
 
 warnings.simplefilter("error")  # also in the processes among which trial divides them
@@ -69,5 +76,33 @@ def _count_sub_tests_in_workers() -> None:
     setattr(WorkerReporter, "addSubTest", property(missing))  # noqa: B010 - no type has it so
 
 
+_LONG = ("tests.page.", "tests.integration.", "tests.peer.")
+"""The packages whose tests take longest."""
+
+
+def _give_modules_to_workers() -> None:
+    """Give each process of `trial --jobs` a module at a time, and begin with the packages that take longest.
+
+    So one process alone imports a module and starts what its tests share, and at the end no process is alone with a
+    long module. The order among modules, and in each module, stays random.
+    """
+    drive = disttrial.DistTrialRunner._driveWorker
+
+    def modules_of(suite: TestCase | TestSuite) -> list[list[Any]]:
+        tests = groupby(_iterateTests(suite), lambda test: type(test).__module__)
+        modules = [(name, list(each)) for name, each in tests]
+        modules.sort(key=lambda each: not each[0].startswith(_LONG))
+        return [each for _, each in modules]
+
+    def drive_by_module(
+        runner: Any, result: Any, modules: Iterable[list[Any]], worker: LocalWorkerAMP
+    ) -> Awaitable[None]:
+        return drive(runner, result, (test for module in modules for test in module), worker)
+
+    setattr(disttrial, "_iterateTests", modules_of)  # noqa: B010 - its type is that of one test after the other
+    setattr(disttrial.DistTrialRunner, "_driveWorker", drive_by_module)  # noqa: B010
+
+
 _keep_logs_in_workers()
 _count_sub_tests_in_workers()
+_give_modules_to_workers()
