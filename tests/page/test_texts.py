@@ -29,6 +29,15 @@ TEMPLATE = re.compile(rf"`((?:{'|'.join(SECTIONS)})\.[^`\s]*\$\{{[^`\s]*)`")
 """A key in a script of which a part is computed."""
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 PLACE = re.compile(r"\{(\w+)\}")
+PERSIAN_FAULTS = {
+    "a letter or digit of Arabic": r"[\u0643\u064a\u0649\u0629\u0660-\u0669]",
+    "a mark of Latin texts": r"[,;?\"'%]|\.\.\.|[\u2018-\u201f]",
+    "a prefix without its joiner": r"(?:^|[\s\u00ab(])\u0646?\u0645\u06cc ",
+    "a suffix without its joiner": r"\u0647 \u0627\u06cc\b| \u0647\u0627\u06cc?\b",
+    "a joiner that joins nothing": r"\u200c(?!\w)|(?<!\w)\u200c",
+    "a space before a mark, or two": r" [.:!\u060c\u061b\u061f\u00bb]|\u00ab |  ",
+}
+"""What a Persian text has by mistake: patterns by the words for it."""
 
 
 def catalogues() -> dict[str, dict[str, Any]]:
@@ -86,6 +95,19 @@ class TextsTests(unittest.TestCase):
                     set(PLACE.findall(" ".join(forms))),
                     set(PLACE.findall(wanted)),
                     f"{language}: {key}",
+                )
+
+    def test_persian(self) -> None:
+        """Persian texts have the letters, digits, marks and joiners of Persian, and end as the English ones do."""
+        ends = {".": ".", ":": ":", "?": "\u061f", "\u2026": "\u2026"}
+        for key, text in texts_of(self.catalogues["fa"]).items():
+            english = self.english[key]
+            for form, persian in {"": text}.items() if isinstance(text, str) else text.items():
+                for fault, pattern in PERSIAN_FAULTS.items():
+                    self.assertNotRegex(persian, pattern, f"{key}: {fault}")
+                own = english if isinstance(english, str) else english[form]
+                self.assertEqual(
+                    ends.get(own[-1], ""), persian[-1] if persian[-1] in ends.values() else "", key
                 )
 
     def test_one_more_language(self) -> None:

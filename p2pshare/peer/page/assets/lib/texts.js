@@ -2,7 +2,8 @@
  * The words of the page, and numbers, sizes and times as the reader's language writes them.
  *
  * A language is one file, `texts/CODE.json`. The server lists the files in index.html, so a new file is a new choice in the settings, without a
- * change of code. A text may be a string, or an object with a string for each plural category of the value `n`:
+ * change of code. Its `_language` has the direction of its script, and `"units": "long"` if sizes are written with the whole words for their
+ * units, as "44.5 kilobytes". A text may be a string, or an object with a string for each plural category of the value `n`:
  *
  *     "waiting": {"one": "{n} offer waits", "other": "{n} offers wait"}          t("inbox.waiting", {n: 3})
  *
@@ -97,18 +98,21 @@ const plural = (n) => made("plural", () => new Intl.PluralRules(language)).selec
 /** Return a number in the digits of the language. */
 export const number = (value, options = {}) => made(`number ${JSON.stringify(options)}`, () => new Intl.NumberFormat(language, options)).format(value);
 
+/** Return what a reader has typed with the digits and separators of ASCII: those of Persian and Arabic keyboards are others. */
+export const plainDigits = (text) => text.replace(/[\u0660-\u0669\u06f0-\u06f9]/g, (digit) => digit.charCodeAt(0) & 15).replace(/\u066b/g, ".").replace(/\u066c/g, "");
+
 /** Return a part as per cent; `value` is 0 to 1. */
 export const percent = (value) => number(Math.max(0, Math.min(1, value)), { style: "percent" });
 
 const SIZES = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte", "petabyte"];
 
 /** Return a number of bytes: "44.5 kB". */
-export const bytes = (count) => sized(count, "");
+export const bytes = (count) => sized(count, "common.bytes");
 
 /** Return bytes per second: "2.1 MB/s". */
-export const rate = (count) => sized(count, "-per-second");
+export const rate = (count) => (count < 999.5 ? sized(count, "common.bytes_per_second") : t("common.per_second", { size: sized(count) }));
 
-function sized(count, per) {
+function sized(count, plain) {
   let step = 0;
   let value = Math.max(0, count);
   while (value >= 999.5 && step < SIZES.length - 1) {
@@ -116,8 +120,8 @@ function sized(count, per) {
     step += 1;
   }
   const maximumFractionDigits = step === 0 || value >= 99.95 ? 0 : 1;
-  if (step === 0) return t(per ? "common.bytes_per_second" : "common.bytes", { n: Math.round(value) });
-  return number(value, { style: "unit", unit: SIZES[step] + per, unitDisplay: "short", maximumFractionDigits });
+  if (step === 0) return t(plain, { n: Math.round(value) });
+  return number(value, { style: "unit", unit: SIZES[step], unitDisplay: catalogue._language?.units ?? "short", maximumFractionDigits });
 }
 
 const SPANS = [["year", 31557600], ["month", 2629800], ["week", 604800], ["day", 86400], ["hour", 3600], ["minute", 60]];
@@ -152,7 +156,7 @@ export function duration(seconds) {
     rest -= value * length;
     if (value > 0 || found.length === 0) found.push(number(value, { style: "unit", unit, unitDisplay: "short" }));
   }
-  return found.join(" ");
+  return made("units", () => new Intl.ListFormat(language, { type: "unit" })).format(found);
 }
 
 /** Return texts as an enumeration: "a, b and c". */

@@ -7,7 +7,7 @@
 
 import { ask, session } from "../lib/api.js";
 import { useLive } from "../lib/live.js";
-import { bytes, errorText, hasText, number, rate, rich, t } from "../lib/texts.js";
+import { bytes, errorText, hasText, number, plainDigits, rate, rich, t } from "../lib/texts.js";
 import { classes, html, useEffect, useId, useRef, useState } from "../lib/ui.js";
 import {
   Button, Command, Confirm, Dialog, FolderChooser, Icon, Loading, Looks, Name, Notice, Page, PeoplePicker, Segments, Select, Switch, Tag, show, toast,
@@ -172,7 +172,7 @@ function Editor({ label, hint, value, onSave, onCancel, isNumber = false }) {
   const submit = async (event) => {
     event.preventDefault();
     setBusy(true);
-    await onSave(text.trim());
+    await onSave(plainDigits(text.trim()));
     setBusy(false);
   };
   const pressed = (event) => event.key === "Escape" && onCancel();
