@@ -19,6 +19,10 @@ class OfferOver(Refused):
     """The offer {id} is over: it is {state}. If its files are wanted again, they have to be sent again."""
 
 
+class OfferFilesGone(NotFound):
+    """The files of the offer {id} cannot be sent again: {what} is not there any more. Choose the files again."""
+
+
 class TooManyOffers(Refused):
     """There are {count} open offers, and no more are kept. Cancel some with `p2pshare send --cancel ID`."""
 

@@ -105,7 +105,7 @@ async def kept_actions(
     async def offers(request: Fields) -> Fields:
         kept = await run_in_thread(reactor, OutgoingOffers(ledger).all)
         listed = ((each.id, each) for each in kept if not each.is_cleared)
-        return page(request, "offers", listed, shown_offer)
+        return page(request, "offers", listed, lambda each: shown_offer(each, now()))
 
     await run_in_thread(reactor, ledger.open)
     try:

@@ -33,7 +33,6 @@ from p2pshare.core.offers.states import (
     after_inbox_state,
     answer_to_state,
     next_delivery,
-    withdrawal_of,
 )
 from p2pshare.core.sharer_transfers import Transfer
 from p2pshare.errors import (
@@ -49,7 +48,7 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
 from p2pshare.peer.offers.clearing import clear_listed
 from p2pshare.peer.offers.drafts import Drafts
-from p2pshare.peer.offers.parts import OfferParts, id_of, shown_offer
+from p2pshare.peer.offers.parts import OfferParts, id_of, message_of, shown_offer
 from p2pshare.peer.offers.progress import Progress, Throttle
 from p2pshare.peer.offers.receipts import checked_receipt
 from p2pshare.peer.offers.sending import Sending, Wanted
@@ -62,16 +61,13 @@ from p2pshare.storage.shares.arguments import Viewer
 from p2pshare.storage.shares.tree import ShareTree
 from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import (
-    EXPIRY_MAX,
     MOUNT,
     InboxState,
-    Offer,
     OfferNoted,
     OfferState,
     Withdraw,
 )
 from p2pshare.wire.offers.receipts import OfferReceipt
-from p2pshare.wire.session_messages import Message
 from p2pshare.wire.strict_json import text
 
 T = TypeVar("T")
@@ -204,23 +200,24 @@ class Outbox:
         if wanted.spooled and any(wanted.spooled == row.offer.spool for row in self._rows.values()):
             raise WrongUsage(reason="The spooled file belongs to another offer.")
         if wanted.again:
-            wanted = wanted.repeating(self._rows[id_of(wanted.again, self._listed())].offer)
+            repeated = self._rows[id_of(wanted.again, self._listed())].offer
+            wanted = wanted.repeating(repeated, self._parts.now())
         offer = await self._sending.offer_of(wanted, tree)
         if wanted.is_check:
             return {**self._shown(_Row(offer)), "id": ""}
-        await SharedAnswer(Deferred.fromCoroutine(self._keep(offer, wanted.draft))).wait()
+        await SharedAnswer(Deferred.fromCoroutine(self._keep(offer, wanted))).wait()
         return self._shown(self._rows[offer.id])
 
-    async def _keep(self, offer: OutgoingOffer, draft: str) -> None:
+    async def _keep(self, offer: OutgoingOffer, wanted: Wanted) -> None:
         """Keep a new offer, and tell it."""
         try:
             dropped = await self._locked(lambda: self._store.add(offer))
         except BaseException:
-            if offer.is_text:
+            if wanted.text is not None:
                 await self._sending.discard(offer.spool)
-            self.drafts.reopen(draft)
+            self.drafts.reopen(wanted.draft)
             raise
-        self.drafts.sent(draft)
+        self.drafts.sent(wanted.draft)
         for each in dropped:
             self._rows.pop(each.id, None)
         self._rows[offer.id] = _Row(offer)
@@ -268,6 +265,8 @@ class Outbox:
                 self._rows[each.id].offer = replace(each, is_cleared=True)
                 if each.is_told:
                     del self._rows[each.id]
+            for each in offers:
+                self._discard(each.spool)
         return shown
 
     async def state_received(self, viewer: Viewer, state: OfferState) -> OfferNoted | Withdraw:
@@ -333,7 +332,7 @@ class Outbox:
                 self._store.remove(offer.id)
             else:
                 kept.append(offer)
-        self._remove_spooled({each.spool for each in kept if each.is_open}, now)
+        self._remove_spooled({each.spool for each in kept if each.keeps_copy(now)}, now)
         return tuple(kept)
 
     def _remove_spooled(self, kept: Collection[str], now: float) -> None:
@@ -342,8 +341,7 @@ class Outbox:
 
     async def _remove_orphans(self) -> None:
         """Remove what is old and belongs neither to an offer nor to a draft."""
-        kept = {row.offer.spool for row in self._rows.values() if row.offer.is_open}
-        kept.update(self.drafts.ids)
+        kept = self._copies | {*self.drafts.ids}
         await self._locked(partial(self._remove_spooled, kept, self._parts.now()))
 
     def _open_tree(self) -> ShareTree:
@@ -460,11 +458,21 @@ class Outbox:
             tree.mount(offer.id, offer.shared(self._private), self._is_for(offer.id))
         else:
             tree.unmount(offer.id)
-            if offer.spool:
-                discarding = Deferred.fromCoroutine(self._sending.discard(offer.spool))
-                discarding.addErrback(lambda failure: self._log.failure("not removed", failure))
+            self._discard(offer.spool)
         for each in offer.recipients:
             self._apply_to(offer, each)
+
+    @property
+    def _copies(self) -> set[str]:
+        """The IDs in the spool that offers still need."""
+        now = self._parts.now()
+        return {row.offer.spool for row in self._rows.values() if row.offer.keeps_copy(now)}
+
+    def _discard(self, spool_id: str) -> None:
+        """Remove what was in the spool for an offer that is over, unless it is, or can be, sent again."""
+        if spool_id and spool_id not in self._copies:
+            discarding = Deferred.fromCoroutine(self._sending.discard(spool_id))
+            discarding.addErrback(lambda failure: self._log.failure("not removed", failure))
 
     def _is_for(self, offer_id: str) -> Callable[[Viewer], bool]:
         def is_for(viewer: Viewer) -> bool:  # called in any thread
@@ -521,29 +529,13 @@ class Outbox:
         row = self._rows.get(offer_id)
         if row is None or (recipient := _named(row.offer, name)).state is not state:
             return
-        message = self._message(row.offer, state)
+        message = message_of(row.offer, state, self._parts.now())
         answer = await self._parts.correspondence.exchange(name, recipient.key, message)
         told = answer.message
         assert isinstance(told, OfferState)
         if _named(row.offer, name).state is state and told.state is InboxState.REFUSED:
             reason = "" if told.why is None else told.why.value
             raise SessionPostponed(name=name, reason=reason, retry_after=AGAIN_AFTER)
-
-    def _message(self, offer: OutgoingOffer, state: DeliveryState) -> Message:
-        if state.is_withdrawn:
-            return Withdraw(offer.id, withdrawal_of(state))
-        left = min(EXPIRY_MAX, max(1, offer.expires - self._parts.now()))  # the clock may be set
-        return Offer(
-            offer.id,
-            offer.files,
-            offer.folders,
-            offer.bytes,
-            offer.items,
-            offer.more_items,
-            offer.note,
-            left,
-            offer.is_text,
-        ).fitting()
 
     def _look_at_expiry(self) -> None:
         """Let offers expire whose time is over, and look again when the next one is due."""
@@ -579,7 +571,7 @@ class Outbox:
 
     def _shown(self, row: _Row) -> Fields:
         """Return an offer as verbs see it."""
-        shown = shown_offer(row.offer)
+        shown = shown_offer(row.offer, self._parts.now())
         for fields in shown["to"]:
             name = fields["name"]
             fields["online"] = self._parts.presence.is_online(name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pshare.core.offers.states import DeliveryState
+from p2pshare.core.offers.states import DeliveryState, withdrawal_of
 from p2pshare.errors import CannotSave, NoSuchOffer, P2pshareError
 from p2pshare.net.sockets import IPeerReactor
 from p2pshare.peer.control import Fields
@@ -27,7 +27,17 @@ from p2pshare.storage.offers.ledger import Ledger
 from p2pshare.storage.offers.outgoing import OutgoingOffer
 from p2pshare.storage.settings import Settings
 from p2pshare.wire.keys import SigningKey
-from p2pshare.wire.offers.messages import ID_BYTES, OfferFault, OfferItem, id_from, mount_of
+from p2pshare.wire.offers.messages import (
+    EXPIRY_MAX,
+    ID_BYTES,
+    Offer,
+    OfferFault,
+    OfferItem,
+    Withdraw,
+    id_from,
+    mount_of,
+)
+from p2pshare.wire.session_messages import Message
 
 PATIENCE = 30.0  # seconds in which a try of a download has to get a session again
 PREFIX_MIN = 4  # characters of an id that name an offer
@@ -169,8 +179,26 @@ def _sentence(trouble: P2pshareError, offer_id: str) -> str:
     return str(trouble).replace(f"{mount}/", "").replace(f"'{mount}'", "offer")
 
 
-def shown_offer(offer: OutgoingOffer) -> Fields:
-    """Return an offer of the user as verbs see it, as far as the ledger knows it."""
+def message_of(offer: OutgoingOffer, state: DeliveryState, now: int) -> Message:
+    """Return what a recipient is told of an offer that has this state for them, at a Unix time."""
+    if state.is_withdrawn:
+        return Withdraw(offer.id, withdrawal_of(state))
+    left = min(EXPIRY_MAX, max(1, offer.expires - now))  # the clock may be set
+    return Offer(
+        offer.id,
+        offer.files,
+        offer.folders,
+        offer.bytes,
+        offer.items,
+        offer.more_items,
+        offer.note,
+        left,
+        offer.is_text,
+    ).fitting()
+
+
+def shown_offer(offer: OutgoingOffer, now: int) -> Fields:
+    """Return an offer of the user as verbs see it at a Unix time, as far as the ledger knows it."""
     return {
         "id": offer.id,
         "created": offer.created,
@@ -183,7 +211,7 @@ def shown_offer(offer: OutgoingOffer) -> Fields:
         "folders": offer.folders,
         "bytes": offer.bytes,
         "left_out": dict(offer.left_out) or None,
-        "again": offer.can_repeat,
+        "again": offer.can_repeat(now),
         "to": [
             {
                 "name": each.name,

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, FirstError, TimeoutError, gatherRes
 from p2pshare.errors import (
     ControlRefused,
     NoSuchPeer,
+    OfferFilesGone,
     SendingToOneself,
     Unreachable,
     WrongUsage,
@@ -64,6 +65,19 @@ class Wanted:
     is_check: bool
     id: str
     """The ID that the offer is to have; empty to draw one."""
+    repeated: OutgoingOffer | None = None
+    """The offer that is sent again."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a snippet."""
+        return self.text is not None or (self.repeated is not None and self.repeated.is_text)
+
+    @property
+    def spool(self) -> str:
+        """What it has in the spool, except a text that is not there yet."""
+        repeated = "" if self.repeated is None else self.repeated.spool
+        return self.spooled or self.draft or repeated
 
     @classmethod
     def read(cls, request: Fields) -> Wanted:
@@ -109,21 +123,20 @@ class Wanted:
             _id(fields),
         )
 
-    def repeating(self, offer: OutgoingOffer) -> Wanted:
-        """Return the request with the files and the rules of an offer.
+    def repeating(self, offer: OutgoingOffer, now: int) -> Wanted:
+        """Return the request with the files and the rules of an offer, at a Unix time.
 
         Raises:
-            WrongUsage: its files are not there any more.
+            OfferFilesGone: its files are not there any more.
         """
-        if not offer.can_repeat:
-            reason = (
-                f"What the offer {offer.id} had is removed when it ends. Choose the files again."
-            )
-            raise WrongUsage(reason=reason)
+        if not offer.can_repeat(now):
+            raise OfferFilesGone(id=offer.id, what="the copy that was made for it")
+        copies = offer.copies
         names = [name for name, _ in offer.roots]
         return replace(
             self,
-            paths=tuple(path for _, path in offer.roots),
+            paths=tuple(path for _, path in offer.roots if path not in copies),
+            repeated=offer,
             as_name=names[0] if len(names) == 1 else None,
             rules=Rules(offer.exclude, offer.hidden),
             exclude=offer.exclude,
@@ -167,7 +180,7 @@ class Sending:
         parts = self._parts
         if parts.name in wanted.to:
             raise SendingToOneself(name=parts.name)
-        spool_id = wanted.spooled or wanted.draft
+        spool_id = wanted.spool
         if wanted.text is not None:
             name = TEXT_NAME if wanted.as_name is None else wanted.as_name
             spool_id = await run_in_thread(parts.reactor, self._spool.add, name, wanted.text)
@@ -186,7 +199,7 @@ class Sending:
             now,
             now + wanted.expires_s,
             wanted.note,
-            wanted.text is not None,
+            wanted.is_text,
             tuple((each.name, each.path) for each in roots),
             wanted.exclude,
             wanted.rules.hidden,
@@ -221,7 +234,12 @@ class Sending:
             private: Sequence[Path] = private_folders(settings, name)
             paths, as_name = wanted.paths, wanted.as_name
             spooled = drafted
-            if spool_id and not wanted.draft:
+            if wanted.repeated is not None:
+                spooled = wanted.repeated.copies
+                for each in (*paths, *spooled):
+                    if not os.path.lexists(each):
+                        raise OfferFilesGone(id=wanted.repeated.id, what=repr(str(each)))
+            elif spool_id and not wanted.draft:
                 found = self._spool.find(spool_id)
                 spooled = (found,)
                 as_name = found.name if as_name is None else as_name

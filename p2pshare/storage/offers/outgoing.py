@@ -26,6 +26,16 @@ from p2pshare.wire.keys import PublicKey
 from p2pshare.wire.offers.messages import OfferFault, OfferItem
 
 OUTGOING_MAX = 1000  # offers
+COPY_KEPT = 86400  # seconds for which what only the spool has can be sent again, after somebody has not got it
+_UNMET = frozenset(
+    {
+        DeliveryState.DECLINED,
+        DeliveryState.FAILED,
+        DeliveryState.REFUSED,
+        DeliveryState.EXPIRED,
+    }
+)
+"""Final states after which the sender may want to send the same again; what it has withdrawn is not kept."""
 
 _COLUMNS = (
     "id, created, expires, note, is_text, roots, exclude, hidden, spool, items, more_items, files, folders, bytes,"
@@ -106,10 +116,19 @@ class OutgoingOffer:
         """Whether the offer stands for anybody."""
         return any(not each.state.is_final for each in self.recipients)
 
+    def keeps_copy(self, now: int) -> bool:
+        """Whether what the spool has is kept at a Unix time: while the offer stands, and a while after it failed."""
+        since = [each.updated for each in self.recipients if each.state in _UNMET]
+        return self.is_open or (not self.is_cleared and max(since, default=0) > now - COPY_KEPT)
+
+    def can_repeat(self, now: int) -> bool:
+        """Whether its files can be sent again at a Unix time, as far as it depends on the spool."""
+        return bool(self.roots) and (not self.spool or self.keeps_copy(now))
+
     @property
-    def can_repeat(self) -> bool:
-        """Whether its files can be sent again: what was in the spool is removed with the offer."""
-        return bool(self.roots) and not self.spool
+    def copies(self) -> tuple[Path, ...]:
+        """The files and folders that are in the spool."""
+        return tuple(path for _, path in self.roots if self._is_spooled(path))
 
     @property
     def is_told(self) -> bool:

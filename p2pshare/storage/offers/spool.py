@@ -1,9 +1,9 @@
 """The spool: files that are offered and exist nowhere else, such as a text or what was read from standard input.
 
 Each is `outgoing/ID/NAME` in the data folder, so that it has a name of its own. The process that has the bytes writes
-it (`SpoolFile`), and the peer removes it with its offer (`Spool`). A draft (`drafts`) is such a folder with many names
-at its top. What belongs to no offer was left by a process that was killed before it made one, or by a page that was
-closed; it is removed a day after the last write.
+it (`SpoolFile`), and the peer removes it with its offer (`Spool`), or later if that can be sent again. A draft
+(`drafts`) is such a folder with many names at its top. What belongs to no offer was left by a process that was killed
+before it made one, or by a page that was closed; it is removed a day after the last write.
 """
 
 from __future__ import annotations

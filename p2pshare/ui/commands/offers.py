@@ -44,6 +44,7 @@ def _send(arguments: Namespace, invocation: Invocation) -> Work:
         options,
         text=arguments.text,
         as_name=arguments.as_name,
+        again=arguments.again,
         waits=not arguments.no_wait,
     )
 
@@ -85,6 +86,7 @@ OFFER_COMMANDS = (
             ),
             flag("--text", "TEXT", "send this text in place of files"),
             flag("--as-name", "FILENAME", "the name under which it arrives"),
+            flag("--again", "ID", "send what an earlier offer had"),
             flag("--exclude", "GLOB", "leave out such names; repeatable", repeated=True),
             flag("--hidden", None, "include names that begin with a dot"),
             flag("--no-wait", None, "do not wait for an answer"),
@@ -100,6 +102,7 @@ OFFER_COMMANDS = (
             ("p2pshare send photos notes.txt bob,carol", "a folder and a file, to two"),
             ('p2pshare send --text "see you at 8" bob', "a text"),
             ("tar c . | p2pshare send - bob --as-name photos.tar", ""),
+            ("p2pshare send --again k6xwn2 bob", "the same once more"),
             ("p2pshare send --list", "what you offer, and who has it"),
             ("p2pshare send --cancel k6xwn2", "withdraw an offer"),
             ("p2pshare send --clear", "remove what is over from the list"),

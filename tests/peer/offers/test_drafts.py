@@ -6,10 +6,10 @@ import os
 from typing import Any
 from unittest.mock import patch
 
-from p2pshare.errors import ControlRefused, P2pshareError, WrongUsage
+from p2pshare.errors import ControlRefused, OfferFilesGone, P2pshareError, WrongUsage
 from p2pshare.peer.offers import drafts, outbox
 from p2pshare.peer.offers.drafts import DRAFTS_MAX, FILES_AT_ONCE, ORPHANS_EVERY, Drafts
-from p2pshare.storage.offers import spool
+from p2pshare.storage.offers import outgoing, spool
 from p2pshare.storage.offers.outgoing import OutgoingOffer, OutgoingOffers
 from tests.peer.offers.case import OffersTestCase
 from tests.peer.offers.world import Person
@@ -62,7 +62,7 @@ class DraftTests(OffersTestCase):
         self.assertEqual((checked["files"], checked["bytes"], checked["id"]), (3, 13, ""))
         self.add(draft, "photos/.hidden", b"?")
         offer = alice.ask("send", **wanted, note="from the page")
-        self.assertEqual((offer["files"], offer["again"]), (3, False))
+        self.assertEqual((offer["files"], offer["again"]), (3, True))
         self.assertEqual(offer["left_out"]["hidden"], 1)
         self.assertRaises(P2pshareError, self.add, draft, "late", b"1")
         self.assertRaises(P2pshareError, alice.ask, "send", draft=draft, to=["bob"])
@@ -76,7 +76,7 @@ class DraftTests(OffersTestCase):
         expected = {"photos/cat.jpg": b"meow", "notes.txt": b"notes", "own": b"mine"}
         self.assertEqual(bob.received("alice"), expected)
         self.world.until(lambda: not self.spooled(alice))
-        with self.assertRaisesRegex(WrongUsage, "Choose the files again"):
+        with self.assertRaisesRegex(OfferFilesGone, "Choose the files again"):
             alice.ask("send", again=offer["id"], to=["bob"])
 
     def test_discarded_while_sent(self) -> None:
@@ -94,6 +94,46 @@ class DraftTests(OffersTestCase):
             alice.ask("send", draft=draft, to=["bob"])
         self.assertEqual(self.spooled(alice), [draft])
 
+    def test_copy_again(self) -> None:
+        """A draft or a text that somebody has not got is sent again, within a day; what was withdrawn is removed."""
+        self.patch(outgoing, "COPY_KEPT", LIFE)
+        self.patch(spool, "ORPHAN_LIFE", 0.0)
+        alice, bob = self.people("alice", "bob")
+        draft = alice.ask("draft_begin")["draft"]
+        self.add(draft, "photos/cat.jpg", b"meow")
+        self.add(draft, "notes.txt", b"notes")
+        own = str(alice.write("own", b"mine"))
+        first = alice.ask("send", draft=draft, paths=[own], to=["bob"])
+        bob.ask("decline_offer", id=self.item(bob)["id"])
+        self.await_states(alice, first, bob="declined")
+        alice.stop()
+        alice.begin()
+        self.world.result(alice.ready)
+        second = alice.ask("send", again=first["id"], to=["bob"])
+        alice.ask("offers_clear", id=first["id"])
+        self.assertEqual(self.spooled(alice), [draft])  # the second offer needs it
+        self.world.until(lambda: len(self.items(bob)) == 2, 60, 0.5)
+        bob.ask("accept_offer", id=second["id"])
+        self.await_states(alice, second, bob="done")
+        expected = {"photos/cat.jpg": b"meow", "notes.txt": b"notes", "own": b"mine"}
+        self.assertEqual(bob.received("alice"), expected)
+        self.world.until(lambda: not self.spooled(alice))
+
+        text = alice.ask("send", text="hello", to=["bob"], expires_s=60)
+        self.await_states(alice, text, within=200, bob="expired")
+        again = alice.ask("send", again=text["id"], to=["bob"], expires_s=7200)
+        self.assertTrue(again["text"])
+        alice.ask("cancel", id=again["id"])
+        self.assertEqual(len(self.spooled(alice)), 1)
+        self.assertEqual(
+            [self.offer(alice, each)["again"] for each in (text, again)], [True, False]
+        )
+        self.world.wait(LIFE + 2 * ORPHANS_EVERY)
+        self.assertEqual(self.spooled(alice), [])
+        self.assertFalse(self.offer(alice, text)["again"])
+        with self.assertRaisesRegex(OfferFilesGone, "Choose the files again"):
+            alice.ask("send", again=text["id"], to=["bob"])
+
     def test_again(self) -> None:
         """The files of an offer are sent again, to others, by its ID."""
         alice, _, carol = self.people("alice", "bob", "carol")
@@ -105,6 +145,9 @@ class DraftTests(OffersTestCase):
         carol.ask("accept_offer", id=self.item(carol)["id"])
         self.await_states(alice, second, carol="done")
         self.assertEqual(carol.received("alice"), {"renamed": b"notes"})
+        path.unlink()
+        with self.assertRaises(OfferFilesGone):
+            alice.ask("send", again=first["id"], to=["bob"])
         for fields in ({"paths": [str(path)]}, {"draft": "a" * 16}, {"text": "x"}):
             with self.assertRaises(P2pshareError):
                 alice.ask("send", again=first["id"], to=["bob"], **fields)

@@ -68,6 +68,7 @@ async def send(
     *,
     text: str | None = None,
     as_name: str | None = None,
+    again: str | None = None,
     waits: bool = True,
 ) -> int:
     """Offer something to people; return the exit code.
@@ -78,6 +79,7 @@ async def send(
         options: flags of the offer.
         text: a snippet in place of paths.
         as_name: the name under which one path, or standard input, arrives.
+        again: the ID of an offer whose files are sent again, in place of paths.
         waits: whether to follow the offer.
 
     Raises:
@@ -85,7 +87,7 @@ async def send(
         P2pshareError: nothing was offered.
     """
     own_name = name_of(invocation.settings)
-    sources = read_sources(words, own_name, invocation.cwd, text=text, as_name=as_name)
+    sources = read_sources(words, own_name, invocation.cwd, text=text, as_name=as_name, again=again)
     sending = Sending(invocation, sources, options.fields)
 
     async def work(peer: OwnPeer) -> None:
@@ -171,7 +173,7 @@ class Sending:
             raise
 
     async def _make(self, peer: OwnPeer) -> None:
-        if self._sources.paths and not self.has_begun:
+        if (self._sources.paths or self._sources.again) and not self.has_begun:
             checked = await peer.ask("send", **self._fields, check=True)
             self._output.event("checked", **checked)
             if omitted := wording.left_out(checked):

@@ -31,6 +31,8 @@ class Sources:
     text: str | None = None
     is_stdin: bool = False
     as_name: str | None = None
+    again: str | None = None
+    """The ID of the offer whose files are sent again, or its beginning."""
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -40,11 +42,18 @@ class Sources:
             "to": list(self.to),
             "text": self.text,
             "as_name": self.as_name,
+            "again": self.again,
         }
 
 
 def read_sources(
-    words: Sequence[str], own_name: str, cwd: Path, *, text: str | None, as_name: str | None
+    words: Sequence[str],
+    own_name: str,
+    cwd: Path,
+    *,
+    text: str | None,
+    as_name: str | None,
+    again: str | None = None,
 ) -> Sources:
     """Return what the words of `send` mean.
 
@@ -55,6 +64,10 @@ def read_sources(
     if not words:
         raise WrongUsage(reason=f"NAME is missing: who gets it? {HOW}")
     *given, people = words
+    if again is not None:
+        if given or text is not None or as_name is not None:
+            raise WrongUsage(reason="--again ID sends the same as before: add the NAME only.")
+        return Sources((), _names(people, own_name, cwd), again=again)
     if not given and text is None:
         kind = "a file here" if os.path.lexists(cwd / people) else "a name"
         missing = "NAME" if kind == "a file here" else "PATH"

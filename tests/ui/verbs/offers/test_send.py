@@ -264,6 +264,19 @@ class SendTests(OfferVerbTestCase):
             self.stdout.getvalue(), "The offer k6xwn2 is cancelled. carol had it already.\n"
         )
 
+    def test_again(self) -> None:
+        """What an earlier offer had is counted, and sent again; nothing else is sent with it."""
+        again = offer({"state": "done"})
+        self.peer.answers["send"] = again
+        sending = send.send(self.invocation, ["carol"], OfferOptions(), again="k6xw", waits=False)
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(sending)), 0)
+        self.assertEqual([each.get("check") for each in self.peer.asked], [True, None])
+        self.assertEqual({each["again"] for each in self.peer.asked}, {"k6xw"})
+        self.assertEqual({each["paths"] for each in self.peer.asked}, {None})
+        for words, text in ((["photos", "carol"], None), (["carol"], "x")):
+            working = send.send(self.invocation, words, OfferOptions(), again="k6xw", text=text)
+            self.failureResultOf(Deferred.fromCoroutine(working), WrongUsage)
+
     def test_clear(self) -> None:
         """All offers that are over are removed from the list, or some of them."""
         self.peer.answers["offers_clear"] = {"count": 1}

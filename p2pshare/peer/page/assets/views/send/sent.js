@@ -12,6 +12,7 @@ import { clear } from "./clear.js";
 const SHOWN = 20; // offers before "show more"
 const SEND_MS = 600000; // the peer counts up to a million files
 const FINAL = new Set(["declined", "done", "failed", "refused", "expired", "cancelled"]);
+const UNMET = new Set(["declined", "failed", "refused", "expired"]); // after which the same may be sent again
 const KINDS = { waiting: "plain", delivered: "plain", accepted: "accent", done: "good", declined: "warning", failed: "bad", refused: "bad", expired: "warning", cancelled: "plain" };
 
 export function Sent() {
@@ -45,6 +46,7 @@ function Offer({ offer, now }) {
       <${Menu} label=${t("send.actions")} items=${menu} /></div>
     ${offer.note && html`<p class="note"><${Lines}>${offer.note}<//></p>`}
     ${missing > 0 && html`<details class="sent-left"><summary>${t("send.left_out", { n: missing })}</summary><${LeftOut} leftOut=${offer.left_out} /></details>`}
+    ${!offer.again && offer.to.some((one) => UNMET.has(one.state)) && html`<p class="hint">${t("send.copy_gone")}</p>`}
     <ul class="sent-to">${offer.to.map((one) => html`<${Recipient} key=${one.name} to=${one} offer=${offer} />`)}</ul>
   </li>`;
 }
