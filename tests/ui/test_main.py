@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -38,7 +39,31 @@ class WrongUsageTests(SynchronousTestCase):
             self.assertEqual((event["kind"], event["exit_code"]), ("wrong_usage", 2))
 
 
+INTERRUPTED = """
+import importlib.abc, signal, sys
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from p2pshare.ui.start import main
+main()
+"""
+"""A command that Ctrl+C reaches during an import."""
+
+
 class ImportsTests(SynchronousTestCase):
+    def test_interrupted(self) -> None:
+        """Ctrl+C ends the command without a word while modules are imported, those of `main` and those of a verb."""
+        for module, status in (("p2pshare.net.process_end", -signal.SIGINT), ("twisted", 130)):
+            done = subprocess.run(
+                [sys.executable, "-c", INTERRUPTED.format(module=module), "users"],
+                capture_output=True,
+                text=True,
+            )
+            told = done.returncode, done.stdout, done.stderr
+            self.assertEqual(told, (status, "", ""), module)
+
     def test_help_is_fast(self) -> None:
         """`--help` imports no slow package."""
         script = (
