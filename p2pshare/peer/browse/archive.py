@@ -32,6 +32,7 @@ from p2pshare.wire.transfer_messages import NANOSECONDS, EntryKind, Listing
 ARCHIVES_MAX = 3  # that are written at once: readings must be left for films and pictures
 OPEN_AHEAD = 6  # files of one of them that are opened or being written
 FILES_MAX = 100_000  # files and folders in one
+NAMES_MAX = 16_000_000  # characters of their paths: its end names all, so they stay in memory
 PATHS_MAX = 1000  # that a user selects for one
 LEFT_OUT_MAX = 1000  # files that it names as left out; others are counted
 LEFT_OUT = "LEFT OUT.txt"
@@ -91,10 +92,18 @@ class Archives:
     """Writes zips."""
 
     def __init__(
-        self, sessions: RemoteSessions, readings: Readings, *, files_max: int = FILES_MAX
+        self,
+        sessions: RemoteSessions,
+        readings: Readings,
+        *,
+        files_max: int = FILES_MAX,
+        names_max: int = NAMES_MAX,
     ) -> None:
-        """List over `sessions`, and read with `readings`; at most `files_max` files and folders go into a zip."""
+        """List over `sessions`, and read with `readings`; at most `files_max` files and folders go into a zip, with
+        `names_max` characters in their paths.
+        """
         self.files_max = files_max
+        self.names_max = names_max
         self._sessions = sessions
         self._readings = readings
         self._running: set[Deferred[None]] = set()
@@ -146,6 +155,7 @@ class _Archive:
 
     def __init__(self, archives: Archives, selection: Selection, writer: Writer) -> None:
         self._files_max = archives.files_max
+        self._names_max = archives.names_max
         self._sessions = archives._sessions
         self._readings = archives._readings
         self._selection = selection
@@ -153,6 +163,7 @@ class _Archive:
         self._zip = ZipStream()
         self._ahead: deque[tuple[_Found, Deferred[FileReading]]] = deque()
         self._written = 0  # files and folders
+        self._named = 0  # characters of their paths
         self._left_out: list[str] = []
         self._unnamed = 0  # left out, beyond `LEFT_OUT_MAX`
         self._is_cut = False  # whether there are more than `_files_max`
@@ -165,8 +176,9 @@ class _Archive:
                 aclosing(self._found()) as everything,
             ):
                 async for each in everything:
-                    if self._written == self._files_max:  # a stranger's list may have no end
-                        self._is_cut = True
+                    self._named += sum(map(len, each.within))
+                    if self._written == self._files_max or self._named > self._names_max:
+                        self._is_cut = True  # a stranger's list may have no end
                         break
                     self._written += 1
                     await self._take(each)
@@ -273,7 +285,8 @@ class _Archive:
             lines.append(f"{self._unnamed} more files and folders are left out.")
         if self._is_cut:
             lines.append(
-                f"All others are left out: a zip has at most {self._files_max} files and folders."
+                f"All others are left out: a zip has at most {self._files_max} files and folders,"
+                f" with at most {self._names_max} characters in their paths."
             )
         if lines:
             data = "".join(f"{line}\n" for line in lines).encode(errors="replace")

@@ -190,6 +190,12 @@ class ArchiveTests(BrowseTestCase):
         self.assertEqual(len(told), LEFT_OUT_MAX + 2)
         self.assertEqual(told[-2], "99 more files and folders are left out.")
         self.assertIn("All others", told[-1])
+        self.archives = Archives(self.sessions, self.readings, names_max=9 * 50)
+        self.saved = Saved()
+        self.successResultOf(self.begin("s", seconds=60))
+        told = self.saved.zip.read(LEFT_OUT).decode().splitlines()
+        self.assertLess(len(told), 51)
+        self.assertIn("450 characters", told[-1])
 
     def test_ahead(self) -> None:
         """Files that were opened ahead are closed if the zip breaks off."""
