@@ -105,7 +105,7 @@ class UseTests(SynchronousTestCase):
 
     def test_clean_fast_path(self) -> None:
         """Without loss a longer transfer uses at least 75 % of a fast link, with its start."""
-        transfer = Transfer(path(100, 0.02), random.Random(5).randbytes(8_000_000))
+        transfer = Transfer(path(100, 0.02), FILE * 5)
         self.assertGreater(transfer.goodput / (100 * MBIT), 0.75)
 
     def test_nothing_is_sent_twice(self) -> None:
