@@ -340,12 +340,12 @@ def long_constructors(module: Module) -> list[str]:
 
 
 @cache
-def modules() -> list[Module]:
-    """Return all modules of the package, parsed."""
+def modules(below: str = "") -> list[Module]:
+    """Return all modules of the package, or of a folder below it, parsed."""
     found = []
     gc.collect()
     gc.disable()  # otherwise it examines all nodes again and again, here and in all later tests
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted((PACKAGE / below).rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found.append(Module(name, path.read_text()))

@@ -7,6 +7,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NoReturn
 
 from p2pshare import __version__
@@ -39,7 +40,10 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     command: Command = arguments.command
     takes_words = any(each.dest == "words" for each in command.positionals)
     if takes_words and not any(word.startswith("-") and word != "-" for word in rest):
-        arguments.words += rest  # argparse gives up on words that follow a flag that follows words
+        arguments.words = [
+            *arguments.words,
+            *rest,
+        ]  # argparse gives up on words that follow a flag that follows words
     elif rest:
         wrong = f"{' '.join(rest)!r} is not known here.{_flag_meant(command, rest[0])}"
         raise WrongUsage(reason=f"{wrong} {_see_help(command)}")
@@ -130,6 +134,7 @@ class _Parser(argparse.ArgumentParser):
         return super().format_help()
 
 
+@cache
 def _parser() -> _Parser:
     """Build the parser of all commands."""
     parsers: dict[str, _Parser] = {}

@@ -7,11 +7,12 @@ import random
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.errors import P2pshareError
+from tests import examples
 from tests.fuzz.datagrams import run_without_atheris
 from tests.fuzz.seeds import changed, seeds
 from tests.fuzz.targets import TARGETS
 
-RUNS = 150  # of each target
+RUNS = examples(600)  # of each target
 
 
 class TargetTests(SynchronousTestCase):

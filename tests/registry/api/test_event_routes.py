@@ -319,10 +319,10 @@ class SlowReaderTests(StreamTestCase):
         self.assertTrue(client.transport.aborted)
 
     def test_nothing_is_left(self) -> None:
-        """After 1000 streams have come and gone, none of their objects is left."""
+        """After 200 streams have come and gone, none of their objects is left."""
         before = outlets()
-        for n in range(1000):
-            client = self.watch("?names=bob", f"10.1.{n // 200}.{n % 200}")
+        for n in range(200):
+            client = self.watch("?names=bob", f"10.1.0.{n}")
             if n % 2:
                 client.transport.stall()
             client.leave()

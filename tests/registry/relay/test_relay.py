@@ -272,7 +272,7 @@ class RoomTests(RelayTestCase):
             eve = End(self.server, EVE)
             eve.ask(other)  # type: ignore[arg-type]
             self.assertEqual(eve.problem, "malformed")
-        relay = [each for each in modules() if each.name.startswith("p2pshare.registry.relay")]
+        relay = modules("registry/relay")
         self.assertGreater(len(relay), 4)
         for module in relay:
             names = [*module.imports(), *(name for name, _ in module.calls())]
