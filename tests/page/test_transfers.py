@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import Any
 
 from selenium.webdriver.common.keys import Keys
@@ -20,7 +21,7 @@ STILL = """(() => {
 PUT_PATH = """import(document.querySelector("script[type=module]").src.replace("app.js", "lib/store.js"))
   .then(store => {
     const job = store.peek().jobs.map.get(a[0]);
-    store.put("jobs", {...job, path: {...job.path, kind: a[1]}});
+    store.put("jobs", {...job, path: {...job.path, ...a[1]}});
   })"""
 HOSTILE = "<img src=x onerror=evil=1>\u202egpj.\u05d0&quot;.jpg"
 SPOKEN = """(() => {
@@ -44,11 +45,16 @@ class TransfersTests(PageTestCase):
     def begin(self, **files: bytes) -> tuple[World, Person, Person]:
         """Start both, and open the page."""
         world = self.own_world()
-        alice = world.add("alice", {"song.ogg": bytes(30 * MB)}, "--limit", "4M")
+        alice = world.add("alice", {"song.ogg": bytes(30 * MB)})
+        self.limit(alice, 4 * MB)
         bob = world.add("bob", {"film.mkv": b"film" * (5 * MB), **files})
         self.open(alice, "/transfers")
         self.browser.run(SPOKEN)
         return world, alice, bob
+
+    def limit(self, person: Person, rate: int) -> None:
+        """Limit what a person sends and receives, in bytes per second; 0 is no limit."""
+        person.ask("settings_change", values={"limit": rate})
 
     def await_state(self, job: dict[str, Any], state: str) -> None:
         """Wait until the row of a transfer has a state."""
@@ -68,6 +74,11 @@ class TransfersTests(PageTestCase):
         """Click on a button of a row."""
         self.browser.click(row(job, f" [data-action={action}]"))
 
+    def is_heard(self, put: str, heard: str) -> bool:
+        """Change a row, and return whether a screen reader has heard of such a change."""
+        self.browser.run(put)
+        return bool(self.browser.run(heard))
+
     def await_spoken(self, words: str) -> None:
         """Wait until a screen reader has heard some words."""
         self.browser.wait(f"spoken.some(text => text.includes({words!r}))", True)
@@ -81,9 +92,7 @@ class TransfersTests(PageTestCase):
         film = alice.ask("get", name="bob", paths=["shared/film.mkv"])
         self.await_state(film, "running")
         self.await_part(film, 10)
-        facts = (
-            r"/film\.mkvfrom bob(Local network)?[\d.]+ MB of 20 MB · [\d.]+ MB\/s · \d+ sec left/"
-        )
+        facts = r"/film\.mkvfrom bob(Local network · (TCP|UDP))?[\d.]+ MB of 20 MB · [\d.]+ MB\/s · \d+ sec left/"
         text = f"document.querySelector('{row(film)}').textContent.replace(/\\s+/g, ' ')"
         browser.wait(f"{facts}.test({text})", True)
         browser.wait(r"/\d MB\/s · Transfers .+ alice/.test(document.title)", True)
@@ -97,6 +106,11 @@ class TransfersTests(PageTestCase):
         paused = self.part(film)
         self.assertGreaterEqual(paused, 10)
         browser.run(f"document.querySelector('{row(film)}').closest('[data-row]').focus()")
+        browser.keys(Keys.DELETE)
+        browser.wait_until("document.querySelector('dialog[open] .danger')")
+        self.check_accessibility()
+        browser.keys(Keys.ESCAPE)
+        browser.wait("document.querySelector('dialog')", None)
         browser.keys("p")
         self.await_state(film, "running")
         browser.wait(
@@ -105,7 +119,6 @@ class TransfersTests(PageTestCase):
         self.await_part(film, paused + 1)
         browser.keys(Keys.DELETE)
         browser.wait_until("document.querySelector('dialog[open] .danger')")
-        self.check_accessibility()
         browser.click("dialog .danger")
         self.await_state(film, "cancelled")
         self.click(film, "retry")
@@ -115,6 +128,7 @@ class TransfersTests(PageTestCase):
         nobody = alice.ask("get", name="zoe", paths=["x"])
         for job in (picture, nobody):
             self.await_state(job, "failed")
+        self.limit(alice, MB // 10)  # however long the looks take, the rows stay as they are
         more = [
             alice.ask("get", name="bob", paths=["shared/film.mkv"], folder=str(alice.folder / word))
             for word in "abc"
@@ -143,11 +157,12 @@ class TransfersTests(PageTestCase):
         browser.keys(Keys.ESCAPE)
         browser.wait("document.querySelector('dialog')", None)
 
-        put_path = PUT_PATH.replace("a[0]", repr(film["id"])).replace("a[1]", "'relay'")
-        heard = "spoken.some(text => text.includes('goes over the relay now'))"
-        until(
-            lambda: (browser.run(put_path), browser.run(heard))[1]
-        )  # the next event takes it back
+        put_path = PUT_PATH.replace("a[0]", repr(film["id"]))
+        for path, words in (("{kind: 'relay'}", "the relay"), ("{carrier: 'other'}", "OTHER")):
+            heard = f"spoken.some(text => text.includes('goes over {words} now'))"
+            put = put_path.replace("a[1]", path)
+            until(partial(self.is_heard, put, heard))  # the next event takes it back
+        self.limit(alice, 0)
         for each in more:
             alice.ask("job_cancel", id=each["id"])
         self.await_state(film, "done")
@@ -162,8 +177,9 @@ class TransfersTests(PageTestCase):
         """Who shares sees an upload, and may end it; an offer has a row at both ends, and declining it ends both."""
         browser = self.browser
         _, alice, bob = self.begin()
+        self.limit(alice, MB // 2)
         film = alice.ask("get", name="bob", paths=["shared/film.mkv"])
-        self.await_part(film, 5)
+        self.await_part(film, 2)
         self.open(bob, "/transfers")
         browser.wait_until("document.querySelector('.transfer.up[data-state=running]')")
         self.assertIn("film.mkv\nto alice", browser.text(".transfer.up"))

@@ -10,10 +10,11 @@ const TRUST = { compared: ["good", "shield"], changed: ["bad", "warning"], waiti
 /** Return "online", "offline" or "unknown". */
 export const presence = (person) => (person.online === null || person.online === undefined ? "unknown" : person.online ? "online" : "offline");
 
-/** How a person is reached: direct, relay or local network. */
-export function PathTag({ path }) {
+/** How a person is reached: direct, relay or local network; with the carrier if there are several of that kind. */
+export function PathTag({ path, withCarrier = false }) {
   const key = `people.paths.${path.kind}`;
-  return html`<${Tag} kind=${path.kind === "relay" ? "warning" : "plain"} icon=${PATH_ICONS[path.kind]} title=${t("people.path_title", { carrier: String(path.carrier ?? "").toUpperCase(), address: path.address ?? "" })}>${hasText(key) ? t(key) : path.kind}<//>`;
+  const carrier = withCarrier && path.kind !== "relay" && path.carrier;
+  return html`<${Tag} kind=${path.kind === "relay" ? "warning" : "plain"} icon=${PATH_ICONS[path.kind]} title=${t("people.path_title", { carrier: String(path.carrier ?? "").toUpperCase(), address: path.address ?? "" })}>${hasText(key) ? t(key) : path.kind}${carrier && html` · <bdi>${carrier.toUpperCase()}</bdi>`}<//>`;
 }
 
 /** A mark for trust that differs from the usual. */

@@ -63,7 +63,7 @@ export function useNews(rows) {
   const known = useRef(null);
   useEffect(() => {
     const before = known.current;
-    known.current = new Map(rows.map((job) => [job.id, { state: job.state, path: job.path?.kind, lastPath: job.path?.kind ?? before?.get(job.id)?.lastPath }]));
+    known.current = new Map(rows.map((job) => [job.id, { state: job.state, path: job.path ?? before?.get(job.id)?.path }]));
     if (before === null || before.size === 0 || peek().jobs.state !== "ready") return;
     const news = rows.map((job) => newsOf(job, before.get(job.id))).filter(Boolean);
     if (news.length > NEWS_MAX) announce(t("transfers.news.many", { n: news.length }));
@@ -76,8 +76,7 @@ function newsOf(job, before) {
   const values = { title: titleOf(job), name: job.name };
   if (job.state !== before.state && ["done", "failed"].includes(job.state)) return t(`transfers.news.${job.state}`, values);
   if (job.state === "waiting" && before.state === "running") return t("transfers.news.waiting", values);
-  if (job.state === "running" && job.path && before.lastPath && job.path.kind !== before.lastPath) {
-    return t(`transfers.news.path_${job.path.kind}`, values);
-  }
-  return null;
+  if (job.state !== "running" || !job.path || !before.path) return null;
+  if (job.path.kind !== before.path.kind) return t(`transfers.news.path_${job.path.kind}`, values);
+  return job.path.carrier === before.path.carrier ? null : t("transfers.news.carrier", { ...values, carrier: job.path.carrier.toUpperCase() });
 }

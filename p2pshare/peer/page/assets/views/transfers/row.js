@@ -20,7 +20,7 @@ export function Row({ job, place, now, onAction, onDetails }) {
     <div class="transfer-head">
       <button type="button" class="transfer-title" onClick=${onDetails} aria-haspopup="dialog"><${Title} job=${job} /></button>
       <span class="transfer-person">${rich(job.direction === "down" ? "transfers.from" : "transfers.to", { name: person })}</span>
-      ${job.path && html`<${PathTag} path=${job.path} />`}
+      ${job.path && html`<${PathTag} path=${job.path} withCarrier />`}
     </div>
     <div class="transfer-bar">${(!isOver(job) || job.state === "failed") && html`<${Progress} value=${job.state === "running" ? part : (part ?? 0)} label=${t("transfers.progress_of", { title })} state=${job.state} />`}</div>
     <p class=${classes("transfer-facts", isBad && "bad")}>${factsOf(job, place, now).map((fact, index) => html`${index > 0 && html`<span aria-hidden="true"> · </span>`}<span key=${index} class="fact">${fact}</span>${" "}`)}</p>
