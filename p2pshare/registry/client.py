@@ -15,7 +15,7 @@ from twisted.web.iweb import IAgent
 from p2pshare import errors
 from p2pshare.classic.registration import Registration, parse_address, parse_names
 from p2pshare.errors import P2pshareError, RemoteProtocolError
-from p2pshare.registry.event_client import EventFollower
+from p2pshare.registry.event_client import EventFollower, OnLink
 from p2pshare.web.client import TIMEOUT, HttpClient, Reply, pooled_agent
 from p2pshare.wire.addresses import PeerAddress
 from p2pshare.wire.heartbeats import Heartbeat
@@ -318,7 +318,7 @@ class RegistryClient:
         on_event: Callable[[PeerSummary], object],
         on_reset: Callable[[], object] = lambda: None,
         *,
-        on_link: Callable[[bool], object] = lambda _: None,
+        on_link: OnLink = lambda *_: None,
         rng: random.Random | None = None,
     ) -> None:
         """Follow changes of presence until cancelled, and reconnect with back-off; see `event_client`.
@@ -328,7 +328,7 @@ class RegistryClient:
             on_event: called with each change; with names, also with the present state of each after every reset.
             on_reset: called when the stream begins, and whenever changes may have been missed. A caller that looks
                 everything up after it, not before, misses nothing.
-            on_link: called with whether the registry is connected, at each change and each try.
+            on_link: called with whether the registry is connected, and if not, why, at each change and each try.
             rng: draws the jitter of the delays.
 
         Raises:

@@ -27,6 +27,9 @@ SILENCE_MAX = 90.0  # seconds without a byte after which a stream counts as brok
 RETRY_FIRST, RETRY_MAX = 0.5, 15.0  # seconds until the client reconnects
 STEADY = 10.0  # seconds of a stream after which the delays start again with the first
 
+OnLink = Callable[[bool, P2pshareError | None], object]
+"""Called with whether changes arrive, and with why they do not, unless a stream has only ended as it should."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -104,7 +107,7 @@ class EventFollower:
         rng: random.Random,
         on_event: Callable[[PeerSummary], object],
         on_reset: Callable[[], object],
-        on_link: Callable[[bool], object],
+        on_link: OnLink,
     ) -> None:
         """Follow the stream at `path`; `rng` draws the jitter. See `RegistryClient.watch` for the callbacks."""
         self._http = http
@@ -125,7 +128,7 @@ class EventFollower:
         while True:
             started = self._http.clock.seconds()
             error = await self._follow_once(refusal)
-            self._on_link(False)
+            self._on_link(False, error)
             if self._http.clock.seconds() - started >= STEADY:
                 back_off.reset()
             retry_after = error.fields.get("retry_after") if error else None
@@ -139,7 +142,7 @@ class EventFollower:
         parser = EventParser()
 
         def begun() -> None:
-            self._on_link(True)
+            self._on_link(True, None)
             if not self._last_id:
                 self._on_reset()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from urllib.request import urlopen
+
 from selenium.webdriver.common.keys import Keys
 
 from tests.page.page_case import PageTestCase
@@ -32,6 +35,11 @@ class PeopleTests(PageTestCase):
         browser.wait(ROWS, ["bob"])
         browser.wait(
             "document.querySelector('.person-when')?.textContent.startsWith('Online')", True
+        )
+        with urlopen(f"{self.world.registry_url}/v1/peers/bob") as reply:
+            since = json.loads(reply.read())["since"]
+        self.assertEqual(
+            browser.run("Date.parse(document.querySelector('time').dateTime)"), since * 1000
         )
         browser.wait(
             "document.querySelector('.summary')?.textContent", "1 person online · 1 person in all"

@@ -88,6 +88,8 @@ class ShellTests(PageTestCase):
         browser.wait_until("document.querySelector('nav .badge.dot')")
         self.assertEqual(browser.run(ROWS), ["emil", "fred"])
         self.assertEqual(browser.run(STATE), "live")
+        browser.wait_until("document.querySelector('.people-list.old')")
+        self.assertIn("last news came", browser.text(".tools ~ .notice.warning"))
         self.check_accessibility()
         browser.keep("registry-away")
 

@@ -99,7 +99,7 @@ class FollowerTests(SynchronousTestCase):
                 ["bob", "alice"],
                 self.seen.append,
                 lambda: self.seen.append("reset"),
-                on_link=self.seen.append,
+                on_link=lambda is_up, _: self.seen.append(is_up),
                 rng=random.Random(1),
             )
         )

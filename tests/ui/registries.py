@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from p2pshare.errors import NoSuchPeer, RegistryHasNoOwners
+from p2pshare.registry.event_client import OnLink
 from p2pshare.storage.settings import Settings
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
@@ -45,7 +46,7 @@ class MemoryRegistry:
         self.keeps_names = True
         self.on_event: Callable[[PeerSummary], object] = lambda _: None
         self.on_reset: Callable[[], object] = lambda: None
-        self.on_link: Callable[[bool], object] = lambda _: None
+        self.on_link: OnLink = lambda *_: None
         self.refusal: Deferred[None] = Deferred()
 
     async def info(self) -> RegistryInfo | None:
@@ -91,11 +92,11 @@ class MemoryRegistry:
         on_event: Callable[[PeerSummary], object],
         on_reset: Callable[[], object] = lambda: None,
         *,
-        on_link: Callable[[bool], object] = lambda _: None,
+        on_link: OnLink = lambda *_: None,
         rng: object = None,
     ) -> None:
         self.on_event, self.on_reset, self.on_link = on_event, on_reset, on_link
-        on_link(True)
+        on_link(True, None)
         on_reset()
         await self.refusal
 

@@ -74,7 +74,7 @@ class Directory(Protocol):
         on_event: Callable[[PeerSummary], object],
         on_reset: Callable[[], object] = lambda: None,
         *,
-        on_link: Callable[[bool], object] = lambda _: None,
+        on_link: Callable[[bool, P2pshareError | None], object] = lambda *_: None,
         rng: random.Random | None = None,
     ) -> None: ...
 

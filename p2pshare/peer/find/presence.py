@@ -59,11 +59,11 @@ class PresenceFollower(Protocol):
     def list_told(self) -> None:
         """Handle that the list was complete: peers that were not told since it began do not exist."""
 
-    def link_changed(self, is_up: bool) -> None:
-        """Handle that the directory reports changes now, or does not; also called if nothing has changed."""
+    def link_changed(self, is_up: bool, why: BaseException | None) -> None:
+        """Handle that the directory reports changes now, or does not, and why; also called if nothing has changed."""
 
-    def not_followed(self, error: BaseException | None) -> None:
-        """Handle that the directory tells nothing; it is asked again after a while."""
+    def not_listed(self, why: BaseException | None) -> None:
+        """Handle that the list cannot be read; it is asked for again after a while."""
 
 
 class PresenceWatch:
@@ -220,9 +220,9 @@ class PresenceWatch:
     def _is_wanted(self) -> bool:
         return bool(self._watchers) or self._follower is not None
 
-    def _link_changed(self, is_up: bool) -> None:
+    def _link_changed(self, is_up: bool, why: BaseException | None) -> None:
         if self._follower is not None:
-            self._follower.link_changed(is_up)
+            self._follower.link_changed(is_up, why)
 
     def _end(self) -> None:
         if self._start is not None:
@@ -251,8 +251,7 @@ class PresenceWatch:
         for waiting in tuple(self._waiting):
             if not waiting.called:
                 waiting.errback(failure)
-        if self._follower is not None:
-            self._follower.not_followed(failure.value)
+        self._link_changed(False, failure.value)
         if self._is_wanted():
             self._start_soon(REFUSED_RETRY)
 
@@ -297,8 +296,12 @@ class PresenceWatch:
                     if peer.presence is Presence.ONLINE and peer.name in self._watchers:
                         online.add(peer.name)
                 break
-            except Unreachable:
-                await deferLater(self._clock, LIST_AGAIN)
+            except Unreachable as error:
+                if follower is not None:
+                    follower.not_listed(error)
+                asked = error.fields.get("retry_after")
+                at_least = min(asked, REFUSED_RETRY) if isinstance(asked, int) else 0.0
+                await deferLater(self._clock, max(LIST_AGAIN, at_least))
         for name in set(self._watchers) - self._heard:  # an event is newer than the list
             self._know(name, name in online)
         if follower is not None and follower is self._follower:
@@ -312,4 +315,4 @@ class PresenceWatch:
         if not failure.check(CancelledError):
             self._log.warn("peers not listed: reason={why}", why=failure.value)
             if self._follower is not None:
-                self._follower.not_followed(failure.value)
+                self._follower.not_listed(failure.value)

@@ -253,7 +253,7 @@ class LanDirectory:
         on_event: Callable[[PeerSummary], object],
         on_reset: Callable[[], object] = lambda: None,
         *,
-        on_link: Callable[[bool], object] = lambda _: None,
+        on_link: Callable[[bool, P2pshareError | None], object] = lambda *_: None,
         rng: random.Random | None = None,
     ) -> None:
         """Report peers that come and go until cancelled, as `RegistryClient.watch`. Who is not here is not reported.
@@ -276,7 +276,7 @@ class LanDirectory:
 
         self._watchers[watcher] = changed
         try:
-            on_link(True)
+            on_link(True, None)
             on_reset()
             for name in sorted(wanted):
                 if present := self._present(name):

@@ -70,13 +70,15 @@ class Roster:
         self._sightings: dict[str, Sighting] = {}
         self._listed: set[str] | None = None  # names that were told since the list has begun
         self._unfollow: Callable[[], None] | None = None
+        self._is_linked = False  # whether changes arrive
         self._waiting: set[Deferred[None]] = set()
         self.is_complete = False
         """Whether the list was read to its end since `start`."""
-        self.is_current = False
-        """Whether changes arrive now."""
         self.trouble: P2pshareError | None = None
-        """Why the directory tells nothing."""
+        """Why the list cannot be read, or gets no changes."""
+        self.old_since: float | None = None
+        """The Unix time in s, by the directory's clock, since which changes may be missing; None if the list is up to
+        date, or was never complete."""
         self.left_out = 0
         """Names of the directory that have no place."""
 
@@ -84,6 +86,11 @@ class Roster:
     def is_running(self) -> bool:
         """Whether the list is kept now."""
         return self._unfollow is not None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the list is complete, and changes arrive."""
+        return self.is_complete and self._is_linked and self._listed is None
 
     @property
     def names(self) -> set[str]:
@@ -104,7 +111,8 @@ class Roster:
         if self._unfollow is not None:
             self._unfollow()
         self._unfollow = self._listed = None
-        self.is_complete = self.is_current = False
+        self.is_complete = self._is_linked = False
+        self.trouble = self.old_since = None
         self._sightings.clear()
         self._wake()
 
@@ -123,6 +131,7 @@ class Roster:
     def list_begun(self) -> None:
         """See `PresenceFollower`."""
         self._listed, self.left_out = set(), 0
+        self._look_at_age()
 
     def peer_told(self, peer: PeerSummary, *, is_change: bool) -> None:
         """See `PresenceFollower`."""
@@ -147,21 +156,27 @@ class Roster:
             for name in self._sightings.keys() - listed:
                 self._remove(name)
         self.is_complete = True
+        self.trouble = self.trouble if not self._is_linked else None
+        self._look_at_age()
         self._wake()
 
-    def link_changed(self, is_up: bool) -> None:
+    def link_changed(self, is_up: bool, why: BaseException | None) -> None:
         """See `PresenceFollower`."""
-        self.is_current = is_up
-        if is_up:
-            self.trouble = None
-        else:
+        self._is_linked = is_up
+        self.not_listed(why)
+
+    def not_listed(self, why: BaseException | None) -> None:
+        """See `PresenceFollower`."""
+        self.trouble = why if isinstance(why, P2pshareError) else None
+        self._look_at_age()
+        if self.trouble is not None or not self._is_linked:
             self._wake()  # nobody waits for a directory that is away
 
-    def not_followed(self, error: BaseException | None) -> None:
-        """See `PresenceFollower`."""
-        self.is_current = False
-        self.trouble = error if isinstance(error, P2pshareError) else None
-        self._wake()
+    def _look_at_age(self) -> None:
+        if self.is_current or not self.is_complete:
+            self.old_since = None
+        elif self.old_since is None:
+            self.old_since = self._wall()
 
     def _see(self, name: str, sighting: Sighting) -> None:
         if self._sightings.get(name) != sighting:

@@ -24,6 +24,7 @@ from p2pshare.names import NAME_MAX, read_name
 from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, Fields
 from p2pshare.peer.find.pins import Pins
+from p2pshare.peer.health import shown_error
 from p2pshare.peer.people.paths import OpenPaths
 from p2pshare.peer.people.roster import Roster, Sighting
 from p2pshare.peer.people.trust import Trust
@@ -39,6 +40,8 @@ LOOK_EVERY = 1.0  # seconds between two looks at the pins and at the sessions
 COLLECT = 0.2  # seconds in which changes are collected
 CHANGES_MAX = 200  # changes that are told one by one; more become one event
 ROWS_MAX = 500  # people in a reply: more would hold the event loop for too long
+OLD_AFTER = 3.0  # seconds without changes after which the list counts as old: streams end regularly, and begin again
+CLOCKS_DIFFER = 2.0  # seconds: a registry tells its time in whole seconds
 LIST_PATIENCE = 5.0  # seconds that a question waits for the first list
 QR_BORDER = 4  # light modules around a QR code, as the standard wants it
 
@@ -51,6 +54,7 @@ class People:
     def __init__(self, peer: RunningPeer) -> None:
         """Show people to the user of a peer."""
         self._reactor = peer.reactor
+        self._wall = peer.wall
         self._name = peer.place.name
         self._key = peer.key
         self._standing = peer.standing
@@ -63,7 +67,7 @@ class People:
         self._pins = Pins(peer.reactor, known, peer.directory)
         self._roster = Roster(
             peer.reactor,
-            lambda: peer.wall() - self._clock_ahead,
+            self._registry_time,
             peer.offers.presence,
             self._sighted,
             self._trust.is_pinned,
@@ -77,7 +81,7 @@ class People:
         self._flushing: IDelayedCall | None = None
         self._looking: IDelayedCall | None = None
         self._asked_at = 0.0
-        self._is_incomplete = False  # whether somebody was told a list that was not complete
+        self._told: Fields | None = None  # the state of the list that somebody was told last
         self._has_stopped = False
 
     @property
@@ -124,14 +128,19 @@ class People:
         return {"people": rows, "more": False, **self._about_list()}
 
     def _about_list(self) -> Fields:
-        roster = self._roster
-        self._is_incomplete = not roster.is_complete
-        trouble = roster.trouble or (None if roster.is_current else self._trouble())
-        return {
+        """Return the state of the list, and remember it as told."""
+        roster, since = self._roster, self._roster.old_since
+        is_old = since is not None and self._registry_time() - since >= OLD_AFTER
+        trouble = None
+        if is_old or not roster.is_complete:
+            trouble = roster.trouble or (None if roster.is_current else self._trouble())
+        self._told = about = {
             "complete": roster.is_complete,
             "left_out": roster.left_out,
-            "trouble": None if trouble is None else str(trouble),
+            "trouble": None if trouble is None else shown_error(trouble),
+            "old_since": self._by_own_clock(int(since)) if since is not None and is_old else None,
         }
+        return about
 
     async def _person(self, request: Fields) -> Fields:
         """Return all that is known of somebody, with the key that the directory shows now."""
@@ -218,9 +227,10 @@ class People:
             return
         self._looking = self._reactor.callLater(LOOK_EVERY, self._look)
         self._look_at_sessions()
-        if self._is_incomplete and self._roster.is_complete:
-            self._is_incomplete = False
-            self._events.publish("people", **self._about_list())
+        before = self._told
+        if before is not None and before != (now := self._about_list()):
+            again = now["complete"] and not before["complete"]
+            self._events.publish("people", **now, again=again)
         refreshing = Deferred.fromCoroutine(self._trust.refresh())
         refreshing.addErrback(self._not_refreshed)
 
@@ -244,7 +254,7 @@ class People:
                 timer.cancel()
         self._looking = self._flushing = None
         self._dirty.clear()
-        self._sorted, self._connected = None, {}
+        self._sorted, self._told, self._connected = None, None, {}
 
     def _sighted(self, name: str) -> None:
         """Take a change of the directory. While the list is read for the first time, nobody has heard of it yet."""
@@ -276,7 +286,7 @@ class People:
         if not self._events.is_followed:
             return
         if len(dirty) > CHANGES_MAX:
-            self._events.publish("people", **self._about_list())
+            self._events.publish("people", **self._about_list(), again=True)
             return
         for name in dirty:
             if self._exists(name):
@@ -309,8 +319,12 @@ class People:
 
     @property
     def _clock_ahead(self) -> float:
-        """Seconds by which the clock of this machine is ahead of the directory's."""
-        return self._directory.clock_ahead_s or 0.0
+        """Seconds by which the clock of this machine is ahead of the directory's, if that can be told."""
+        ahead = self._directory.clock_ahead_s or 0.0
+        return ahead if abs(ahead) >= CLOCKS_DIFFER else 0.0
+
+    def _registry_time(self) -> float:
+        return self._wall() - self._clock_ahead
 
     def _by_own_clock(self, at: int | None) -> int | None:
         return None if at is None else at + round(self._clock_ahead)

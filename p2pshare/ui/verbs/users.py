@@ -188,7 +188,7 @@ class _Watch:
             if self._live is not None:
                 self._live.stop()
 
-    def _linked(self, is_there: bool) -> None:
+    def _linked(self, is_there: bool, _why: object) -> None:
         if self._live is not None:
             self._live.is_away = not is_there
             self._live.is_due = True

@@ -25,7 +25,7 @@ from p2pshare.peer.find.presence import (
 )
 from p2pshare.registry.api.event_streams import presence_text
 from p2pshare.registry.client import RegistryClient, pooled_agent
-from p2pshare.registry.event_client import RETRY_FIRST, RETRY_MAX
+from p2pshare.registry.event_client import RETRY_FIRST, RETRY_MAX, OnLink
 from p2pshare.wire.registry_answers import NameKind, PeerSummary, Presence
 from tests.peer.lan.network import announced
 from tests.peer.lan.test_directory import LanCase
@@ -53,6 +53,8 @@ class Streams:
         names: Sequence[str],
         on_event: Callable[[PeerSummary], object],
         on_reset: Callable[[], object] = lambda: None,
+        *,
+        on_link: OnLink = lambda *_: None,
         **_: Any,
     ) -> None:
         self.asked.append(tuple(names))
@@ -60,6 +62,7 @@ class Streams:
             raise self.errors.pop()
         self.open.append(tuple(names))
         self.say, self.reset = on_event, on_reset
+        on_link(True, None)
         try:
             on_reset()
             for name in names:

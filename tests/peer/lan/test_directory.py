@@ -209,7 +209,7 @@ class ListTests(LanCase):
             self.directory.watch(
                 ("bob",),
                 lambda peer: events.append((peer.name, peer.presence)),
-                on_link=links.append,
+                on_link=lambda is_up, _: links.append(is_up),
             )
         )
         self.network.say(announced("bob", 7), announced("carol", 3))

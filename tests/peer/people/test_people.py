@@ -115,14 +115,26 @@ class ListTests(PeopleCase):
         listed = await client.ask("people")
         self.assertEqual([each["name"] for each in listed["people"]], ["alice", "bob"])
         self.assertEqual((listed["complete"], listed["people"][1]["online"]), (False, None))
+        self.assertEqual(listed["trouble"]["error"], "RegistryUnreachable")
         events = await (await self.client()).follow()
         self.come_back()
         event = await anext(events)
-        while event["event"] != "people":
+        while not (event["event"] == "people" and event["complete"]):
             event = await anext(events)
-        self.assertTrue(event["complete"])
+        self.assertEqual((event["trouble"], event["again"]), (None, True))
         listed = await client.ask("people")
         self.assertIs(listed["people"][1]["online"], False)
+        self.patch(service, "OLD_AFTER", 0.5)
+        await self.go_away()
+        while not (event["event"] == "people" and event["old_since"] and event["trouble"]):
+            event = await anext(events)
+        self.assertEqual(
+            (event["trouble"]["error"], event["again"]), ("RegistryUnreachable", False)
+        )
+        self.come_back()
+        while not (event["event"] == "people" and event["old_since"] is None):
+            event = await anext(events)
+        self.assertIsNone(event["trouble"])
         await events.aclose()
 
     async def test_nobody_looks(self) -> None:

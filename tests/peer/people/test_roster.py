@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from p2pshare.errors import RegistryUnreachable
+from p2pshare.errors import RegistryBusy, RegistryUnreachable
 from p2pshare.peer.find.presence import REFUSED_RETRY, RESTART_GAP
 from p2pshare.peer.people.roster import Roster
 from p2pshare.wire.registry_answers import Presence
@@ -79,6 +79,27 @@ class RosterTests(PresenceCase):
         self.roster.stop()
         self.clock.advance(RESTART_GAP)
         self.assertEqual(self.streams.open, [("bob",)])
+
+    def test_age(self) -> None:
+        """While no changes arrive, the list tells why, and since when; it is up to date when it was read again."""
+        why = RegistryBusy(registry="http://r", retry_after=9)
+        self.start("bob")
+        self.assertEqual((self.roster.is_current, self.roster.old_since), (True, None))
+        self.roster.link_changed(False, None)  # a stream ends now and then
+        self.clock.advance(2)
+        self.roster.link_changed(False, why)
+        self.assertEqual((self.roster.trouble, self.roster.old_since), (why, 1001.0))
+        self.assertEqual(self.state("bob"), (True, 1))
+        self.streams.errors = [why]
+        self.roster.link_changed(True, None)
+        self.streams.reset()
+        self.assertEqual((self.roster.trouble, self.roster.is_current), (why, False))
+        self.clock.advance(8)
+        self.assertEqual(self.streams.listed, 2)  # as late as the registry has asked
+        self.clock.advance(1)
+        self.assertEqual((self.roster.trouble, self.roster.old_since), (None, None))
+        self.assertTrue(self.roster.is_current)
+        self.roster.stop()
 
     def test_bound(self) -> None:
         """Names beyond the bound are counted; one that is kept has a place in any case."""

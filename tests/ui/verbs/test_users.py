@@ -197,12 +197,12 @@ class WatchTests(UsersTestCase):
         self.watch(online=True)
         self.assertEqual(self.lines(), ["alice online", "carol unknown"])
         for _ in range(3):
-            self.registry.on_link(False)
+            self.registry.on_link(False, None)
         self.assertEqual(self.stderr.getvalue(), f"{AWAY}\n")
         del self.registry.views["alice"]
         self.registry.views["bob"] = view_of("bob", KEY)
         self.registry.error = lambda _: RegistryUnreachable(registry="x", reason="y")
-        self.registry.on_link(True)
+        self.registry.on_link(True, None)
         self.registry.on_reset()
         self.say("zoe", Presence.ONLINE)
         self.assertEqual(self.lines(), [])

@@ -6,6 +6,7 @@
  *
  *     const { rows, map, state, error } = useCollection("jobs");     // state: "loading" | "ready" | "failed" | "unavailable"
  *     const { leftOut } = useCollection("people");                   // how many further rows there are, which the peer does not list
+ *     const { trouble, oldSince } = useCollection("people");         // why the list gets no changes, and the Unix time since when; or null
  *     const waiting = useStore((store) => store.inbox.rows.filter((item) => item.state === "waiting").length);
  */
 
@@ -26,7 +27,7 @@ const COLLECTIONS = {
   shares: { action: "shares", fields: {}, rows: "shares", key: "name", event: "shares" },
 };
 // `first`: fields of a small page that is shown while the whole list is read; of people, those who are online.
-const EMPTY = { rows: [], map: new Map(), state: "loading", error: null, leftOut: 0 };
+const EMPTY = { rows: [], map: new Map(), state: "loading", error: null, leftOut: 0, trouble: null, oldSince: null };
 
 const store = { health: null, traffic: { down: 0, up: 0 }, actions: null };
 const readers = new Map(); // from the name of a collection that was asked for to its Reader
@@ -106,28 +107,27 @@ class Reader {
         await new Promise((resolve) => setTimeout(resolve, FIRST_SHOWN_MS));
       }
       if (run !== this.run) return;
-      let leftOut = 0;
-      const found = await askAll(action, fields, rows, key, { onPage: (reply) => (leftOut = reply.left_out ?? 0) });
+      let about = aboutList({});
+      const found = await askAll(action, fields, rows, key, { onPage: (reply) => (about = aboutList(reply)) });
       if (run !== this.run) return;
       const map = new Map(found.map((row) => [row[key], row]));
       for (const row of this.meanwhile) apply(map, row, key);
       this.meanwhile = null;
       this.dirty = null;
-      this.set({ rows: [...map.values()], map, state: "ready", error: null, leftOut });
+      this.set({ rows: [...map.values()], map, state: "ready", error: null, ...about });
     } catch (error) {
       if (run !== this.run) return;
       this.meanwhile = null;
-      const { rows: old, map } = store[this.name];
-      this.set({ rows: old, map, state: old.length ? "ready" : "failed", error });
+      this.set({ ...store[this.name], state: store[this.name].rows.length ? "ready" : "failed", error });
       if (!error.isLost) setTimeout(() => run === this.run && this.read(), RETRY_MS);
     }
   }
 
   async readFirst() {
     const { action, first, rows, key } = this.definition;
-    const some = (await ask(action, first))[rows];
+    const reply = await ask(action, first);
     if (store[this.name].rows.length > 0) return; // somebody was faster
-    this.set({ rows: some, map: new Map(some.map((row) => [row[key], row])), state: "loading", error: null });
+    this.set({ rows: reply[rows], map: new Map(reply[rows].map((row) => [row[key], row])), state: "loading", error: null, ...aboutList(reply) });
   }
 
   change(row) {
@@ -149,6 +149,8 @@ class Reader {
     for (const watch of watchers) watch();
   }
 }
+
+const aboutList = (reply) => ({ leftOut: reply.left_out ?? 0, trouble: reply.trouble ?? null, oldSince: reply.old_since ?? null });
 
 function apply(map, row, key) {
   const id = row[key];
@@ -175,7 +177,10 @@ listen("hello", async (hello) => {
   if (store.actions.includes("health")) ask("health").then((health) => change({ health }), () => {});
   settle();
 });
-listen("people", () => refresh("people")); // more has changed at once than events tell
+listen("people", (about) => {
+  if (about.again) refresh("people"); // more has changed at once than events tell
+  else readers.get("people")?.set({ ...store.people, ...aboutList(about) });
+});
 listen("health", (health) => change({ health }));
 listen("state", (state) => state === "live" || change({ traffic: { down: 0, up: 0 } })); // an old rate is worse than none
 listen("traffic", (traffic) => change({ traffic }));

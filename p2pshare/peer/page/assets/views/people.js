@@ -3,7 +3,7 @@
 import { currentSession } from "../lib/live.js";
 import { go, href } from "../lib/route.js";
 import { useCollection, useStore } from "../lib/store.js";
-import { collator, errorText, t } from "../lib/texts.js";
+import { ago, collator, date, errorText, t } from "../lib/texts.js";
 import { classes, html, PHONE, useKey, useMedia, useMemo, useNow, useRef, useState } from "../lib/ui.js";
 import { VirtualList } from "../lib/virtual.js";
 import { Avatar, Button, Command, Dialog, Empty, Icon, Loading, Name, Notice, Page, Search, Segments, show } from "../parts/index.js";
@@ -17,7 +17,7 @@ const ORDER = { online: 0, unknown: 1, offline: 2 };
 let lastActive = null; // kept while another view is shown: "back" leads to the same row
 
 export default function People({ parameters }) {
-  const { rows, state, error, leftOut } = useCollection("people");
+  const { rows, state, error, leftOut, trouble, oldSince } = useCollection("people");
   const [text, setText] = useState(parameters.query.search ?? "");
   const [shown, setShown] = useState(localStorage.getItem(SHOWN) ?? "all");
   const [active, setActive] = useState(lastActive); // a name, so that it stays when rows move
@@ -73,9 +73,10 @@ export default function People({ parameters }) {
       <${Segments} label=${t("people.shown")} value=${shown} onChange=${choose} options=${[
         { value: "online", label: t("people.only_online") }, { value: "all", label: t("people.everyone") }]} />
     </div>
-    ${error && html`<${Notice} kind="warning">${errorText(error)}<//>`}
+    ${error ? html`<${Notice} kind="warning">${errorText(error)}<//>` : trouble && html`<${Notice} kind="warning">
+      <strong>${oldSince ? t("people.old", { ago: ago(oldSince, now) }) : t("people.not_listed")}</strong><p>${errorText(trouble)}</p><//>`}
     <p class="unseen" role="status">${wanted && state === "ready" ? t("people.found", { n: found.length }) : ""}</p>
-    <div class="card people-list" ref=${list}>
+    <div class=${classes("card people-list", oldSince && "old")} ref=${list}>
       ${state === "loading" && found.length === 0 ? html`<${Loading} />` : found.length > 0
         ? html`<${VirtualList} items=${found} keyOf=${(person) => person.name} rowHeight=${isPhone ? ROW_PHONE : ROW} label=${t("people.title")} textOf=${(person) => person.name}
             active=${activeIndex} onActive=${(index) => setActive(found[index].name)} onOpen=${open} onRowClick=${open} hrefOf=${(person) => href("people", person.name)}
@@ -97,9 +98,15 @@ function Row({ person, now, isPhone }) {
     <${Avatar} name=${person.name} presence=${state} />
     <span class="person-name"><${Name}>${person.name}<//> <${TrustTag} trust=${person.trust} /></span>
     <span class="person-path">${person.path && html`<${PathTag} path=${person.path} />`}</span>
-    <span class="person-when">${presenceText(person, now)}</span>
+    <${When} person=${person} now=${now} />
     ${!isPhone && html`<${Icon} name="next" size=${16} />`}
   </div>`;
+}
+
+function When({ person, now }) {
+  const text = presenceText(person, now);
+  if (!person.since) return html`<span class="person-when">${text}</span>`;
+  return html`<time class="person-when" dateTime=${new Date(person.since * 1000).toISOString()} title=${date(person.since)}>${text}</time>`;
 }
 
 function Nobody({ wanted, hasOthers, isUnavailable, isLan, onClear, onAll }) {
