@@ -28,6 +28,10 @@ SHARED = {
     "What is left out": "LeftOut",
 }
 """The schema of each object of docs/control.md that several actions have."""
+NONSENSE: tuple[Any, ...] = ("\ud800\0\u202e", "x" * 5000, -(2**63), [[["a"]]], None)
+"""Values that no field can have, or few."""
+NO_OBJECTS = (b"", b"null", b"[]", b"{}}", b'{"a": 1, "a": 1}', b'{"a": NaN}', b"[" * 9000, b"\xff")
+"""Bodies that are no object of JSON."""
 
 
 class PageDocumentTests(PageTestCase):
@@ -60,6 +64,20 @@ class PageDocumentTests(PageTestCase):
         for method in ("PUT", "PATCH", "OPTIONS"):
             told = await browser.ask(method, "/api/v1/do/status", {})
             self.assertEqual((told.status, told.headers["allow"]), (405, "POST"), method)
+
+    async def test_nonsense(self) -> None:
+        """Threat 6: no action fails by a defect, whatever its fields are. All replies are as described."""
+        peer, browser = await self.page()
+        for action in DOCUMENT.actions - {"stop"}:
+            operation = DOCUMENT.content["paths"][DO + action]["post"]
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            for value in NONSENSE:
+                body = dict.fromkeys(schema.get("properties", ("name",)), value)
+                told = await browser.ask("POST", DO + action, body)
+                self.assertNotIn(told.status, (500, 503), (action, value))
+        for data in NO_OBJECTS:
+            self.assertEqual((await browser.ask("POST", f"{DO}send", data)).status, 400, data)
+        self.assertTrue(peer.running)
 
     def test_fields(self) -> None:
         """Requests and shared objects have the fields that docs/control.md has."""
