@@ -7,7 +7,8 @@ request is checked before it is answered, and almost each needs a session beside
   are refused when they connect, so they take no place either. Cookies are not bound to a port: another service on this
   machine that the user visits sees ours, but cannot use it.
 * *Host* must be a literal of loopback, or a name that the certificate proves. A page of another origin that rebinds its
-  own name to 127.0.0.1 sends that name.
+  own name to 127.0.0.1 sends that name. Without TLS, `localhost` only leads to the literal: it has an address of IPv6,
+  too, at which another user can serve the same port, and would then be of our origin.
 * *Origin* and `Sec-Fetch-Site`, if present, must be those of this page. The attribute SameSite of the cookie is not
   enough: all ports of a host are one site.
 * A request that changes something has the *CSRF token*, which only this page learns.
@@ -25,11 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pshare.net.socket_owner import End
-from p2pshare.peer.page.replies import PageError
+from p2pshare.peer.page.replies import PageError, PageMoved
 from p2pshare.peer.page.sessions import SESSION_AGE, Sessions, csrf_token
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.exchange import Query
 
+LOCALHOST = "localhost"
 COOKIE_PREFIX = "p2pshare-"
 COOKIES_MAX = 8  # of our name that are looked at
 SESSION_PATH = b"api/v1/session"
@@ -44,17 +46,24 @@ OwnerOf = Callable[[End, End], int]
 class OwnHosts:
     """The hosts under which the page answers."""
 
-    names: tuple[str, ...] = ("localhost",)
+    names: tuple[str, ...] = ()
     """In lower case; one may begin with `*.`, which stands for one label."""
     any_address: bool = False
     """Whether every IP address is one of them, and not only those of loopback."""
+    literal: str = ""
+    """The address, as it stands in a URL, to which `localhost` leads if that is none of the names."""
+
+    def place_of_page(self, host: str) -> str:
+        """Return the URL of the page for a `Host` that only leads there; empty if it is another one."""
+        name, port = _split(host)
+        return (
+            f"http://{self.literal}:{port}/" if self.literal and port and name == LOCALHOST else ""
+        )
 
     def has(self, host: str) -> bool:
         """Whether a `Host` is one of them, with or without a port."""
-        name, colon, port = host.lower().rpartition(":")
-        if not colon or port.endswith("]"):
-            name, port = host.lower(), "80"
-        if not (port.isascii() and port.isdigit()):
+        name, port = _split(host)
+        if not port:
             return False
         if name in self.names or f"*.{name.partition('.')[2]}" in self.names:
             return True
@@ -92,6 +101,9 @@ class Access:
         """
         host = query.header(b"Host")
         if not self.hosts.has(host):
+            place = self.hosts.place_of_page(host)
+            if place and query.method == b"GET" and query.path == b"":
+                raise PageMoved(place)
             raise PageError("forbidden", "The page answers only under an address of its own.")
         scheme = "https" if query.is_secure else "http"
         if query.header(b"Origin").lower() not in ("", f"{scheme}://{host.lower()}"):
@@ -158,6 +170,14 @@ class Access:
         values = [value for name, _, value in cookies if name == self._cookie]
         valid = (value for value in values[:COOKIES_MAX] if self.sessions.is_valid(value))
         return next(valid, values[0] if values else "")
+
+
+def _split(host: str) -> tuple[str, str]:
+    """Return the name in a `Host`, in lower case, and the digits of its port; empty if the port is malformed."""
+    name, colon, port = host.lower().rpartition(":")
+    if not colon or port.endswith("]"):
+        name, port = host.lower(), "80"
+    return name, port if port.isascii() and port.isdigit() else ""
 
 
 def _is_visit(query: Query) -> bool:

@@ -11,7 +11,7 @@ from cryptography.x509 import DNSName, ExtensionNotFound, SubjectAlternativeName
 from twisted.internet.error import CannotListenError
 
 from p2pshare.errors import WrongUsage
-from p2pshare.peer.page.access import OwnHosts
+from p2pshare.peer.page.access import LOCALHOST, OwnHosts
 from p2pshare.web.listening import ListeningReactor, Place
 
 LOOPBACK = "127.0.0.1"
@@ -48,6 +48,7 @@ class PageReactor(ListeningReactor):
         if not _is_loopback(interface):
             raise WrongUsage(reason=f"--page is refused: {_OPEN}.")
         self.interface = interface
+        self.hosts = OwnHosts(literal=self._literal)
         listen = self._reactor.listenTCP
         return self._listen(port, lambda number: listen(number, factory, backlog, interface))
 
@@ -66,7 +67,7 @@ class PageReactor(ListeningReactor):
             raise WrongUsage(reason=f"--page is refused: {_OPEN}.")
         self.is_secure, self.interface = True, interface or self._every_address
         names = _names(contextFactory.certificate)
-        self.hosts = OwnHosts((*names, "localhost"), any_address=not is_here)
+        self.hosts = OwnHosts((*names, LOCALHOST), any_address=not is_here)
         listen, where = self._reactor.listenSSL, self.interface
         return self._listen(
             port, lambda number: listen(number, factory, contextFactory, backlog, where)
@@ -81,11 +82,16 @@ class PageReactor(ListeningReactor):
 
     def url(self, number: int) -> str:
         """Return the URL of the page for a browser on this machine, without a path; `number` is that of its port."""
-        name = next((each for each in self.hosts.names if not each.startswith("*.")), LOOPBACK)
         if not self.is_secure:
-            name = LOOPBACK if self.interface == "localhost" else self.interface
-        shown = f"[{name}]" if ":" in name else name
-        return f"{'https' if self.is_secure else 'http'}://{shown}:{number}"
+            return f"http://{self._literal}:{number}"
+        name = next((each for each in self.hosts.names if not each.startswith("*.")), LOOPBACK)
+        return f"https://{name}:{number}"
+
+    @property
+    def _literal(self) -> str:
+        """Return the address that it listens on, as in a URL."""
+        name = LOOPBACK if self.interface == LOCALHOST else self.interface
+        return f"[{name}]" if ":" in name else name
 
 
 def place_of(reactor: PageReactor, description: str) -> Place:
@@ -103,7 +109,7 @@ def place_of(reactor: PageReactor, description: str) -> Place:
 
 
 def _is_loopback(interface: str) -> bool:
-    if interface == "localhost":
+    if interface == LOCALHOST:
         return True
     try:
         return ipaddress.ip_address(interface).is_loopback

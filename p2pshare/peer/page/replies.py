@@ -60,6 +60,15 @@ class PageError(Exception):
         self.reply = problem(word, detail, **extra)
 
 
+class PageMoved(PageError):  # noqa: N818 - it is no error for the browser
+    """A request for the page under another address than its own."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("forbidden")
+        headers = ((b"Location", url.encode()),)
+        self.reply = Reply(HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
+
+
 def json_reply(fields: Mapping[str, Any]) -> Reply:
     """Return a reply with an object. A byte of a local path that is not UTF-8 becomes a question mark."""
     body = json.dumps(fields, ensure_ascii=False).encode(errors="replace")

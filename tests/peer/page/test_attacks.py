@@ -59,13 +59,23 @@ class WebPageTests(PageTestCase):
             for path in READS:
                 told = await browser.ask("GET", path, Host=host, Sec_Fetch_Site=None)
                 self.assertEqual((told.status, told.word), (403, "forbidden"), (host, path))
-        for host in (
-            f"localhost:{port}",
-            f"127.0.0.1:{port}",
-            f"[::1]:{port}",
-            f"LOCALHOST:{port}",
-        ):
+        for host in (f"127.0.0.1:{port}", f"[::1]:{port}"):
             self.assertEqual((await browser.ask("GET", "/api/v1/session", Host=host)).status, 200)
+
+    async def test_localhost(self) -> None:
+        """Threat 101: a name that has another address too, where another user may serve, leads to ours, and no more."""
+        _, browser = await self.page()
+        port = browser.port
+        for host in (f"localhost:{port}", f"LOCALHOST:{port}"):
+            told = await browser.ask("GET", "/", Host=host)
+            self.assertEqual((told.status, told.body), (307, b""))
+            self.assertEqual(told.headers["location"], f"http://127.0.0.1:{port}/")
+            self.assertEqual(told.headers["x-frame-options"], "DENY")
+            for path in READS[1:]:
+                self.assertEqual((await browser.ask("GET", path, Host=host)).status, 403, path)
+            told = await browser.ask("POST", "/api/v1/session", {"token": "x"}, Host=host)
+            self.assertEqual(told.status, 403)
+        self.assertEqual((await browser.ask("GET", "/", Host="localhost:x")).status, 403)
 
     async def test_forgery(self) -> None:
         """Threat 102: a page of another origin, also of another port of this host, can change nothing."""
