@@ -42,9 +42,16 @@ class SettingsTests(PageTestCase):
         browser.press("fast" + Keys.ENTER)
         browser.wait_until(element(f"{setting('limit')} [role=alert]"))
         self.assertIn("500 kB/s", browser.text(f"{setting('limit')} [role=alert]"))
+        said = f"{element(setting('limit') + ' [role=alert]')}.id"
+        self.assertTrue(
+            browser.run(
+                element(f"{setting('limit')} [aria-invalid=true]")
+                + f".matches(`[aria-describedby~='${{{said}}}']`)"
+            )
+        )
         self.check_accessibility()
         browser.run(f"void ({element(setting('limit') + ' input')}.value = '')")
-        browser.type(f"{setting('limit')} input", "1.5 MB/s" + Keys.ENTER)
+        browser.type(f"{setting('limit')} input", "\u06f1\u066b\u06f5 MB/s" + Keys.ENTER)
         browser.wait(element(f"{setting('limit')} input"), None)
         self.assertEqual(self.rows(alice)["limit"]["in_use"], 1.5e6)
         browser.click(f"{setting('private')} .switch")

@@ -25,7 +25,7 @@ class ShellTests(PageTestCase):
     """What all views share."""
 
     def test_frame(self) -> None:
-        """The first view is small; the focus follows the route; a view that breaks leaves the others."""
+        """The first view is small and lists keys; the focus follows the route; a broken view leaves the others."""
         browser = self.browser
         self.open(self.world["alice"])
         browser.wait(ROWS, ["bob"])
@@ -38,6 +38,19 @@ class ShellTests(PageTestCase):
         browser.wait(f"{FOCUS}.className", "skip")
         browser.keys(Keys.ENTER)
         browser.wait(f"{FOCUS}.id", "main")
+        browser.keys("?")
+        browser.wait_until("document.querySelector('.shortcuts kbd')")
+        self.check_accessibility()
+        browser.click(".shortcuts .switch")
+        browser.keys(Keys.ESCAPE)
+        browser.wait("document.querySelector('dialog')", None)
+        browser.wait(f"{FOCUS}.id", "main")
+        browser.keys("?", "/")
+        self.assertEqual(browser.run(f"{FOCUS}.id"), "main")
+        browser.run("localStorage.clear()")
+        browser.keys("\u061f")
+        browser.wait_until("document.querySelector('.shortcuts')")
+        browser.keys(Keys.ESCAPE)
         browser.refuse("*/views/person.js*")
         self.addCleanup(browser.refuse)
         self.show("/people/bob")

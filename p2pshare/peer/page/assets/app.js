@@ -38,8 +38,8 @@ import { currentRoute, href, parse, useRoute } from "./lib/route.js";
 import { need, prime, useStore } from "./lib/store.js";
 import { errorText, loadTexts, number, rate, t } from "./lib/texts.js";
 import { applyTheme } from "./lib/theme.js";
-import { classes, html, render, useEffect, useErrorBoundary, useLayoutEffect, useReducer, useRef, useState } from "./lib/ui.js";
-import { Button, Icon, Loading, Name, Notice, Toasts, toast } from "./parts/index.js";
+import { classes, html, render, useEffect, useErrorBoundary, useKey, useLayoutEffect, useReducer, useRef, useState } from "./lib/ui.js";
+import { Button, Icon, Loading, Name, Notice, Toasts, openShortcuts, toast } from "./parts/index.js";
 
 const NAVIGATION = ["people", "transfers", "send", "inbox", "shares", "settings", "health"];
 const ON_PHONE = ["people", "transfers", "send", "inbox"]; // the others are in "More"
@@ -96,6 +96,7 @@ function Frame({ found, connection }) {
   useTitle(found.name);
   useScrollPositions();
   useEffect(() => keepFocus(document.getElementById("main")), []);
+  useKey((event) => ["?", "\u061f"].includes(event.key) && openShortcuts());
   const skip = (event) => {
     event.preventDefault();
     document.getElementById("main").focus();

@@ -45,14 +45,27 @@ export function useNow(everyMs = 15000) {
   return now;
 }
 
-/** Call `fn(event)` for keys that are pressed outside of input fields and dialogs, without Ctrl, Alt or Meta. */
+const KEYS_OFF = "p2pshare.keys"; // in localStorage
+
+/** Whether keys without Ctrl or Alt act wherever the focus is; who speaks to the browser turns that off (WCAG 2.1.4). */
+export const hasShortcuts = () => localStorage.getItem(KEYS_OFF) !== "off";
+
+/** Turn those keys on or off. */
+export const allowShortcuts = (isOn) => (isOn ? localStorage.removeItem(KEYS_OFF) : localStorage.setItem(KEYS_OFF, "off"));
+
+/** Return the key of an event in small letters; on a keyboard of another script the Latin letter or digit at its place. */
+export function latinKey({ key, code = "" }) {
+  return (key.length === 1 && key > "~" && /^(?:Key|Digit)(.)$/.exec(code)?.[1].toLowerCase()) || key.toLowerCase();
+}
+
+/** Call `fn(event)` for keys that are pressed outside of input fields and dialogs, without Ctrl, Alt or Meta, unless shortcuts are off. */
 export function useKey(fn) {
   const latest = useRef(fn);
   latest.current = fn;
   useEffect(() => {
     const listen = (event) => {
       if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
-      if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
+      if (isTyping(event.target) || document.querySelector("dialog[open]") || (event.key.length === 1 && !hasShortcuts())) return;
       latest.current(event);
     };
     document.addEventListener("keydown", listen);

@@ -77,13 +77,13 @@ export function Segments({ label, value, options, onChange }) {
   </div>`;
 }
 
-/** A drop-down: `options` is a list of {value, label}. */
+/** A drop-down: `options` is a list of {value, label, lang?}. */
 export function Select({ label, value, options, onChange, hiddenLabel = false, ...attributes }) {
   const id = useId();
   return html`<div class="field">
     <label for=${id} class=${hiddenLabel ? "unseen" : undefined}>${label}</label>
     <select id=${id} onChange=${(event) => onChange(event.currentTarget.value)} ...${attributes}>
-      ${options.map((option) => html`<option key=${option.value} value=${option.value} selected=${option.value === value}>${option.label}</option>`)}
+      ${options.map((option) => html`<option key=${option.value} value=${option.value} lang=${option.lang} selected=${option.value === value}>${option.label}</option>`)}
     </select>
   </div>`;
 }

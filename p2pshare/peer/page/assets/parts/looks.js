@@ -9,6 +9,9 @@ import { toast } from "./dialogs.js";
 
 const BROWSER = ""; // the value of "as the browser"
 
+/** Show the list of keys. */
+export const openShortcuts = () => import("./shortcuts.js").then((module) => module.showShortcuts(), (error) => toast(errorText(error), { kind: "bad" }));
+
 /** Theme and language of this browser, and the end of its session. */
 export function Looks() {
   const [theme, setTheme] = useState(chosenTheme());
@@ -17,11 +20,12 @@ export function Looks() {
     setTheme(value);
   };
   const leave = () => session.end().catch((error) => toast(errorText(error), { kind: "bad" }));
-  const codes = [{ value: BROWSER, label: t("common.looks.browser") }, ...languages.map((code) => ({ value: code, label: languageName(code) }))];
+  const codes = [{ value: BROWSER, label: t("common.looks.browser") }, ...languages.map((code) => ({ value: code, label: languageName(code), lang: code }))];
   return html`<div class="looks">
     <div class="field"><span class="label" aria-hidden="true">${t("common.looks.theme")}</span>
       <${Segments} label=${t("common.looks.theme")} value=${theme} onChange=${choose} options=${["system", "light", "dark"].map((value) => ({ value, label: t(`common.looks.${value}`) }))} /></div>
     <${Select} label=${t("common.looks.language")} value=${chosenLanguage() ?? BROWSER} options=${codes} onChange=${(code) => chooseLanguage(code || null)} data-looks="language" />
     <div class="field"><span class="label">${t("common.looks.session")}</span><${Button} icon="lock" onClick=${leave}>${t("common.looks.sign_out")}<//></div>
+    <div class="field looks-keys"><${Button} icon="info" onClick=${openShortcuts}>${t("common.keys.title")}<//></div>
   </div>`;
 }

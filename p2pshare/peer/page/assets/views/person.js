@@ -139,7 +139,7 @@ function Compare({ name, details, onSame, onClose }) {
     ${differs ? html`<${Notice} kind="bad"><strong>${t("person.differs_title")}</strong><p>${t("person.differs_text", { name })}</p><//>` : html`<div class="compare-body">
       ${details.qr && html`<${QrCode} rows=${details.qr} label=${t("person.qr_label")} />`}
       <div><ol class="compare-steps"><li>${t("person.compare_step_1", { name })}</li><li>${t("person.compare_step_2", { name })}</li><li>${t("person.compare_step_3")}</li></ol>
-        <p class="compare-code" dir="ltr" aria-label=${t("person.code_label")}>${details.compare.code.split(" ").map((group) => html`<span key=${group}>${group}</span> `)}</p></div>
+        <p class="compare-code" dir="ltr" role="group" aria-label=${t("person.code_label")}>${details.compare.code.split(" ").map((group) => html`<span key=${group}>${group}</span> `)}</p></div>
     </div>`}
   <//>`;
 }

@@ -30,7 +30,7 @@ export default function Send({ parameters: { query } }) {
     announce(t("send.offered", { names }));
     const title = document.getElementById("sent-title"); // the new offer is the first one below it
     title?.focus({ preventScroll: true });
-    title?.scrollIntoView({ block: "start", behavior: "smooth" });
+    title?.scrollIntoView({ block: "start" });
   };
   return html`<${Page} title=${t("send.title")} summary=${t("send.summary")} className="send">
     <form class="card padded send-form" aria-label=${t("send.new")} onSubmit=${(event) => event.preventDefault()}>

@@ -70,9 +70,10 @@ function Setting({ row, onChanged }) {
     }
   };
   const Control = CONTROLS[row.kind];
+  const errorId = useId();
   return html`<div class=${classes("setting", isBusy && "busy")} data-setting=${row.name}>
-    <${Control} row=${row} label=${t(`settings.label.${row.name}`)} hint=${t(`settings.hint.${row.name}`)} disabled=${row.fixed} onChange=${change} />
-    ${problem && html`<p class="hint error" role="alert">${problem.error === "BadSetting" && hasText(`settings.invalid.${row.kind}`) ? t(`settings.invalid.${row.kind}`) : errorText(problem)}</p>`}
+    <${Control} row=${row} label=${t(`settings.label.${row.name}`)} hint=${t(`settings.hint.${row.name}`)} disabled=${row.fixed} error=${problem ? errorId : null} onChange=${change} />
+    ${problem && html`<p class="hint error" role="alert" id=${errorId}>${problem.error === "BadSetting" && hasText(`settings.invalid.${row.kind}`) ? t(`settings.invalid.${row.kind}`) : errorText(problem)}</p>`}
     <div class="setting-notes">
       ${row.fixed && html`<p class="hint"><${Icon} name="lock" size=${16} /> <span>${rich(`settings.fixed_by.${row.source}`, { name: html`<code dir="ltr">${row.source === "flag" ? `--${row.name.replaceAll("_", "-")}` : `P2PSHARE_${row.name.toUpperCase()}`}</code>` })}</span></p>`}
       ${row.needs_restart && !same(row.value, row.in_use) && html`<${Tag} kind="warning" icon="clock">${t("settings.after_restart")}<//>`}
@@ -83,18 +84,21 @@ function Setting({ row, onChanged }) {
 
 const CONTROLS = { rate: Amount, bytes: Amount, folder: Folder, choice: Choice, names: Names, switch: Toggle, registry: Registry, port: Line, addresses: Line };
 
+// What describes a control: its hint, and the error of the last change.
+const notes = (hint, error) => ({ "aria-describedby": [hint, error].filter(Boolean).join(" ") || undefined, "aria-invalid": error ? "true" : undefined });
+
 function Toggle({ row, label, hint, disabled, onChange }) {
   return html`<${Switch} label=${label} hint=${hint} checked=${row.value} disabled=${disabled} onChange=${onChange} />`;
 }
 
-function Choice({ row, label, hint, disabled, onChange }) {
+function Choice({ row, label, hint, disabled, error, onChange }) {
   const id = useId();
-  return html`<${Select} label=${label} value=${row.value} disabled=${disabled} aria-describedby=${id} onChange=${onChange}
+  return html`<${Select} label=${label} value=${row.value} disabled=${disabled} ...${notes(id, error)} onChange=${onChange}
     options=${row.choices.map((value) => ({ value, label: t(`settings.choice.${row.name}.${value}`) }))} /><p class="hint" id=${id}>${hint}</p>`;
 }
 
 // A rate or a size: usual values, the present one, and any other as text.
-function Amount({ row, label, hint, disabled, onChange }) {
+function Amount({ row, label, hint, disabled, error, onChange }) {
   const [isOwn, setOwn] = useState(false);
   const id = useId();
   const usual = row.kind === "rate" ? RATES : QUOTAS;
@@ -102,19 +106,19 @@ function Amount({ row, label, hint, disabled, onChange }) {
   const choose = (text) => (text === "own" ? setOwn(true) : onChange(Number(text)));
   if (isOwn && !disabled) {
     const save = async (text) => (await onChange(text)) && setOwn(false);
-    return html`<${Editor} label=${label} hint=${t(`settings.own_${row.kind}`)} value="" onSave=${save} onCancel=${() => setOwn(false)} isOpen=${true} />`;
+    return html`<${Editor} label=${label} hint=${t(`settings.own_${row.kind}`)} value="" error=${error} onSave=${save} onCancel=${() => setOwn(false)} />`;
   }
-  return html`<${Select} label=${label} value=${String(row.value)} disabled=${disabled} aria-describedby=${id} onChange=${choose}
+  return html`<${Select} label=${label} value=${String(row.value)} disabled=${disabled} ...${notes(id, error)} onChange=${choose}
     options=${[...values.map((value) => ({ value: String(value), label: shown(row, value) })), { value: "own", label: t("settings.other") }]} /><p class="hint" id=${id}>${hint}</p>`;
 }
 
-function Folder({ row, label, hint, disabled, onChange }) {
+function Folder({ row, label, hint, disabled, error, onChange }) {
   const choose = () => show((close) => html`<${FolderChooser} title=${label} start=${row.value} onClose=${close} onChoose=${(path) => {
     close();
     onChange(path);
   }} />`);
   return html`<div class="setting-line"><div><p class="setting-label">${label}</p><p class="setting-value"><code dir="ltr"><${Name}>${row.value}<//></code></p></div>
-    <${Button} icon="folder" disabled=${disabled} onClick=${choose}>${t("settings.choose")}<//></div><p class="hint">${hint}</p>`;
+    <${Button} icon="folder" aria-label=${`${t("settings.choose")}: ${label}`} disabled=${disabled} aria-describedby=${error ?? undefined} onClick=${choose}>${t("settings.choose")}<//></div><p class="hint">${hint}</p>`;
 }
 
 function Names({ row, label, hint, disabled, onChange }) {
@@ -122,7 +126,7 @@ function Names({ row, label, hint, disabled, onChange }) {
   return html`<div class="setting-line"><div><p class="setting-label">${label}</p>
       ${row.value.length === 0 ? html`<p class="setting-value quiet">${t("settings.nobody")}</p>`
         : html`<ul class="setting-names">${row.value.map((name) => html`<li key=${name}><${Tag} icon="person"><${Name}>${name}<//><//></li>`)}</ul>`}</div>
-    <${Button} icon="edit" disabled=${disabled} onClick=${edit}>${t("settings.change")}<//></div><p class="hint">${hint}</p>`;
+    <${Button} icon="edit" aria-label=${`${t("settings.change")}: ${label}`} disabled=${disabled} onClick=${edit}>${t("settings.change")}<//></div><p class="hint">${hint}</p>`;
 }
 
 function NamesDialog({ label, hint, names, onSave, onClose }) {
@@ -137,18 +141,18 @@ function NamesDialog({ label, hint, names, onSave, onClose }) {
 }
 
 // One line of text: the registry, a port, addresses.
-function Line({ row, label, hint, disabled, onChange }) {
+function Line({ row, label, hint, disabled, error, onChange }) {
   const [isOpen, setOpen] = useState(false);
   const text = Array.isArray(row.value) ? row.value.join(", ") : String(row.value);
   const save = async (typed) => (await onChange(parsed(row, typed))) && setOpen(false);
-  if (isOpen) return html`<${Editor} label=${label} hint=${hint} value=${row.value === 0 ? "" : text} onSave=${save} onCancel=${() => setOpen(false)} isNumber=${row.kind === "port"} />`;
+  if (isOpen) return html`<${Editor} label=${label} hint=${hint} value=${row.value === 0 ? "" : text} error=${error} onSave=${save} onCancel=${() => setOpen(false)} isNumber=${row.kind === "port"} />`;
   return html`<div class="setting-line"><div><p class="setting-label">${label}</p><p class="setting-value">${shown(row, row.value)}</p></div>
-    <${Button} icon="edit" disabled=${disabled} onClick=${() => setOpen(true)}>${t("settings.change")}<//></div><p class="hint">${hint}</p>`;
+    <${Button} icon="edit" aria-label=${`${t("settings.change")}: ${label}`} disabled=${disabled} onClick=${() => setOpen(true)}>${t("settings.change")}<//></div><p class="hint">${hint}</p>`;
 }
 
 // Whether there is a registry, and its address.
 function Registry(properties) {
-  const { row, label, hint, disabled, onChange } = properties;
+  const { row, label, hint, disabled, error, onChange } = properties;
   const [isAsking, setAsking] = useState(false);
   const isLan = row.value === "lan:";
   if (disabled) return html`<${Line} ...${properties} />`;
@@ -159,11 +163,11 @@ function Registry(properties) {
   const save = async (text) => (await onChange(text)) && setAsking(false);
   return html`<p class="setting-label">${label}</p>
     <${Segments} label=${label} value=${isLan && !isAsking ? "lan" : "registry"} onChange=${choose} options=${["registry", "lan"].map((value) => ({ value, label: t(`settings.mode.${value}`) }))} />
-    ${isAsking ? html`<${Editor} label=${t("settings.registry_address")} hint=${t("settings.registry_hint")} value=${isLan ? "" : row.value} onSave=${save} onCancel=${() => setAsking(false)} />`
-      : html`${!isLan && html`<div class="setting-line"><p class="setting-value">${shown(row, row.value)}</p><${Button} icon="edit" onClick=${() => setAsking(true)}>${t("settings.change")}<//></div>`}<p class="hint">${hint}</p>`}`;
+    ${isAsking ? html`<${Editor} label=${t("settings.registry_address")} hint=${t("settings.registry_hint")} value=${isLan ? "" : row.value} error=${error} onSave=${save} onCancel=${() => setAsking(false)} />`
+      : html`${!isLan && html`<div class="setting-line"><p class="setting-value">${shown(row, row.value)}</p><${Button} icon="edit" aria-label=${`${t("settings.change")}: ${t("settings.registry_address")}`} onClick=${() => setAsking(true)}>${t("settings.change")}<//></div>`}<p class="hint">${hint}</p>`}`;
 }
 
-function Editor({ label, hint, value, onSave, onCancel, isNumber = false }) {
+function Editor({ label, hint, value, error, onSave, onCancel, isNumber = false }) {
   const [text, setText] = useState(value);
   const [isBusy, setBusy] = useState(false);
   const input = useRef(null);
@@ -178,7 +182,7 @@ function Editor({ label, hint, value, onSave, onCancel, isNumber = false }) {
   const pressed = (event) => event.key === "Escape" && onCancel();
   return html`<form class="setting-editor" onSubmit=${submit}><div class="field"><label for=${id}>${label}</label>
       <input ref=${input} id=${id} dir="ltr" value=${text} inputmode=${isNumber ? "numeric" : undefined} maxlength="2000" spellcheck=${false} autocapitalize="none" autocomplete="off"
-        aria-describedby=${`${id}-hint`} onInput=${(event) => setText(event.currentTarget.value)} onKeyDown=${pressed} /></div>
+        ...${notes(`${id}-hint`, error)} onInput=${(event) => setText(event.currentTarget.value)} onKeyDown=${pressed} /></div>
     <${Button} kind="primary" type="submit" busy=${isBusy}>${t("settings.save")}<//><${Button} onClick=${onCancel}>${t("common.cancel")}<//>
     <p class="hint" id=${`${id}-hint`}>${hint}</p></form>`;
 }

@@ -8,7 +8,7 @@
  */
 
 import { isRightToLeft, t } from "../../lib/texts.js";
-import { PHONE, classes, html, useCallback, useMedia, useRef, useState } from "../../lib/ui.js";
+import { PHONE, classes, html, latinKey, useCallback, useMedia, useRef, useState } from "../../lib/ui.js";
 import { VirtualGrid, VirtualList } from "../../lib/virtual.js";
 import { ContextMenu } from "../../parts/index.js";
 import { useLongPress } from "./long_press.js";
@@ -78,13 +78,13 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
       ContextMenu: () => openMenu(id, placeOfRow(event.currentTarget, index)),
     };
     let action = null;
-    if (isControl && event.key.toLowerCase() === "a") action = () => select((now) => (event.shiftKey ? none(now) : all(now, sight)));
+    if (isControl && latinKey(event) === "a") action = () => select((now) => (event.shiftKey ? none(now) : all(now, sight)));
     else if (event.altKey && event.key === "ArrowUp") action = onUp;
     else if (event.shiftKey && event.key === "F10") action = actions.ContextMenu;
     else if (isControl && event.key !== " ") return;
     else if (event.key === "Enter" && searching.current) action = () => searching.current.then((found) => onOpen(found ?? id));
     else if (event.key in actions) action = actions[event.key];
-    else if (event.key.length === 1 && event.key !== "/" && !event.altKey && !event.isComposing) action = () => find(event.key, event.timeStamp);
+    else if (event.key.length === 1 && !["/", "?", "\u061f"].includes(event.key) && !event.altKey && !event.isComposing) action = () => find(event.key, event.timeStamp);
     if (!action) return;
     event.preventDefault();
     event.stopPropagation();

@@ -1,6 +1,6 @@
 /** Zoom of a picture: double click or tap, wheel with Ctrl, two fingers, the keys + and - and 0; drag to move. */
 
-import { useEffect, useMemo, useRef, useState } from "../../lib/ui.js";
+import { latinKey, useEffect, useMemo, useRef, useState } from "../../lib/ui.js";
 
 const MOST = 8; // times the size that fits the window
 const STEP = 1.5;
@@ -29,9 +29,10 @@ export function useZoom(box) {
     const pressed = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, [role=menu]")) return;
       const actions = { "+": () => zoom(STEP, { x: 0, y: 0 }), "=": () => zoom(STEP, { x: 0, y: 0 }), "-": () => zoom(1 / STEP, { x: 0, y: 0 }), 0: () => set(FITTING) };
-      if (!(event.key in actions)) return;
+      const key = latinKey(event);
+      if (!(key in actions)) return;
       event.preventDefault();
-      actions[event.key]();
+      actions[key]();
     };
     document.addEventListener("keydown", pressed);
     return () => document.removeEventListener("keydown", pressed);

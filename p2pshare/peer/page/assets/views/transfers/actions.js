@@ -3,7 +3,7 @@
 import { ask } from "../../lib/api.js";
 import { peek, refresh } from "../../lib/store.js";
 import { errorText, t } from "../../lib/texts.js";
-import { html, useEffect, useLayoutEffect, useRef } from "../../lib/ui.js";
+import { html, latinKey, useEffect, useLayoutEffect, useRef } from "../../lib/ui.js";
 import { Confirm, announce, show, toast } from "../../parts/index.js";
 import { titleOf } from "./words.js";
 
@@ -40,7 +40,7 @@ async function run(job, action) {
 /** Act on a key that was pressed on the row of a transfer. */
 export function pressed(event, job) {
   if (event.ctrlKey || event.metaKey || event.altKey || !job) return;
-  const key = event.key.toLowerCase();
+  const key = latinKey(event);
   const wanted = { p: ["pause", "go_on"], " ": ["pause", "go_on"], r: ["retry"], delete: ["cancel", "remove"], backspace: ["cancel", "remove"] }[key] ?? [];
   const action = wanted.find((one) => job.can.includes(one));
   if (wanted.length === 0) return;
