@@ -87,10 +87,16 @@ class InboxTests(PageTestCase):
         self.browser.wait_until("document.querySelector('.chooser-list')")
         self.browser.fill(".chooser-bar input", f"{self.alice.folder}\ue007")
         self.browser.wait_until("document.querySelector('.chooser-name')")
-        self.browser.click_text(".chooser-places button", "New folder")
-        self.browser.wait_until("document.querySelectorAll('.chooser-bar').length == 2")
-        self.browser.type(".chooser-bar ~ .chooser-bar input", "chosen\ue007")
+        for typed in ("unwanted\ue00c", "chosen\ue007"):  # Escape, Enter
+            self.browser.click_text(".chooser-places button", "New folder")
+            self.browser.wait(
+                "document.activeElement.matches('.chooser-places + .chooser-bar input')", True
+            )
+            self.browser.press(typed)
+            self.browser.wait("document.querySelectorAll('.chooser-bar').length", 1)
+            self.browser.wait("document.activeElement.matches('.dialog-actions .primary')", True)
         self.browser.wait("document.querySelector('.chooser-bar input').value", str(chosen))
+        self.assertFalse((self.alice.folder / "unwanted").exists())
         self.browser.click("dialog .button.primary")
         self.await_state(elsewhere, "done")
         self.assertEqual((chosen / "film" / "part 1.bin").read_bytes(), b"x" * 300_000)

@@ -44,10 +44,12 @@ export function Lines({ children }) {
 export function Field({ label, hint, error, value, onInput, children, type = "text", id: given, inputRef, hiddenLabel = false, ...attributes }) {
   const own = useId();
   const id = given ?? own;
+  const control = useRef(null);
+  useEffect(() => void (attributes.autofocus && control.current?.focus()), []); // browsers heed the attribute only while a page or a dialog opens
   const notes = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ") || undefined;
   return html`<div class=${classes("field", error && "wrong")}>
     <label for=${id} class=${hiddenLabel ? "unseen" : undefined}>${label}</label>
-    ${children ?? html`<input ref=${inputRef} id=${id} type=${type} value=${value} onInput=${(event) => onInput(event.currentTarget.value)} aria-describedby=${notes}
+    ${children ?? html`<input ref=${inputRef ?? control} id=${id} type=${type} value=${value} onInput=${(event) => onInput(event.currentTarget.value)} aria-describedby=${notes}
       aria-invalid=${error ? "true" : undefined} ...${attributes} />`}
     ${hint && html`<p class="hint" id=${`${id}-hint`}>${hint}</p>`}
     ${error && html`<p class="hint error" id=${`${id}-error`} role="alert">${error}</p>`}

@@ -58,11 +58,21 @@ export function FolderChooser({ title, start = "", files = false, single = false
   const make = async () => {
     try {
       const made = await ask("local_folder_make", { path: inside(making.trim()) });
-      setMaking(null);
+      endMaking();
       open(made.path);
     } catch (problem) {
       setError(problem);
     }
+  };
+  const endMaking = () => {
+    setMaking(null);
+    list.current?.closest("dialog").querySelector(".dialog-actions .primary").focus(); // what is wanted next
+  };
+  const named = (event) => {
+    if (event.key === "Escape") endMaking();
+    else if (event.key !== "Enter") return;
+    else if (making.trim()) make();
+    event.preventDefault();
   };
   const choose = () => {
     if (!files) onChoose(folder.path);
@@ -111,8 +121,8 @@ export function FolderChooser({ title, start = "", files = false, single = false
       }} />
     </div>
     ${making !== null && html`<div class="chooser-bar">
-      <${Field} label=${t("send.chooser.new_name")} value=${making} onInput=${setMaking} onKeyDown=${(event) => event.key === "Enter" && making.trim() && make()} autofocus maxlength="255" />
-      <${Button} kind="primary" disabled=${!making.trim()} onClick=${make}>${t("send.chooser.make")}<//><${Button} onClick=${() => setMaking(null)}>${t("common.cancel")}<//></div>`}
+      <${Field} label=${t("send.chooser.new_name")} value=${making} onInput=${setMaking} onKeyDown=${named} autofocus maxlength="255" />
+      <${Button} kind="primary" disabled=${!making.trim()} onClick=${make}>${t("send.chooser.make")}<//><${Button} onClick=${endMaking}>${t("common.cancel")}<//></div>`}
     ${error && html`<${Notice} kind="bad">${errorText(error)}<//>`}
     ${folder && writable && !folder.writable && html`<${Notice} kind="warning">${t("send.chooser.not_writable")}<//>`}
     ${folder === null ? !error && html`<${Loading} />` : html`<ul class="chooser-list" ref=${list} aria-label=${t("send.chooser.content")} onKeyDown=${move} onFocusIn=${focused}>
