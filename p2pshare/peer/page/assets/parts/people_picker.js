@@ -17,7 +17,6 @@ export function PeoplePicker({ label, chosen, onToggle }) {
   const others = useMemo(() => sorted(rows.filter((person) => !person.own)), [rows]);
   const known = useMemo(() => new Map(others.map((person) => [person.name, person])), [others]);
   const found = wanted ? others.filter((person) => person.name.includes(wanted)) : others;
-  const picked = chosen.map((name) => known.get(name) ?? { name, online: null });
   const rest = found.filter((person) => !chosen.includes(person.name));
   const isNew = NAME.test(wanted) && !known.has(wanted) && !chosen.includes(wanted);
   const toggle = (name) => {
@@ -31,15 +30,15 @@ export function PeoplePicker({ label, chosen, onToggle }) {
       toggle(first);
     } else if (event.key === "Backspace" && text === "" && chosen.length > 0) onToggle(chosen.at(-1));
   };
-  const shown = rest.slice(0, SHOWN);
+  const shown = found.slice(0, SHOWN); // a choice moves nobody, so that a second click meets the same person
+  const elsewhere = chosen.filter((name) => !shown.some((person) => person.name === name)).map((name) => known.get(name) ?? { name, online: null });
   return html`<div class="people-picker" role="group" aria-label=${label}>
     <${Search} label=${t("send.find_person")} value=${text} onInput=${setText} onKeyDown=${pressed} maxlength="32" />
     <div class="picker-people">
-      ${picked.map((person) => html`<${Face} key=${person.name} person=${person} isChosen=${true} onToggle=${toggle} />`)}
-      ${shown.map((person) => html`<${Face} key=${person.name} person=${person} isChosen=${false} onToggle=${toggle} />`)}
+      ${[...elsewhere, ...shown].map((person) => html`<${Face} key=${person.name} person=${person} isChosen=${chosen.includes(person.name)} onToggle=${toggle} />`)}
       ${isNew && html`<${Face} key=${wanted} person=${{ name: wanted, online: null }} isChosen=${false} onToggle=${toggle} />`}
     </div>
-    ${rest.length > shown.length && html`<p class="hint">${t("send.more_people", { n: rest.length - shown.length })}</p>`}
+    ${found.length > shown.length && html`<p class="hint">${t("send.more_people", { n: found.length - shown.length })}</p>`}
   </div>`;
 }
 
