@@ -41,8 +41,8 @@ export function Dialog({ title, children, actions, onClose, wide = false, classN
   </dialog>`;
 }
 
-/** A question before something that cannot be undone; `onConfirm` may return a promise. */
-export function Confirm({ title, children, confirm, kind = "danger", onConfirm, onClose }) {
+/** A question before something that cannot be undone; `onConfirm` may return a promise. `decline` is the other answer, where "Cancel" would be unclear. */
+export function Confirm({ title, children, confirm, decline, kind = "danger", onConfirm, onClose }) {
   const [isBusy, setBusy] = useState(false);
   const run = async () => {
     setBusy(true);
@@ -54,7 +54,7 @@ export function Confirm({ title, children, confirm, kind = "danger", onConfirm, 
     }
   };
   return html`<${Dialog} title=${title} onClose=${onClose} actions=${html`
-    <${Button} autofocus onClick=${onClose}>${t("common.cancel")}<//><${Button} kind=${kind} busy=${isBusy} onClick=${run}>${confirm}<//>`}>${children}<//>`;
+    <${Button} autofocus onClick=${onClose}>${decline ?? t("common.cancel")}<//><${Button} kind=${kind} busy=${isBusy} onClick=${run}>${confirm}<//>`}>${children}<//>`;
 }
 
 const TOAST_MS = 6000;

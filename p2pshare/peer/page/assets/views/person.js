@@ -119,7 +119,7 @@ function Path({ path, name, state }) {
   const [isChecking, setChecking] = useState(false);
   const check = isChecking ? html`<${PathReport} name=${name} />`
     : html`<div class="person-buttons"><${Button} icon="health" onClick=${() => setChecking(true)}>${t("person.path_check")}<//></div>`;
-  return html`<${PathWords} path=${path} name=${name} state=${state} />${state !== "offline" && check}`;
+  return html`${(path || !isChecking) && html`<${PathWords} path=${path} name=${name} state=${state} />`}${state !== "offline" && check}`;
 }
 
 function PathWords({ path, name, state }) {

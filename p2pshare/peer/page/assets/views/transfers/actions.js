@@ -21,7 +21,7 @@ export function perform(job, action) {
   const losesSomething = action === "cancel" && (job.bytes_done > 0 || job.kind !== "get");
   if (!losesSomething) return run(job, action);
   const text = `transfers.confirm.${job.kind}_${job.direction}`;
-  show((close) => html`<${Confirm} title=${t("transfers.confirm.title")} confirm=${t("transfers.confirm.yes")} onConfirm=${() => run(job, action)} onClose=${close}>
+  show((close) => html`<${Confirm} title=${t("transfers.confirm.title")} confirm=${t("transfers.confirm.yes")} decline=${t("transfers.confirm.no")} onConfirm=${() => run(job, action)} onClose=${close}>
     <p>${t(text, { title: titleOf(job), name: job.name })}</p><//>`);
   return undefined;
 }
