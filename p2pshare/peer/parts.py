@@ -8,6 +8,7 @@ from p2pshare.peer.health import Health
 from p2pshare.peer.local_folders import LocalFolders
 from p2pshare.peer.own_settings import OwnSettings
 from p2pshare.peer.page.drafts import DraftRoutes
+from p2pshare.peer.page.received_files import ReceivedFiles
 from p2pshare.peer.page.remote_files import RemoteFiles
 from p2pshare.peer.people.service import People
 from p2pshare.peer.running import Part, RunningPeer
@@ -31,6 +32,7 @@ def parts_of(peer: RunningPeer) -> Sequence[Part]:
 
         # sending: drafts, local folders, who fetched what
         DraftRoutes(peer),
+        ReceivedFiles(peer),
         LocalFolders(peer),
 
     )

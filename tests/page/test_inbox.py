@@ -71,10 +71,15 @@ class InboxTests(PageTestCase):
         self.assertEqual((self.saved / f"{EVIL}.txt").read_bytes(), b"harmless")
         self.assertIn(str(self.saved / "film"), self.browser.text(f"{usual} .inbox-places"))
 
+        link = f"document.querySelector('{usual} .inbox-places a')"
+        self.browser.wait(link, None)  # there is a folder among it
+
         self.browser.click(f"{text} .button.primary")
         self.browser.wait(
             f"document.querySelector('{text} pre')?.textContent", f"{EVIL}\nsecond line"
         )
+        read = f"fetch(document.querySelector('{text} .inbox-places a').href).then(reply => reply.text())"
+        self.assertEqual(self.browser.run(read), f"{EVIL}\nsecond line")
 
         self.browser.click_text(f"{unwanted} .button", "Decline")
         self.await_state(unwanted, "declined")

@@ -261,6 +261,14 @@ class Inbox:
         content = await run_in_thread(self._parts.reactor, _read_text, Path(row.saved[0]))
         return {"id": row.id, "text": content}
 
+    def saved_path(self, local_id: str, index: str) -> Path | None:
+        """Return what an offer that is done has at that place of `saved`, if it is in the folder of the offer."""
+        row = self._listed().get(local_id)
+        if row is None or row.state is not InboxState.DONE or not index.isdecimal():
+            return None
+        saved = [*map(Path, row.saved)][int(index[:3]) :][:1]
+        return next((each for each in saved if each.parent == row.folder), None)
+
     def _wanted_row(self, request: Fields) -> IncomingOffer:
         return self._rows[id_of(text({**request}, "id", ID_TEXT_MAX), self._listed())]
 

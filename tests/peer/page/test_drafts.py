@@ -3,11 +3,56 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from tests.peer.page.page_case import Browser, PageTestCase, Told
 
 LARGE = bytes(range(256)) * 8192  # 2 MiB, more than any buffer between
+
+
+class ReceivedFilesTests(PageTestCase):
+    async def test_saved(self) -> None:
+        """Threat 144: the browser saves what an offer has brought, in ranges; no path and no link leads elsewhere."""
+        _, browser = await self.page()
+        bob, folder = await self.started("bob"), Path(self.mktemp()).absolute()
+        folder.mkdir()
+        (folder / "evil.html").write_bytes(LARGE)
+        assert bob._control is not None
+        wanted = {"paths": [str(folder / "evil.html")], "to": ["alice"]}
+        sent = await bob._control.perform("send", wanted)
+        while not (await browser.do("inbox")).fields["items"]:
+            await deferLater(reactor, 0.02)
+        offer_id, saved = sent["id"], folder / "saved"
+        url = f"/api/v1/received/{offer_id}/0"
+        self.assertEqual((await browser.ask("GET", url)).status, 404)
+        await browser.do("accept_offer", id=offer_id, folder=str(saved))
+        while (await browser.do("inbox")).fields["items"][0]["state"] != "done":
+            await deferLater(reactor, 0.02)
+        told = await browser.ask("GET", url)
+        self.assertEqual((told.status, told.body), (200, LARGE))
+        self.assertIn("attachment", told.headers["content-disposition"])
+        self.assertIn("sandbox", told.headers["content-security-policy"])
+        self.assertEqual(told.headers["content-type"], "application/octet-stream")
+        told = await browser.ask("GET", url, Range="bytes=65530-65545")
+        self.assertEqual((told.status, told.body), (206, LARGE[65530:65546]))
+        known = f"/api/v1/received/{offer_id}"
+        for other in (
+            f"{known}/1",
+            f"{known}/-1",
+            f"{known}/%2E%2E",
+            known,
+            f"{known}/0/x",
+            url[:-4] + "/0",
+        ):
+            self.assertIn((await browser.ask("GET", other)).status, (400, 404), other)
+        (saved / "evil.html").unlink()
+        (saved / "evil.html").symlink_to("/etc/passwd")
+        self.assertNotEqual((await browser.ask("GET", url)).status, 200)
+        self.assertEqual((await browser.ask("GET", url, Cookie=None)).status, 401)
 
 
 class DraftRouteTests(PageTestCase):

@@ -158,8 +158,8 @@ function Text({ item }) {
 
 function Places({ item }) {
   const count = item.saved.length;
-  return html`<div class="inbox-places"><p class="hint">${t("inbox.saved", { n: count })}</p><ul>${item.saved.slice(0, ITEMS_SHOWN).map((path) => html`<li key=${path}><code dir="ltr"><${Name}>${path}<//></code>
-    <${CopyPath} path=${path} /></li>`)}</ul>${count > ITEMS_SHOWN && html`<p class="hint">${t("inbox.saved_in")} <code dir="ltr"><${Name}>${item.folder}<//></code></p>`}</div>`;
+  return html`<div class="inbox-places"><p class="hint">${t("inbox.saved", { n: count })}</p><ul>${item.saved.slice(0, ITEMS_SHOWN).map((path, index) => html`<li key=${path}><code dir="ltr"><${Name}>${path}<//></code>
+    <${CopyPath} path=${path} />${item.folders === 0 && html`<${IconButton} icon="download" size=${18} label=${t("inbox.save_copy", { name: path.split(/[\\/]/).at(-1) })} href=${`/api/v1/received/${item.id}/${index}`} download />`}</li>`)}</ul>${count > ITEMS_SHOWN && html`<p class="hint">${t("inbox.saved_in")} <code dir="ltr"><${Name}>${item.folder}<//></code></p>`}</div>`;
 }
 
 function CopyPath({ path }) {
