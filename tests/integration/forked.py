@@ -25,6 +25,7 @@ import json
 import os
 import pkgutil
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -227,6 +228,8 @@ def _import_all() -> None:
 
 def _become(asked: _Request) -> None:
     """Set up the interpreter's state as Python does at its start."""
+    # A shell lets a command in the background ignore it, such as the run of the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])

@@ -211,6 +211,12 @@ class TerminalRun:
                 return
             assert self._read(deadline), f"{text!r} did not come, but:\n{self.shown}"
 
+    def expect_times(self, text: str, times: int) -> None:
+        """Wait until the program has written a text so many times."""
+        deadline = time.monotonic() + PATIENCE
+        while self.written.count(text) < times:
+            assert self._read(deadline), f"{text!r} did not come {times} times, but:\n{self.shown}"
+
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 

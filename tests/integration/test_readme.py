@@ -21,7 +21,7 @@ PHOTOS = {"cat.jpg": b"cat\n" * 1000, "dog.jpg": b"dog\n" * 1000, "notes.txt": b
 PYTHON3 = '#!/bin/sh\n[ "$1 $2" = "-m venv" ] && mkdir -p "$3/bin" && cp "${0%/*}/pip" "$3/bin"\n'
 """Replaces Python: it creates an environment that contains the replaced pip."""
 PIP = '#!/bin/sh\n[ "$1" = install ] && [ -f "$2/setup.cfg" ] && cp TOOLS/p2pshare TOOLS/twistd "${0%/*}"\n'
-"""Replaces pip, which needs half a minute. `tests/test_packaging.py` installs the wheel with the real one."""
+"""Replaces pip, which needs half a minute. `tests/test_packaging.py` unpacks a real wheel."""
 
 
 def blocks() -> list[list[str]]:

@@ -22,6 +22,7 @@ from tests.integration.forked import Popen
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
 PATIENCE = 60.0  # seconds for a process to start on a busy machine
+SOON = 5.0  # seconds in which a busy machine does what takes at most 2 s
 BOB = json.dumps({"name": "bob", "ip": "10.0.0.5", "port": 50000})
 
 
@@ -121,7 +122,7 @@ class RegistryProcessTests(unittest.TestCase):
         (child,) = children(registry.process.pid)
         started = time.monotonic()
         said = registry.end()
-        self.assertLess(time.monotonic() - started, 2.0)
+        self.assertLess(time.monotonic() - started, SOON)
         self.assertIn(registry.process.returncode, (0, -signal.SIGTERM), said)
         self.assertFalse(alive(child))
         self.assertIn("registry ready: urls=http://127.0.0.1:", said)
@@ -137,7 +138,7 @@ class RegistryProcessTests(unittest.TestCase):
         os.kill(child, signal.SIGSTOP)
         started = time.monotonic()
         registry.end()
-        self.assertLess(time.monotonic() - started, 2.0)
+        self.assertLess(time.monotonic() - started, SOON)
         self.assertFalse(alive(child))
 
     def test_killed(self) -> None:
@@ -212,7 +213,7 @@ class RegistryProcessTests(unittest.TestCase):
         os.kill(child, signal.SIGKILL)
         started = time.monotonic()
         status, _ = registry.ask("GET", "user/bob")
-        self.assertLess(time.monotonic() - started, 2.0)
+        self.assertLess(time.monotonic() - started, SOON)
         self.assertIn(status, (200, 503))
         registry.wait_until_ready()
         self.assertEqual(registry.ask("GET", "user/bob")[0], 200)

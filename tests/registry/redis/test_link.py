@@ -222,7 +222,7 @@ class ReplicaTests(WithLink):
         self.assertIn(
             "0 of 1", reasons[0]
         )  # a claim that has to wait for two counts may run out of time
-        self.assertLess(time.monotonic() - started, 2.0)
+        self.assertLess(time.monotonic() - started, 5.0)  # one after the other, they take 16 s
         self.assertEqual(await link.run(GET, ["a"]), b"19")
         replica.thaw()
         self.assertEqual(await self.until(lambda: link.run_acknowledged(SET, ["a"], "2")), b"done")

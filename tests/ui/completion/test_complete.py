@@ -32,7 +32,7 @@ from p2pshare.ui.completion.scripts import SCRIPTS
 from p2pshare.ui.completion.sources import ANSWER_MAX, Lookup
 from p2pshare.wire.keys import SigningKey
 
-PATIENCE = 20.0  # seconds for a shell
+PATIENCE = 90.0  # seconds for a shell that starts a program for each line, on a busy machine
 HOSTILE = (
     "$(touch pwned)",
     "`touch pwned`",
