@@ -113,6 +113,8 @@ class PeopleTests(PageTestCase):
             browser.refuse()
             browser.click(button)
             browser.wait_until("document.querySelector('.person-shares a')")
+            self.show("/people")
+            browser.wait("document.querySelector('.person-shared')?.textContent", "Shares shared")
 
     def test_ten_thousand(self) -> None:
         """A list of 10 000 people has few elements, and keys reach its end."""

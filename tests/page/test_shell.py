@@ -102,7 +102,7 @@ class ShellTests(PageTestCase):
         self.assertEqual(browser.run(ROWS), ["emil", "fred"])
         self.assertEqual(browser.run(STATE), "live")
         browser.wait_until("document.querySelector('.people-list.old')")
-        self.assertIn("last news came", browser.text(".tools ~ .notice.warning"))
+        self.assertIn("may have changed since", browser.text(".tools ~ .notice.warning"))
         self.check_accessibility()
         browser.keep("registry-away")
 

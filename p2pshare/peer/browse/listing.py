@@ -6,6 +6,8 @@ page. Nothing is kept here: the sharer's folder may have changed, and asking aga
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from p2pshare.errors import IllegalName, RemoteProtocolError, WrongUsage
 from p2pshare.names import NAME_MAX, read_name
 from p2pshare.peer.browse.media_types import type_of
@@ -32,6 +34,8 @@ class Listings:
     def __init__(self, sessions: RemoteSessions) -> None:
         """Ask over `sessions`."""
         self._sessions = sessions
+        self.on_look: Callable[[str, Listing], object] = lambda *_: None
+        """Called with the name and the first page of the shares of a peer at which the user has looked."""
 
     async def list(self, request: Fields) -> Fields:
         """Perform the action `list`: return a page of the folder `path` of the peer `name`, from behind `after` on.
@@ -52,9 +56,12 @@ class Listings:
         async with self._sessions.use(name) as session:
             await session.listings.acquire()
             try:
-                return shown_page(await session.remote.list(path, after, min(limit, ENTRIES_MAX)))
+                page = await session.remote.list(path, after, min(limit, ENTRIES_MAX))
             finally:
                 session.listings.release()
+        if not path and not after:
+            self.on_look(name, page)
+        return shown_page(page)
 
 
 def shown_page(listing: Listing) -> Fields:

@@ -58,9 +58,11 @@ class Browsing:
         """Previews."""
         self.archives = Archives(self._sessions, self.readings)
         """Zips."""
+        self.listings = Listings(self._sessions)
+        """Folders."""
         self.actions: Mapping[str, Action] = {
             "complete": self._completion.complete,
-            "list": Listings(self._sessions).list,
+            "list": self.listings.list,
         }
         """What the control socket performs."""
 

@@ -25,15 +25,18 @@ from p2pshare.net.threads import run_in_thread
 from p2pshare.peer.control import Action, Fields
 from p2pshare.peer.find.pins import Pins
 from p2pshare.peer.health import shown_error
+from p2pshare.peer.people.looks import Looks
 from p2pshare.peer.people.paths import OpenPaths
 from p2pshare.peer.people.roster import Roster, Sighting
 from p2pshare.peer.people.trust import Trust
 from p2pshare.peer.running import RunningPeer
 from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.web.exchange import Route
 from p2pshare.wire.comparison import comparison_code, comparison_text
 from p2pshare.wire.keys import TEXT_SIZE, PublicKey
 from p2pshare.wire.strict_json import boolean, integer, text
+from p2pshare.wire.transfer_messages import Listing
 
 LEASE = 600.0  # seconds after the last question for which the list is kept up to date
 LOOK_EVERY = 1.0  # seconds between two looks at the pins and at the sessions
@@ -72,6 +75,8 @@ class People:
             self._sighted,
             self._trust.is_pinned,
         )
+        self._looks = Looks(peer.reactor, Seen(peer.folder), peer.wall, self._changed)
+        peer.browsing.listings.on_look = self._looked
         self._paths = OpenPaths(lambda: peer.sessions.open_sessions, lambda: peer.network.networks)
         peer.dialler.on_open = self._paths.dialled
         self._sorted: list[str] | None = None  # all names; None if some were added or have gone
@@ -207,6 +212,7 @@ class People:
         """Forget the key of somebody, so that the next one is accepted."""
         name = read_name(text(dict(request), "name", NAME_MAX))
         key = await self._trust.forget(name)
+        await self._looks.forget(name)
         return {"name": name, "key": str(key)}
 
     async def _wake(self) -> None:
@@ -216,7 +222,13 @@ class People:
             self._roster.start()
             self._looking = self._reactor.callLater(LOOK_EVERY, self._look)
             await self._trust.refresh()
+            await self._looks.read()
             self._look_at_sessions()
+
+    def _looked(self, name: str, listing: Listing) -> None:
+        """Remember what the user has seen of somebody's shares."""
+        remembering = Deferred.fromCoroutine(self._looks.saw(name, listing))
+        remembering.addErrback(self._not_refreshed)
 
     def _look(self) -> None:
         """Look at what nobody tells: the pins that another process has changed, and the paths of sessions."""
@@ -245,7 +257,7 @@ class People:
 
     def _not_refreshed(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
-            self._log.failure("pins not looked at", failure)
+            self._log.failure("people not looked at", failure)
 
     def _rest(self) -> None:
         self._roster.stop()
@@ -344,6 +356,7 @@ class People:
             "key": None if key is None else str(key),
             "trust": trust,
             "path": self._connected.get(name),
+            "shares": self._looks.of(name) if trust in ("known", "compared") else None,
         }
 
 

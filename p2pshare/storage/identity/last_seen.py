@@ -30,6 +30,7 @@ KEYS_MAX = 1000  # of which addresses are kept
 ADDRESSES_MAX = 3  # of one key
 BYTES_MAX = 512 * 1024  # of the file
 SEEN_STEP = 60  # seconds after which a later sighting of an address is written
+LOOK_STEP = 3600  # seconds after which a later look at the same shares is written
 
 _KEY = re.compile(r"[a-z2-7]{52}")
 
@@ -54,6 +55,16 @@ class Seen:
         """Return the known entries in a folder of a peer."""
         return dict(self._read().folders.get(_key(peer, path), {}))
 
+    def looks(self) -> dict[str, tuple[Names, int]]:
+        """Return what each peer shared at the last look, and the Unix time in s of it, the latest last."""
+        known = self._read()
+        found = sorted(known.looked.items(), key=lambda each: each[1])
+        return {peer: (known.folders[_key(peer, ())], at) for peer, at in found}
+
+    def forget(self, peer: str) -> None:
+        """Forget the folders of a peer."""
+        self._change(lambda known: known.forget(peer))
+
     def addresses(self, key: str) -> Addresses:
         """Return the addresses at which the owner of a key was seen."""
         return dict(self._read().addresses.get(key, {}))
@@ -75,7 +86,13 @@ class Seen:
             self._change(lambda known: known.add_names(fresh))
 
     def saw_entries(
-        self, peer: str, path: RemotePath, entries: Mapping[str, bool], *, whole: bool = False
+        self,
+        peer: str,
+        path: RemotePath,
+        entries: Mapping[str, bool],
+        *,
+        whole: bool = False,
+        at: int = 0,
     ) -> None:
         """Remember entries of a folder of a peer.
 
@@ -84,8 +101,9 @@ class Seen:
             path: the folder.
             entries: names, and whether each is a folder.
             whole: these are all entries, and replace those before.
+            at: the Unix time in s of a look at what the peer shares; 0 if it was none.
         """
-        self._change(lambda known: known.add_entries(peer, path, entries, whole))
+        self._change(lambda known: known.add_entries(peer, path, entries, whole, at))
 
     def _read(self) -> _Known:
         with suppress(OSError, RemoteProtocolError, ValueError):
@@ -116,6 +134,7 @@ class _Known:
         self.names: Names = {}
         self.folders: dict[str, Names] = {}
         self.addresses: dict[str, Addresses] = {}
+        self.looked: dict[str, int] = {}  # Unix time in s of the last look at the shares of a peer
 
     @classmethod
     def of_fields(cls, fields: dict[str, Any]) -> _Known:
@@ -126,12 +145,14 @@ class _Known:
         """
         known = cls()
         names, folders = fields.get("names"), fields.get("folders")
-        addresses = fields.get("addresses", {})
+        addresses, looked = fields.get("addresses", {}), fields.get("looked", {})
         if (
             fields.get("v") != VERSION
             or not isinstance(names, list)
             or not isinstance(folders, dict)
             or not isinstance(addresses, dict)
+            or not isinstance(looked, dict)
+            or not all(type(at) is int and at >= 0 for at in looked.values())
         ):
             raise ValueError
         if not all(isinstance(name, str) and is_name(name) for name in names):
@@ -147,6 +168,7 @@ class _Known:
             if not _KEY.fullmatch(key) or not isinstance(places, list):
                 raise ValueError
             known.addresses[key] = dict(map(_place, places[:ADDRESSES_MAX]))
+        known.looked = {peer: at for peer, at in looked.items() if _key(peer, ()) in known.folders}
         return known
 
     def text(self) -> bytes:
@@ -164,6 +186,9 @@ class _Known:
             "names": list(self.names),
             "folders": folders,
             "addresses": addresses,
+            "looked": {
+                peer: at for peer, at in self.looked.items() if _key(peer, ()) in self.folders
+            },
         }
         return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
@@ -175,10 +200,12 @@ class _Known:
             self.names |= names
 
     def add_entries(
-        self, peer: str, path: RemotePath, entries: Mapping[str, bool], whole: bool
+        self, peer: str, path: RemotePath, entries: Mapping[str, bool], whole: bool, at: int = 0
     ) -> None:
         """Add these entries, or replace the known ones."""
         self.add_names({peer: True})
+        if not path and at - self.looked.get(peer, 0) >= LOOK_STEP:
+            self.looked[peer] = at
         key = _key(peer, path)
         before = {} if whole else self.folders.get(key, {})
         legal = {name: kind for name, kind in entries.items() if component_fault(name) is None}
@@ -197,6 +224,12 @@ class _Known:
         self.addresses.pop(key, None)
         latest = {key: dict(list(now.items())[:ADDRESSES_MAX]), **self.addresses}
         self.addresses = dict(list(latest.items())[:KEYS_MAX])
+
+    def forget(self, peer: str) -> None:
+        """Remove the folders of a peer."""
+        self.folders = {
+            key: names for key, names in self.folders.items() if key.partition(":")[0] != peer
+        }
 
     def forget_oldest(self) -> None:
         """Remove the half of the folders that was seen longest ago."""

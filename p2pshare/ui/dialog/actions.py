@@ -265,10 +265,10 @@ class Visit:
             listing = await self.remote.list(path, after, ENTRIES_SHOWN)
         finally:
             self._is_listing = False
-        whole = not after and not listing.more
+        whole, now = not after and not listing.more, int(self._invocation.wall())
         await self._invocation.remember(
             self._own_name,
-            lambda seen: seen.saw_entries(peer, path, listing.children, whole=whole),
+            lambda seen: seen.saw_entries(peer, path, listing.children, whole=whole, at=now),
         )
         for left_out, why in omission_errors(peer, path, listing):
             output.failed(f"{peer}:{format_path(left_out)}", why)

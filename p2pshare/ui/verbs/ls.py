@@ -76,8 +76,9 @@ async def ls(invocation: Invocation, where: str, *, recursive: bool, at: str | N
             invocation.output.end_failures()
     if first is not None:
         whole, children = not first.more and not recursive, first.children
+        now = int(invocation.wall())
         await invocation.remember(
-            own, lambda seen: seen.saw_entries(peer, path, children, whole=whole)
+            own, lambda seen: seen.saw_entries(peer, path, children, whole=whole, at=now)
         )
     if not rows.count and not rows.omitted:
         invocation.output.remark(NOTHING if path else NOTHING_SHARED.format(name=peer))

@@ -12,12 +12,15 @@ from twisted.internet.defer import Deferred
 
 from p2pshare.peer.events import EventHub
 from p2pshare.peer.find.presence import PresenceWatch
+from p2pshare.peer.people.looks import NAME_SHOWN, Looks
 from p2pshare.peer.people.service import CHANGES_MAX, COLLECT, ROWS_MAX, People
 from p2pshare.peer.people.trust import Trust
 from p2pshare.peer.running import RunningPeer
 from p2pshare.storage.identity.known_peers import KnownPeers
+from p2pshare.storage.identity.last_seen import Seen
 from p2pshare.wire.keys import SigningKey
 from p2pshare.wire.registry_answers import Presence
+from p2pshare.wire.transfer_messages import Entry, EntryKind, Listing
 from tests.peer.browse.test_completion import ThreadClock
 from tests.peer.find.test_presence import PresenceCase, peer
 
@@ -47,6 +50,7 @@ class BoundTests(PresenceCase):
             sessions=SimpleNamespace(admission=SimpleNamespace(waiting=list), open_sessions=()),
             network=SimpleNamespace(networks=()),
             dialler=SimpleNamespace(),
+            browsing=SimpleNamespace(listings=SimpleNamespace()),
             offers=SimpleNamespace(presence=self.presence),
         )
         self.people = People(cast(RunningPeer, parts))
@@ -98,6 +102,19 @@ class BoundTests(PresenceCase):
             self.streams.say(peer(f"n{number:03}", Presence.GONE))
         self.clock.advance(COLLECT)
         self.assertEqual([kind for kind, _ in self.told], ["people"])
+
+    def test_looks(self) -> None:
+        """What somebody shares is remembered of a bounded number of people, and costs a row of the list little."""
+        told: list[str] = []
+        seen = Seen(Path(self.mktemp()))
+        looks = Looks(cast(Any, self.clock), seen, lambda: 1000.0, told.append, looks_max=2)
+        entries = tuple(Entry((letter * 255,), EntryKind.FOLDER, 0, 0) for letter in "wxyz")
+        for name in ("a", "b", "c"):
+            page = Listing(1, entries, False)
+            self.successResultOf(Deferred.fromCoroutine(looks.saw(name, page)))
+        self.assertEqual((looks.of("a"), told), (None, ["a", "b", "c"]))
+        names = [letter * NAME_SHOWN + "\u2026" for letter in "wxy"]
+        self.assertEqual(looks.of("c"), {"names": names, "more": True, "at": 1000})
 
     def test_changed_keys(self) -> None:
         """Names whose key has changed are remembered up to a bound."""

@@ -106,6 +106,29 @@ class ListTests(PeopleCase):
         await events.aclose()
         await bobs_events.aclose()
 
+    async def test_shares(self) -> None:
+        """The list tells what the user has seen of somebody's shares, also after a restart, and asks nobody for it."""
+        alice = await self.started("alice")
+        bob = await self.started("bob")
+        client = await self.client()
+
+        async def shown() -> Any:
+            listed = await client.ask("people", search="bob")
+            return listed["people"][0]["shares"]
+
+        self.assertIsNone(await shown())
+        assert bob._sessions is not None
+        self.assertEqual(list(bob._sessions.open_sessions), [])
+        await client.ask("list", name="bob", path="")
+        look = await shown()
+        self.assertEqual((look["names"], look["more"]), (["stuff"], False))
+        await alice.stopService()
+        await self.started("alice")
+        client = await self.client()
+        self.assertEqual(await shown(), look)
+        await client.ask("forget", name="bob")
+        self.assertIsNone(await shown())
+
     async def test_registry_away(self) -> None:
         """While the registry is away, those whose keys are known are listed at once; its return is told."""
         alice = await self.started("alice")

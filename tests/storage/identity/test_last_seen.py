@@ -6,6 +6,7 @@ import json
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from p2pshare.storage.identity.last_seen import (
     ENTRIES_MAX,
     FOLDERS_MAX,
     KEYS_MAX,
+    LOOK_STEP,
     NAMES_MAX,
     SEEN_STEP,
     Seen,
@@ -67,6 +69,25 @@ class SeenTests(SynchronousTestCase):
         for n in range(FOLDERS_MAX + 3):
             self.seen.saw_entries("bob", (f"{n}",), {})
         self.assertEqual(self.seen.path.read_text().count("bob:"), FOLDERS_MAX)
+
+    def test_looks(self) -> None:
+        """Of the shares of a peer the time of the look is kept, to the hour, and both are forgotten together."""
+        for peer, path, at in (("bob", (), 9_000), ("carol", (), 8_000), ("carol", ("a",), 9_999)):
+            self.seen.saw_entries(peer, path, {"a": True}, whole=True, at=at)
+        self.seen.saw_entries("dora", (), {"a": True})
+        self.seen.saw_entries("bob", (), {"b": False}, whole=True, at=9_001)
+        again = Seen(self.folder)
+        looks = [("carol", ({"a": True}, 8_000)), ("bob", ({"b": False}, 9_000))]
+        self.assertEqual(list(again.looks().items()), looks)
+        again.saw_entries("bob", (), {"b": False}, at=9_000 + LOOK_STEP)
+        again.forget("carol")
+        self.assertEqual(again.looks(), {"bob": ({"b": False}, 9_000 + LOOK_STEP)})
+        self.assertEqual(again.entries("carol", ("a",)), {})
+        fields = json.loads(self.seen.path.read_text())
+        damaged: tuple[Any, ...] = ({"bob": -1}, {"bob": True}, {"bob": "x"}, [])
+        for looked in damaged:
+            self.seen.path.write_text(json.dumps({**fields, "looked": looked}))
+            self.assertEqual(self.seen.looks(), {}, looked)
 
     def test_addresses(self) -> None:
         """Some addresses of a key are kept, the latest first, of a bounded number of keys."""

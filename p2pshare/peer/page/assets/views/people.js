@@ -3,7 +3,7 @@
 import { currentSession } from "../lib/live.js";
 import { go, href } from "../lib/route.js";
 import { useCollection, useStore } from "../lib/store.js";
-import { ago, collator, date, errorText, t } from "../lib/texts.js";
+import { ago, collator, date, errorText, rich, t } from "../lib/texts.js";
 import { classes, html, PHONE, useKey, useMedia, useMemo, useNow, useRef, useState } from "../lib/ui.js";
 import { VirtualList } from "../lib/virtual.js";
 import { Avatar, Button, Command, Dialog, Empty, Icon, Loading, Name, Notice, Page, Search, Segments, show } from "../parts/index.js";
@@ -11,7 +11,8 @@ import { PathTag, TrustTag, presence, presenceText } from "./people/marks.js";
 
 const SHOWN = "p2pshare.people"; // "online" or "all", in localStorage
 const ROW = 52; // px
-const ROW_PHONE = 60;
+const ROW_PHONE = 68;
+const OLD_S = 86400; // after which a look at what somebody shares is shown with its time
 const ORDER = { online: 0, unknown: 1, offline: 2 };
 
 let lastActive = null; // kept while another view is shown: "back" leads to the same row
@@ -74,7 +75,7 @@ export default function People({ parameters }) {
         { value: "online", label: t("people.only_online") }, { value: "all", label: t("people.everyone") }]} />
     </div>
     ${error ? html`<${Notice} kind="warning">${errorText(error)}<//>` : trouble && html`<${Notice} kind="warning">
-      <strong>${oldSince ? t("people.old", { ago: ago(oldSince, now) }) : t("people.not_listed")}</strong><p>${errorText(trouble)}</p><//>`}
+      <strong>${oldSince ? t("people.old", { time: date(oldSince) }) : t("people.not_listed")}</strong><p>${errorText(trouble)}</p><//>`}
     <p class="unseen" role="status">${wanted && state === "ready" ? t("people.found", { n: found.length }) : ""}</p>
     <div class=${classes("card people-list", oldSince && "old")} ref=${list}>
       ${state === "loading" && found.length === 0 ? html`<${Loading} />` : found.length > 0
@@ -96,11 +97,19 @@ function Row({ person, now, isPhone }) {
   const state = presence(person);
   return html`<div class=${classes("person-row", state)} data-drop-person=${person.name}>
     <${Avatar} name=${person.name} presence=${state} />
-    <span class="person-name"><${Name}>${person.name}<//> <${TrustTag} trust=${person.trust} /></span>
+    <span class="person-main"><span class="person-name"><${Name}>${person.name}<//> <${TrustTag} trust=${person.trust} /></span>
+      ${person.shares && html`<${Shared} shares=${person.shares} now=${now} />`}</span>
     <span class="person-path">${person.path && html`<${PathTag} path=${person.path} />`}</span>
     <${When} person=${person} now=${now} />
     ${!isPhone && html`<${Icon} name="next" size=${16} />`}
   </div>`;
+}
+
+// What they shared when the user looked last: the list itself connects to nobody, because that would tell them who looks.
+function Shared({ shares: { names, more, at }, now }) {
+  const list = names.map((name, index) => html`${index > 0 && ", "}<${Name}>${name}<//>`);
+  const isOld = now / 1000 - at >= OLD_S;
+  return html`<span class="person-shared">${names.length > 0 ? rich("people.shares", { names: [list, more && ", …"] }) : t("people.shares_nothing")}${isOld && ` · ${t("people.shares_seen", { ago: ago(at, now) })}`}</span>`;
 }
 
 function When({ person, now }) {
