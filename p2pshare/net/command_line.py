@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -172,9 +173,11 @@ def _try_to_write(path: Path) -> None:
 
 @contextmanager
 def complaining(command: str) -> Iterator[None]:
-    """End the process at a `P2pshareError`, with its sentence on standard error and its exit code."""
+    """End the process at a `P2pshareError`, with its sentence on standard error and its exit code, and at Ctrl+C."""
     try:
         yield
+    except KeyboardInterrupt:  # the reactor does not run yet
+        raise SystemExit(128 + signal.SIGINT) from None
     except P2pshareError as error:
         sys.stderr.write(f"{command}: {error}\n")
         raise SystemExit(error.exit_code) from error

@@ -1,17 +1,25 @@
-"""The start of the command `p2pshare`. While modules are imported, up to a second, Ctrl+C just ends it."""
+"""The start of a program. While its modules are imported, up to a second, Ctrl+C just ends it."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Import modules within: Ctrl+C ends the process without a traceback, and is not lost in a callback."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, handler)
 
 
 def main() -> int:
     """Run the command line of the process, as `ui.main.main`."""
-    handler = signal.getsignal(signal.SIGINT)
-    if (
-        handler is signal.default_int_handler
-    ):  # which would show where the import was, or be ignored in a callback
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from p2pshare.ui.main import main as run
-
-    if handler is signal.default_int_handler:
-        signal.signal(signal.SIGINT, handler)
+    with interruptible():
+        from p2pshare.ui.main import main as run
     return run()

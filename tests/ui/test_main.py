@@ -46,18 +46,25 @@ class Interrupting(importlib.abc.MetaPathFinder):
         if name == {module!r}:
             signal.raise_signal(signal.SIGINT)
 sys.meta_path.insert(0, Interrupting())
-from p2pshare.ui.start import main
-main()
+{start}
 """
-"""A command that Ctrl+C reaches during an import."""
+"""A program that Ctrl+C reaches during an import."""
+COMMAND = "from p2pshare.ui.start import main; main()"
+TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
 class ImportsTests(SynchronousTestCase):
     def test_interrupted(self) -> None:
-        """Ctrl+C ends the command without a word while modules are imported, those of `main` and those of a verb."""
-        for module, status in (("p2pshare.net.process_end", -signal.SIGINT), ("twisted", 130)):
+        """Ctrl+C ends a program without a word while modules are imported, also those of a verb and of a service."""
+        for module, status, *words in (
+            ("p2pshare.net.process_end", -signal.SIGINT, COMMAND, "users"),
+            ("twisted", 130, COMMAND, "users"),
+            ("p2pshare.net.command_line", -signal.SIGINT, TWISTD, "-n", "p2ppeer"),
+        ):
+            start, *arguments = words
+            script = INTERRUPTED.format(module=module, start=start)
             done = subprocess.run(
-                [sys.executable, "-c", INTERRUPTED.format(module=module), "users"],
+                [sys.executable, "-c", script, *arguments],
                 capture_output=True,
                 text=True,
             )
