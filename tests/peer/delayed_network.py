@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
+from math import inf
+from operator import attrgetter
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -20,19 +22,43 @@ from twisted.python.failure import Failure
 from p2pshare.testing.network import ThreadlessReactor
 
 STEPS_MAX = 100_000  # of one `run`: more are an endless loop
+_TIME = attrgetter("time")
 
 
 class QuickClock(Clock):
-    """A clock that does not sort all its calls for each new one."""
+    """A clock that keeps its calls in order, as the real reactor does. Twisted's sorts all of them at each step.
+
+    A call that was delayed stays at its first time until that has come, and moves on then.
+    """
+
+    calls: list[DelayedCall]
 
     def callLater(self, delay: float, callable: Any, *args: Any, **kw: Any) -> DelayedCall:
         """Schedule a call behind those of the same time."""
-        due = self.seconds() + delay
-        call = DelayedCall(
-            due, callable, args, kw, self.calls.remove, lambda _: self._sortCalls(), self.seconds
-        )
-        insort(self.calls, call, key=DelayedCall.getTime)
+        due = self.rightNow + delay
+        call = DelayedCall(due, callable, args, kw, self.calls.remove, self._moved, self.seconds)
+        insort(self.calls, call, key=_TIME)
         return call
+
+    def _moved(self, call: DelayedCall) -> None:
+        self.calls.remove(call)
+        insort(self.calls, call, key=_TIME)
+
+    def next_due(self) -> float:
+        """Return when the next call is due; infinity if there is none."""
+        while self.calls and self.calls[0].delayed_time:
+            call = self.calls.pop(0)
+            call.activate_delay()
+            insort(self.calls, call, key=_TIME)
+        return self.calls[0].time if self.calls else inf
+
+    def advance(self, amount: float) -> None:
+        """Let time pass, and run what becomes due."""
+        self.rightNow += amount
+        while self.next_due() <= self.rightNow:
+            call = self.calls.pop(0)
+            call.called = 1
+            call.func(*call.args, **call.kw)
 
 
 class DelayedNetwork:
@@ -75,8 +101,8 @@ class DelayedNetwork:
         for _ in range(STEPS_MAX):
             if stop():
                 return
-            due = min((call.getTime() for call in clock.getDelayedCalls()), default=None)
-            if due is None or due > until:
+            due = clock.next_due()
+            if due > until or due == inf:
                 break
             clock.rightNow = max(clock.rightNow, due)  # exact, unlike a sum of steps
             clock.advance(0)

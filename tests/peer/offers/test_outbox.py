@@ -385,15 +385,15 @@ class TellingTests(OutboxTestCase):
 
     def test_expiry(self) -> None:
         """An offer ends when its time is over, at both sides."""
-        offer_id = self.send(expires_s=7200)
+        offer_id = self.send(expires_s=600)
         self.until(offer_id, "delivered")
-        self.world.wait(7300)
+        self.world.wait(700)
         self.assertEqual(self.state(offer_id), "expired")
         self.assertIs(self.desk.states[offer_id], InboxState.WITHDRAWN)
 
     def test_expiry_cannot_be_written(self) -> None:
         """Nobody sees an offer after its time, even if its end cannot be written; that is tried again."""
-        offer_id = self.send(expires_s=7200)
+        offer_id = self.send(expires_s=600)
         self.until(offer_id, "delivered")
         self.desk.tell(offer_id, InboxState.ACCEPTED)
         peer: Any = self.alice.peer
@@ -405,7 +405,7 @@ class TellingTests(OutboxTestCase):
             raise LedgerUnusable(path="x", reason="the disk is full")
 
         with patch.object(OutgoingOffers, "update", fail):
-            self.world.wait(7300)
+            self.world.wait(700)
             self.assertEqual(self.state(offer_id), "accepted")
             self.assertFalse(peer._sessions.tree.is_shared(viewer, mount))
         self.world.wait(EXPIRY_AGAIN + 1)
