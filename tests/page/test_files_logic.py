@@ -136,20 +136,27 @@ class LogicTests(PageTestCase):
         self.assertEqual(found, [7, False, True, 200_000, True])
 
     def test_thumbnails(self) -> None:
-        """Threat 153: few thumbnails are fetched at once, the newest first, and none that is out of sight."""
+        """Threat 153: few thumbnails are fetched at once, the newest first, and none that is out of sight.
+
+        While they are paused, none is.
+        """
         script = """(() => {
             const queue = new m.ThumbnailQueue(2), begun = [];
             const turns = ["a", "b", "c", "d", "e"].map(
-              (address) => queue.request(address, () => begun.push(address)));
+              (address) => queue.request(address, () => begun.push(address), () => begun.push(`-${address}`)));
             turns[3].cancel();
             turns[0].done(true);
             turns[1].cancel();
             queue.fail("x", 0);
             const facts = [queue.isKnown("a"), queue.isKnown("b"), queue.hasFailed("x", 1), queue.hasFailed("x", 1e6)];
-            return [begun, queue.running.size, ...facts];
+            queue.pause(true);
+            const paused = queue.running.size;
+            queue.pause(false);
+            return [begun, paused, queue.running.size, ...facts];
         })()"""
         found = self.module("thumbnail_queue.js", script)
-        self.assertEqual(found, [["a", "b", "e", "c"], 2, True, False, True, False])
+        begun = ["a", "b", "e", "c", "-e", "-c", "c", "e"]
+        self.assertEqual(found, [begun, 0, 2, True, False, True, False])
 
     def test_keys(self) -> None:
         """Shift extends from the anchor, filters take away what is not shown, letters make a word."""

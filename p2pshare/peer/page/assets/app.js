@@ -398,4 +398,15 @@ listen("hello", ({ assets }) => {
   location.reload();
 });
 
-start();
+// Whether the browser can show the page; the newest of what is used here, docs/how-to/page.md has the versions.
+function isFit() {
+  try {
+    localStorage.getItem("p2pshare.theme"); // fails where cookies are blocked
+  } catch {
+    return false;
+  }
+  return CSS.supports("color", "light-dark(#000, #fff)") && "popover" in HTMLElement.prototype && "any" in AbortSignal;
+}
+
+if (isFit()) start();
+else document.getElementById("unfit").classList.add("known");

@@ -22,6 +22,10 @@ const PHONE_ROW_PX = 56;
 const CELL = { cellWidth: 168, rowHeight: 204, gap: 12 };
 const PHONE_CELL = { cellWidth: 104, rowHeight: 150, gap: 8 };
 
+let pressedBy = ""; // the kind of the last pointer, which the clicks of older browsers do not tell
+addEventListener("pointerdown", (event) => (pressedBy = event.pointerType), { capture: true, passive: true });
+const pointerOf = (event) => event.pointerType ?? pressedBy;
+
 export function Entries({ person, path, sight, folder, preferences, selecting, isMarking, autoFocus, onOpen, onUp, menuItems }) {
   const isPhone = useMedia(PHONE);
   const { selection, select, reveal, turn } = selecting;
@@ -44,7 +48,7 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
   const clicked = (entry, index, event) => {
     const id = order[index];
     const { target } = event;
-    const isTouch = event.pointerType !== "mouse"; // a finger, a pen, or a screen reader
+    const isTouch = pointerOf(event) !== "mouse"; // a finger, a pen, or a screen reader
     if (target.closest(".browse-check") || (isTouch && (isMarking || selection.chosen.size > 0))) {
       select((now) => (event.shiftKey ? extend(now, id, sight, { isAdding: true }) : toggle(now, id)));
     } else if (event.shiftKey || event.ctrlKey || event.metaKey) select((now) => click(now, id, sight, event));
@@ -94,7 +98,7 @@ export function Entries({ person, path, sight, folder, preferences, selecting, i
     const row = event.target.closest("[data-index]");
     if (!row) return;
     event.preventDefault();
-    if (event.pointerType !== "touch") openMenu(order[Number(row.dataset.index)], { x: event.clientX, y: event.clientY });
+    if (pointerOf(event) !== "touch") openMenu(order[Number(row.dataset.index)], { x: event.clientX, y: event.clientY });
   };
 
   const isGrid = preferences.layout === "grid";

@@ -1,6 +1,6 @@
 /** The small picture of a file in a row or a cell: its icon until the picture is there, and if there is none. */
 
-import { url } from "../../lib/api.js";
+import { problemError, url } from "../../lib/api.js";
 import { classes, html, useEffect, useLayoutEffect, useRef, useState } from "../../lib/ui.js";
 import { Icon } from "../../parts/index.js";
 import { hasPreview, iconOf } from "./kinds.js";
@@ -16,41 +16,53 @@ const queue = new ThumbnailQueue();
  * connection with them. Returns a function that stops it.
  */
 export function preload(files) {
-  let image = null;
+  const ending = new AbortController();
   const rest = files.filter(({ entry }) => hasPreview(entry)).map(({ person, path, entry }) => previewUrl(person, path, entry, EDGE));
-  const next = () => {
+  const next = async () => {
     const address = rest.shift();
-    image = null;
-    if (address === undefined) return;
-    if (queue.isKnown(address) || queue.hasFailed(address, performance.now())) return next();
-    image = new Image();
-    image.onload = () => {
-      queue.learn(address);
-      next();
-    };
-    image.onerror = () => {
-      queue.fail(address, performance.now());
-      next();
-    };
-    image.src = address;
+    if (address === undefined || ending.signal.aborted) return;
+    if (!queue.isKnown(address) && !queue.hasFailed(address, performance.now())) {
+      await fetchImage(address, ending.signal).then(
+        () => queue.learn(address),
+        () => ending.signal.aborted || queue.fail(address, performance.now()),
+      );
+    }
+    next();
   };
   next();
-  return () => {
-    if (image) stop(image);
-  };
+  return () => ending.abort();
 }
 
-// An image goes on to fetch when it is removed, and keeps a connection as long as the sharer does not answer.
+async function fetchImage(address, signal) {
+  const reply = await fetch(address, { signal });
+  if (!reply.ok) throw problemError(reply.status, null);
+  return reply.blob();
+}
+
+const FETCHES_ITSELF = !navigator.vendor.startsWith("Apple"); // in WebKit nothing ends the fetch of an image, so the image gets what is fetched here
+
+/**
+ * An image whose fetch ends with it: otherwise it goes on when the image is removed, and keeps a connection as long as the sharer does not answer.
+ */
+export function FetchedImage({ src, ...properties }) {
+  const image = useRef(null);
+  const [address, setAddress] = useState(FETCHES_ITSELF ? src : null);
+  useLayoutEffect(() => {
+    if (FETCHES_ITSELF) return () => stop(image.current);
+    const ending = new AbortController();
+    let made = "";
+    fetchImage(src, ending.signal).then((blob) => setAddress(made = URL.createObjectURL(blob)), () => ending.signal.aborted || properties.onError());
+    return () => {
+      ending.abort();
+      URL.revokeObjectURL(made);
+    };
+  }, []);
+  return address && html`<img ref=${image} ...${properties} src=${address} />`;
+}
+
 function stop(image) {
   image.onload = image.onerror = null;
   image.removeAttribute("src");
-}
-
-/** An image whose fetch ends with it. */
-export function FetchedImage(properties) {
-  const image = useRef(null);
-  useLayoutEffect(() => () => stop(image.current), []);
-  return html`<img ref=${image} ...${properties} />`;
 }
 
 /** Leave the connections to something that the user waits for, or go on. */
@@ -84,7 +96,7 @@ function Picture({ address }) {
   const turn = useRef(null);
   useEffect(() => {
     if (state !== "resting") return undefined;
-    const timer = setTimeout(() => (turn.current = queue.request(address, () => setState("running"))), REST_MS);
+    const timer = setTimeout(() => (turn.current = queue.request(address, () => setState("running"), () => setState("resting"))), REST_MS);
     return () => {
       clearTimeout(timer);
       turn.current?.cancel();

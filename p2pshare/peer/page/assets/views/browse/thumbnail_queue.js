@@ -41,11 +41,11 @@ export class ThumbnailQueue {
   }
 
   /**
-   * Call `begin` when it is the turn of an address. Returns `{done, cancel}`: call `done(isGood)` when the picture has arrived or failed,
-   * `cancel()` when it is not wanted any more.
+   * Call `begin` when it is the turn of an address, and `halt` if the fetch has to wait again. Returns `{done, cancel}`: call `done(isGood)` when
+   * the picture has arrived or failed, `cancel()` when it is not wanted any more.
    */
-  request(address, begin) {
-    const turn = { address, begin };
+  request(address, begin, halt = () => {}) {
+    const turn = { address, begin, halt };
     this.waiting.push(turn);
     this.advance();
     const leave = () => {
@@ -60,9 +60,14 @@ export class ThumbnailQueue {
     return { done, cancel: leave };
   }
 
-  /** Begin no fetch for a while, and go on later. */
+  /** Halt all fetches and begin none for a while, or go on. */
   pause(isPaused) {
     this.isPaused = isPaused;
+    for (const turn of isPaused ? this.running : []) {
+      this.running.delete(turn);
+      this.waiting.push(turn);
+      turn.halt();
+    }
     this.advance();
   }
 
