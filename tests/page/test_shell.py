@@ -148,6 +148,17 @@ class ShellTests(PageTestCase):
                 "document.querySelector('nav')?.getBoundingClientRect().left > innerWidth / 2"
             )
         )
+        texts = "import(new URL('lib/texts.js', document.querySelector('script[type=module]').src))"
+        words = "[m.rate(30.3e6), m.duration(3900), m.percent(0.45), m.plainDigits('\u06f1\u066b\u06f5 MB \u0663')]"
+        self.assertEqual(
+            browser.run(f"{texts}.then(m => {words})"),
+            [
+                "\u06f3\u06f0\u066b\u06f3 \u0645\u06af\u0627\u0628\u0627\u06cc\u062a/\u062b",
+                "\u06f1 \u0633\u0627\u0639\u062a \u0648 \u06f5 \u062f\u0642\u06cc\u0642\u0647",
+                "\u06f4\u06f5\u066a",
+                "1.5 MB 3",
+            ],
+        )
         self.keep_looks("people-fa")
         self.show("/people/bob")
         browser.wait_until("document.querySelector('.fingerprint')")

@@ -44,7 +44,7 @@ function notify(item) {
   shown = shown.filter((time) => now - time < MINUTE);
   if (shown.length >= NOTICES_MAX) return;
   shown.push(now);
-  const names = item.text ? t("inbox.a_text") : item.items.map((one) => one.name).join(", ");
+  const names = item.text ? t("inbox.a_text") : item.items.map((one) => one.name).join(t("common.comma"));
   const body = visible([item.note, names].filter(Boolean).join(" – ")).slice(0, BODY_MAX);
   let notice;
   try {

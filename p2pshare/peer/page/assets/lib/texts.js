@@ -110,7 +110,7 @@ const SIZES = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte", "petabyte
 export const bytes = (count) => sized(count, "common.bytes");
 
 /** Return bytes per second: "2.1 MB/s". */
-export const rate = (count) => (count < 999.5 ? sized(count, "common.bytes_per_second") : t("common.per_second", { size: sized(count) }));
+export const rate = (count) => (count < 999.5 ? sized(count, "common.bytes_per_second") : rich("common.per_second", { size: sized(count) }).join(""));
 
 function sized(count, plain) {
   let step = 0;

@@ -134,7 +134,7 @@ function PathTo({ health }) {
 function Details({ health }) {
   const nat = `health.nat.${health.nat.mapping}`;
   const row = (label, value) => html`<dt>${label}</dt><dd>${value}</dd>`;
-  const codes = (texts) => (texts.length === 0 ? t("health.none") : texts.map((text, index) => html`${index > 0 && ", "}<code dir="ltr" key=${text}>${text}</code>`));
+  const codes = (texts) => (texts.length === 0 ? t("health.none") : texts.map((text, index) => html`${index > 0 && t("common.comma")}<code dir="ltr" key=${text}>${text}</code>`));
   return html`<details class="card padded health-details"><summary><h2>${t("health.details")}</h2></summary><dl class="facts">
     ${!health.lan && row(t("health.detail.registry"), codes([health.registry.url]))}
     ${health.registry.key && row(t("health.detail.registry_key"), html`<code dir="ltr">${health.registry.key.replace(/(.{4})/g, "$1 ")}</code>`)}

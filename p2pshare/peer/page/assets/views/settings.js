@@ -7,7 +7,7 @@
 
 import { ask, session } from "../lib/api.js";
 import { useLive } from "../lib/live.js";
-import { bytes, errorText, hasText, number, plainDigits, rate, rich, t } from "../lib/texts.js";
+import { bytes, enumeration, errorText, hasText, number, plainDigits, rate, rich, t } from "../lib/texts.js";
 import { classes, html, useEffect, useId, useRef, useState } from "../lib/ui.js";
 import {
   Button, Command, Confirm, Dialog, FolderChooser, Icon, Loading, Looks, Name, Notice, Page, PeoplePicker, Segments, Select, Switch, Tag, show, toast,
@@ -215,7 +215,7 @@ function shown(row, value) {
     case "port": return value === 0 ? t("settings.any_port") : number(value, { useGrouping: false });
     case "registry": return value === "lan:" ? t("settings.no_registry") : html`<code dir="ltr"><${Name}>${value}<//></code>`;
     case "addresses": return value.length === 0 ? t("settings.found_by_itself") : html`<code dir="ltr">${value.join(", ")}</code>`;
-    case "names": return value.length === 0 ? t("settings.nobody") : value.join(", ");
+    case "names": return value.length === 0 ? t("settings.nobody") : enumeration(value);
     default: return String(value);
   }
 }

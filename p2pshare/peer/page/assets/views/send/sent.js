@@ -56,7 +56,7 @@ export function Items({ offer }) {
   if (offer.text) return t("send.a_text");
   const names = offer.items.slice(0, 3);
   const more = offer.items.length - names.length + offer.more_items;
-  return html`${names.map((item, index) => html`${index > 0 && ", "}<${Name} key=${item.name}>${item.name}<//>`)}${more > 0 && html` ${t("send.and_more", { n: more })}`}`;
+  return html`${names.map((item, index) => html`${index > 0 && t("common.comma")}<${Name} key=${item.name}>${item.name}<//>`)}${more > 0 && html` ${t("send.and_more", { n: more })}`}`;
 }
 
 function Recipient({ to, offer }) {
