@@ -25,7 +25,7 @@ clock: Any = reactor
 
 NAMES = [f"name{number}" for number in range(30)]
 CLIENTS = 12
-SOME = 150  # acknowledged claims
+SOME = 80  # acknowledged claims
 PATIENCE = 40.0  # seconds
 GRANTED = (Ownership.CLAIMED, Ownership.RENEWED)
 WATCH = """

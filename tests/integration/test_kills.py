@@ -19,8 +19,8 @@ from tests.integration.neighbourhood import P2PSHARE
 from tests.integration.programs import HOST, Program, ProgramsTestCase
 from tests.integration.test_registry_process import free_port
 
-BLOCKS = 64  # of the large file
-RATE = "8MB/s"  # so that it takes some seconds
+BLOCKS = 32  # of the large file
+RATE = "4MB/s"  # so that it takes some seconds
 REQUESTERS, SHARERS = 5, 2  # that are killed
 LONGEST = 1.2  # seconds of the job between two kills; longer than data stays unsynced
 
@@ -33,7 +33,7 @@ class KillTests(ProgramsTestCase):
         homes = {f"XDG_{each}_HOME": str(self.folder / each) for each in ("CONFIG", "DATA")}
         self.enterContext(mock.patch.dict(os.environ, homes))
         self.rng = random.Random(12)
-        self.files = {f"{n % 5}/{n}": self.rng.randbytes(n * 400) for n in range(200)}
+        self.files = {f"{n % 5}/{n}": self.rng.randbytes(n * 100) for n in range(200)}
         self.files["large"] = self.rng.randbytes(BLOCKS * BLOCK_SIZE)
         for name, data in self.files.items():
             path = self.folder / "share" / name

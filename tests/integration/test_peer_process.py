@@ -10,7 +10,6 @@ import re
 import shlex
 import signal
 import socket
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from p2pshare.errors import NameReleased
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.storage.shares.arguments import EVERYONE
+from tests.integration import forked
 from tests.integration.neighbourhood import P2PSHARE
 from tests.integration.programs import HOST, Program, ProgramsTestCase
 from tests.integration.test_registry_process import PATIENCE, TWISTD, free_port
@@ -78,7 +78,7 @@ class RunningTests(ProgramsTestCase):
                     pass
         environ = {**os.environ, "P2PSHARE_REGISTRY": f"http://{HOST}:{self.registry.port}"}
         words = [*P2PSHARE, "get", "bob:x", "--name", "ann", "--data", str(self.folder / "ann")]
-        subprocess.run(words, env=environ, cwd=self.folder, capture_output=True, timeout=PATIENCE)
+        forked.run(words, env=environ, cwd=self.folder, input=None, timeout=PATIENCE)
         peer.end()
         text = log.read_text()
         for event in (

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from p2pshare.storage.locks import FolderLock
+from tests.integration import forked
 from tests.integration.forked import Popen
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
@@ -172,13 +173,8 @@ class RegistryProcessTests(unittest.TestCase):
         log = self.folder / "registry.log"
 
         def run(*options: str) -> tuple[int, str]:
-            done = subprocess.run(
-                [*command, *options],
-                cwd=self.folder.parent,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-            )
+            words = [*command, *options]
+            done = forked.run(words, cwd=self.folder.parent, input=None, timeout=PATIENCE)
             return done.returncode, done.stdout + done.stderr
 
         code, said = run("--listen", f"tcp:{port}:interface=127.0.0.1")
@@ -290,9 +286,8 @@ class CannotStartTests(unittest.TestCase):
         with socket.create_server(("127.0.0.1", 0)) as other:
             listen = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
             command = [*TWISTD[:-1], "p2pregistry", "--data", str(self.folder), "--listen", listen]
-            daemon = subprocess.run(
-                command, cwd=self.folder.parent, capture_output=True, text=True, timeout=PATIENCE
-            )
+            folder = self.folder.parent
+            daemon = forked.run(command, cwd=folder, input=None, timeout=PATIENCE)
         self.assertEqual((daemon.returncode, daemon.stdout), (1, ""))
         self.assertRegex(
             daemon.stderr, rf"^p2pregistry: The registry cannot start: .* {listen}: .*\.\n$"
