@@ -467,7 +467,7 @@ class HostileTests(PageTestCase):
             words = dict(each.split("=") for each in query.arguments.decode().split("&"))
             after, prefix = words.get("after", ""), words.get("prefix", "")
             found = [name for name in names if name > after and name.startswith(prefix)]
-            shared = {"kind": "owned", "presence": "online", "since": NOW}
+            shared = {"kind": "owned", "presence": "online", "since": NOW - 7200}
             peers = [{"name": name, **shared} for name in found[:500]]
             body = {"peers": peers, "next": found[499] if len(found) > 500 else None}
             return succeed(Reply(200, (json.dumps(body).encode(),)))
@@ -478,6 +478,8 @@ class HostileTests(PageTestCase):
         """Names beyond the visible rows are counted and can be found by any part."""
         self.put_many(502)
         await self.open()
+        when = "document.querySelector('#list .when time')?.textContent"
+        await self.expect(when, "online for 2 hours")
         summary = "document.getElementById('summary').textContent"
         await self.expect(summary, "502 online, 200 of 502 shown")
         self.browser.look_as(390, 844)

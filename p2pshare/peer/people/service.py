@@ -339,7 +339,8 @@ class People:
         return self._wall() - self._clock_ahead
 
     def _by_own_clock(self, at: int | None) -> int | None:
-        return None if at is None else at + round(self._clock_ahead)
+        """Return a time of the directory, which may claim any, by the clock of this machine: never one to come."""
+        return None if at is None else min(at + round(self._clock_ahead), int(self._wall()))
 
     def _row(self, name: str) -> dict[str, Any]:
         """Return what is shown of somebody in the list."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -82,6 +83,8 @@ class BoundTests(PresenceCase):
         self.assertEqual(len({row["name"] for row in rows}), 10_001)  # and the user
         self.streams.clock_ahead_s = 99.6  # the rows have the time of this machine
         self.assertEqual(self.ask(search="n09999")["people"][0]["since"], 101)
+        self.streams.say(replace(peer("n09999"), since=2**53 - 1))
+        self.assertEqual(self.ask(search="n09999")["people"][0]["since"], 1000)
         began = time.process_time()
         self.assertEqual([row["name"] for row in self.ask(search="n09999")["people"]], ["n09999"])
         self.assertLess(time.process_time() - began, PATIENCE)
