@@ -11,6 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2pshare.storage.os_errors import plain_reason
+from tests.integration.forked import Popen
 
 KILLS = 12
 SIZE = 256 * 1024  # bytes of each file
@@ -47,7 +48,7 @@ class KilledTests(SynchronousTestCase):
         folder.mkdir()
         for kill in range(KILLS):
             command = [sys.executable, "-c", WRITER, str(folder)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            with Popen(command, stdout=subprocess.PIPE) as writer:
                 assert writer.stdout is not None
                 for _ in range(1 + kill % 3):
                     writer.stdout.readline()
