@@ -58,7 +58,11 @@ class InboxTests(PageTestCase):
         self.assertIn("bob wants to send you something", title)
         self.assertNotIn("\u202e", body)
         self.show("/inbox")
-        text = self.send(text=f"{EVIL}\nsecond line")
+        page = "https://example.org/a?b=1"
+        lines = (
+            f"{EVIL}\nsecond line\n{page}.\nhttps://example.org@evil.example/ javascript:alert(1)"
+        )
+        text = self.send(text=lines)
         unwanted = self.send(text="unwanted")
         elsewhere = self.send(paths=[str(files / "film")])
         self.browser.wait(WAITING, 4)
@@ -75,11 +79,11 @@ class InboxTests(PageTestCase):
         self.browser.wait(link, None)  # there is a folder among it
 
         self.browser.click(f"{text} .button.primary")
-        self.browser.wait(
-            f"document.querySelector('{text} pre')?.textContent", f"{EVIL}\nsecond line"
-        )
+        self.browser.wait(f"document.querySelector('{text} pre')?.textContent", lines)
+        links = f"[...document.querySelectorAll('{text} pre a')].map(each => [each.href, each.rel])"
+        self.assertEqual(self.browser.run(links), [[page, "noopener noreferrer"]])
         read = f"fetch(document.querySelector('{text} .inbox-places a').href).then(reply => reply.text())"
-        self.assertEqual(self.browser.run(read), f"{EVIL}\nsecond line")
+        self.assertEqual(self.browser.run(read), lines)
 
         self.browser.click_text(f"{unwanted} .button", "Decline")
         self.await_state(unwanted, "declined")

@@ -153,7 +153,19 @@ function Text({ item }) {
   }, [item.id]);
   if (error) return html`<${Notice} kind="bad">${errorText(error)}<//>`;
   if (text === null) return html`<div class="inbox-actions"><${Button} icon="text" onClick=${load}>${t("inbox.show_text")}<//></div>`;
-  return html`<div class="inbox-text"><pre dir="auto" tabindex="0" role="region" aria-label=${t("inbox.text_of", { name: item.from })}>${text}</pre><${CopyButton} text=${text} /></div>`;
+  return html`<div class="inbox-text"><pre dir="auto" tabindex="0" role="region" aria-label=${t("inbox.text_of", { name: item.from })}>${linked(text)}</pre><${CopyButton} text=${text} /></div>`;
+}
+
+// Addresses of web pages in plain letters, without a name of a user before the host, by which an address can look like another one.
+const LINK = /(https?:\/\/[^\s<>"]+)/i;
+const SAFE = /^https?:\/\/[a-z0-9.-]+(?::\d+)?(?:[/?#][\w.~:/?#[\]@!$&'()*+,;=%-]*)?$/i;
+
+function linked(text) {
+  return text.split(LINK).map((part) => {
+    const address = part.replace(/[.,;:!?')\]]{1,8}$/, ""); // of the sentence around it
+    if (!SAFE.test(address)) return part;
+    return html`<a href=${address} target="_blank" rel="noopener noreferrer" dir="ltr">${address}</a>${part.slice(address.length)}`;
+  });
 }
 
 function Places({ item }) {
