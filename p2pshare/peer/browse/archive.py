@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -83,9 +84,12 @@ class Selection:
 
     @property
     def title(self) -> str:
-        """The name of the zip without its end."""
-        (*_, name) = self.paths[0] if len(self.paths) == 1 and self.paths[0] else (self.peer,)
-        return name
+        """The name of the zip without its end: that of the only entry, or of the folder with all entries."""
+        if len(self.paths) == 1:
+            return self.paths[0][-1] if self.paths[0] else self.peer
+        levels = zip(*(path[:-1] for path in self.paths), strict=False)
+        folders = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels)]
+        return folders[-1] if folders else self.peer
 
 
 class Archives:

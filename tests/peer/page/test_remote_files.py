@@ -216,7 +216,7 @@ class ArchiveTests(RemoteFilesTestCase):
         query = "&".join(f"path={each}" for each in paths)
         told = await browser.ask("GET", f"{ARCHIVE}/bob?{query}")
         self.assertEqual((told.status, told.headers["content-type"]), (200, "application/zip"))
-        self.assertIn('filename="bob.zip"', told.headers["content-disposition"])
+        self.assertIn('filename="stuff.zip"', told.headers["content-disposition"])
         with zipfile.ZipFile(io.BytesIO(told.body)) as found:
             self.assertIsNone(found.testzip())
             self.assertEqual(
