@@ -19,7 +19,7 @@ import { pauseThumbnails, preload } from "./thumbnail.js";
 const SHOWN_BY = { picture: Picture, text: Text, audio: Audio, video: Video, card: Card };
 
 function returnFocus(before) {
-  const isThere = before?.isConnected && before !== document.body;
+  const isThere = before?.isConnected && !before.matches("body, h1"); // a heading has the focus after a reload
   (isThere ? before : document.querySelector(".browse [data-virtual]"))?.focus({ preventScroll: true });
 }
 
