@@ -341,8 +341,10 @@ class Outbox:
 
     async def _remove_orphans(self) -> None:
         """Remove what is old and belongs neither to an offer nor to a draft."""
-        kept = self._copies | {*self.drafts.ids}
-        await self._locked(partial(self._remove_spooled, kept, self._parts.now()))
+        now = self._parts.now()
+        kept = {row.offer.spool for row in self._rows.values() if row.offer.keeps_copy(now)}
+        kept.update(self.drafts.ids)
+        await self._locked(partial(self._remove_spooled, kept, now))
 
     def _open_tree(self) -> ShareTree:
         tree = self._tree()
@@ -462,15 +464,11 @@ class Outbox:
         for each in offer.recipients:
             self._apply_to(offer, each)
 
-    @property
-    def _copies(self) -> set[str]:
-        """The IDs in the spool that offers still need."""
-        now = self._parts.now()
-        return {row.offer.spool for row in self._rows.values() if row.offer.keeps_copy(now)}
-
     def _discard(self, spool_id: str) -> None:
         """Remove what was in the spool for an offer that is over, unless it is, or can be, sent again."""
-        if spool_id and spool_id not in self._copies:
+        now = self._parts.now()
+        same = (row.offer for row in self._rows.values() if row.offer.spool == spool_id)
+        if spool_id and not any(each.keeps_copy(now) for each in same):
             discarding = Deferred.fromCoroutine(self._sending.discard(spool_id))
             discarding.addErrback(lambda failure: self._log.failure("not removed", failure))
 
