@@ -27,14 +27,15 @@ from p2pshare.registry.relay.links import WorkerLinks
 from p2pshare.registry.relay.relay import Relay
 from p2pshare.registry.relay.rooms import Rooms
 from p2pshare.registry.relay.routes import Enter, RelayRoutes
-from p2pshare.storage.identity.key_file import REGISTRY_NAME, load_or_make
+from p2pshare.storage.identity.key_file import load_or_make
+from p2pshare.storage.identity.private_file import REGISTRY_KEY
 from p2pshare.storage.open_file_limit import open_files_allowed
 from p2pshare.web.client_addresses import Origins
 from p2pshare.web.limits import Limits
 from p2pshare.web.site import Site
 from p2pshare.wire.keys import SigningKey
 
-KEY_NAME = REGISTRY_NAME
+KEY_NAME = REGISTRY_KEY
 ADOPT_INTERVAL = 0.5  # seconds between two attempts to learn the owner of a store
 
 

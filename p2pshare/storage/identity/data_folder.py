@@ -16,9 +16,15 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from p2pshare.errors import AlreadyRunning, FolderInUse, FolderUnusable, SecretUnusable
-from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.known_registries import KnownRegistries
-from p2pshare.storage.identity.private_file import create_private, read_private, remove_unfinished
+from p2pshare.storage.identity.private_file import (
+    KEY_BEGIN,
+    PEER_KEYS,
+    REGISTRY_KEY,
+    create_private,
+    read_private,
+    remove_unfinished,
+)
 from p2pshare.storage.incoming.destination import safe_name
 from p2pshare.storage.locks import LOCK_NAME, FolderLock
 from p2pshare.storage.os_errors import plain_reason
@@ -31,7 +37,7 @@ LAN_PLACE = "lan"
 """In paths and files, what stands where a registry would: that of the mode without one."""
 
 _SECRET = re.compile(rb"([A-Za-z0-9_-]{43})\n")
-_SECRETS = *key_file.PEER_NAMES, key_file.REGISTRY_NAME, SECRET_NAME
+_SECRETS = *PEER_KEYS, REGISTRY_KEY, SECRET_NAME
 _PEEKING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PEEKED = 64  # bytes of a file by which a key is known
 _EXHAUSTED = errno.EMFILE, errno.ENFILE, errno.ENOMEM
@@ -264,7 +270,7 @@ def _is_secret(path: str, at: int | None) -> bool:
         return False
     with open(fd, "rb") as file:
         begin = file.read(_PEEKED) or b""
-    return begin.startswith(key_file.BEGIN) or _SECRET.fullmatch(begin) is not None
+    return begin.startswith(KEY_BEGIN) or _SECRET.fullmatch(begin) is not None
 
 
 def peer_folder(settings: Settings, name: str) -> Path:

@@ -30,13 +30,18 @@ from typing import Self
 from p2pshare.errors import IdentityUnusable, KeyUnusable, RemoteProtocolError
 from p2pshare.storage.identity import key_file
 from p2pshare.storage.identity.data_folder import DataFolder
-from p2pshare.storage.identity.private_file import read_private, rename_private, replace_private
+from p2pshare.storage.identity.private_file import (
+    PEER_KEYS,
+    read_private,
+    rename_private,
+    replace_private,
+)
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.keys import PublicKey, SigningKey
 from p2pshare.wire.statements import STATEMENT_MAX, Receipt
 from p2pshare.wire.strict_json import INTEGER_MAX, integer, parse_object
 
-KEY_NAME, NEXT_NAME, OLD_NAME = key_file.PEER_NAMES
+KEY_NAME, NEXT_NAME, OLD_NAME = PEER_KEYS
 STATE_NAME = "identity"
 RECEIPTS_MAX = 64  # names and registries; a folder is meant for one
 STATE_MAX = 2 * RECEIPTS_MAX * STATEMENT_MAX  # bytes

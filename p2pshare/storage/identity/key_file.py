@@ -16,16 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from p2pshare.errors import KeyUnusable
-from p2pshare.storage.identity.private_file import create_private, read_private
+from p2pshare.storage.identity.private_file import KEY_BEGIN, create_private, read_private
 from p2pshare.storage.os_errors import plain_reason
 from p2pshare.wire.keys import KEY_SIZE, SigningKey
 
-PEER_NAMES = "key", "key.next", "key.old"
-"""Files of a peer: its key, and in a rotation the following one and the one before; see `identity`."""
-REGISTRY_NAME = "registry.key"
 SIZE_MAX = 4096  # bytes of a key file
 
-BEGIN = b"-----BEGIN PRIVATE KEY-----\n"
 _END = b"-----END PRIVATE KEY-----\n"
 _RESTORE = "Restore it from a copy; nothing was changed."
 
@@ -66,7 +62,7 @@ def load(path: Path) -> SigningKey | None:
         return None
     except OSError as error:
         raise KeyUnusable(path=path, reason=plain_reason(error)) from error
-    if len(content) < len(BEGIN) or (content.startswith(BEGIN) and _END not in content):
+    if len(content) < len(KEY_BEGIN) or (content.startswith(KEY_BEGIN) and _END not in content):
         raise KeyUnusable(path=path, reason=f"it is cut short. {_RESTORE}")
     try:
         key = load_pem_private_key(content, None)

@@ -18,6 +18,12 @@ from pathlib import Path
 from p2pshare.storage.durability import sync_path
 from p2pshare.storage.text_files import plain_ascii
 
+PEER_KEYS = "key", "key.next", "key.old"
+"""Files of a peer: its key, and in a rotation the following one and the one before; see `identity`."""
+REGISTRY_KEY = "registry.key"
+KEY_BEGIN = b"-----BEGIN PRIVATE KEY-----\n"
+"""How such a file begins; see `key_file`."""
+
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _UNFINISHED = re.compile(r"\.[a-z.]+\.[0-9a-f]{8}\.new")
 _MAKING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -30,6 +30,7 @@ from p2pshare.peer.find.directory import Directory
 from p2pshare.peer.registration import LOCAL_ONLY
 from p2pshare.registry.api.authority import Authority
 from p2pshare.storage.identity import key_file
+from p2pshare.storage.identity.private_file import REGISTRY_KEY
 from p2pshare.ui.invocation import Invocation
 from p2pshare.ui.output import Output
 from p2pshare.ui.terminal.qr_code import qr_lines
@@ -42,7 +43,7 @@ from p2pshare.wire.reach.join_links import URLS_MAX, JoinLink
 from p2pshare.wire.registry_answers import RegistryInfo
 from p2pshare.wire.statements import Invitation
 
-KEY_NAME = key_file.REGISTRY_NAME
+KEY_NAME = REGISTRY_KEY
 OWN_REGISTRY = "http://127.0.0.1:8000"
 """The URL of a registry on this machine that was started without options."""
 INVITATION_LIFE = 7 * 86400  # seconds
