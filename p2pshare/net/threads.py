@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
-from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
+from twisted.internet.interfaces import IReactorThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
@@ -37,6 +37,25 @@ def run_in_thread(
 
     deferToThreadPool(reactor, reactor.getThreadPool(), work, *args).addCallbacks(done, failed)
     return result
+
+
+class TurnLock(DeferredLock):
+    """A lock that the next one gets in a new turn of the reactor.
+
+    `DeferredLock` lets the next one run within `release`. If a hundred of them release at once, their calls nest until
+    Python refuses, and nobody releases the lock again.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def release(self) -> None:
+        """Let the next one have the lock."""
+        if self.waiting:
+            self._clock.callLater(0, super().release)
+        else:
+            super().release()
 
 
 class FairLimit:

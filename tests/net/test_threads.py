@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2pshare.net.threads import FairLimit
+from p2pshare.net.threads import FairLimit, TurnLock
 
 
 class FairLimitTests(SynchronousTestCase):
@@ -50,3 +51,25 @@ class FairLimitTests(SynchronousTestCase):
             self.failureResultOf(result, ValueError)
         self.end("a3")
         self.successResultOf(waiting)
+
+
+class TurnLockTests(SynchronousTestCase):
+    """A lock for many who wait."""
+
+    def test_many(self) -> None:
+        """A thousand that wait, and release at once, get it one after the other."""
+        clock, got = Clock(), list[int]()
+        lock = TurnLock(clock)
+
+        async def hold(number: int) -> None:
+            async with lock:
+                got.append(number)
+
+        self.successResultOf(lock.acquire())
+        held = [Deferred.fromCoroutine(hold(number)) for number in range(1000)]
+        lock.release()
+        clock.advance(0)
+        for each in held:
+            self.successResultOf(each)
+        self.assertEqual(got, [*range(1000)])
+        self.assertFalse(lock.locked)

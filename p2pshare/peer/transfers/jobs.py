@@ -22,13 +22,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 
 from p2pshare.errors import JobNotSo, NoSuchJob, P2pshareError, WrongUsage
 from p2pshare.names import NAME_MAX, read_name
 from p2pshare.net.shared_answer import SharedAnswer
-from p2pshare.net.threads import run_in_thread
+from p2pshare.net.threads import TurnLock, run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Fields
 from p2pshare.peer.fetch.link_change import LinkState
 from p2pshare.peer.offers.history import FAILED
@@ -90,7 +90,7 @@ class Jobs:
         place = parts.settings.data or data_place()  # where the verb `get` has it, too
         self._saved = SavedFiles(place / saved_files.FILE_NAME)
         self._rows: dict[str, _Row] = {}
-        self._lock = DeferredLock()  # of changes
+        self._lock = TurnLock(parts.reactor)  # of changes
         self._closings: set[Deferred[None]] = set()
         self._has_stopped = False
 
