@@ -89,6 +89,7 @@ class SettingsTests(PageTestCase):
         browser.wait(
             f"document.activeElement === {element('dialog[open] .dialog-actions .plain')}", True
         )
+        self.assertIn("p2pshare open --name alice --registry", browser.text("dialog[open]"))
         browser.click("dialog[open] .danger")
         browser.wait("document.documentElement.dataset.connection", "lost")
         assert alice.program is not None

@@ -111,12 +111,12 @@ function keep(found) {
   return found;
 }
 
-/** Return the command that opens this page again, as the peer told it last. */
-export function openCommand() {
+/** Return the command that opens this page again, as the peer told it last; or another `verb` for the same peer. */
+export function openCommand(verb = "open") {
   try {
-    return localStorage.getItem(COMMAND) ?? "p2pshare open";
+    return (localStorage.getItem(COMMAND) ?? "p2pshare open").replace("p2pshare open", `p2pshare ${verb}`);
   } catch {
-    return "p2pshare open";
+    return `p2pshare ${verb}`;
   }
 }
 

@@ -1,5 +1,6 @@
 /** People: who is online, since when, how they are reached, and whether their key is known. Keyboard: "/", letters, arrows, Enter. */
 
+import { openCommand } from "../lib/api.js";
 import { currentSession } from "../lib/live.js";
 import { go, href } from "../lib/route.js";
 import { useCollection, useStore } from "../lib/store.js";
@@ -133,5 +134,5 @@ function Invite({ onClose }) {
   return html`<${Dialog} title=${t("people.invite_title")} onClose=${onClose}><${HowToInvite} /><//>`;
 }
 
-const HowToInvite = () => html`<p>${t("people.nobody_text")}</p><${Command} text="p2pshare invite" /><${OwnName} />`;
+const HowToInvite = () => html`<p>${t("people.nobody_text")}</p><${Command} text=${openCommand("invite")} /><${OwnName} />`;
 const OwnName = () => html`<p class="hint people-own">${t("people.nobody_name", { name: currentSession()?.name ?? "" })}</p>`;

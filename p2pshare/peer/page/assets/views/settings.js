@@ -5,7 +5,7 @@
  * one that is in use only after a restart says that, too.
  */
 
-import { ask, session } from "../lib/api.js";
+import { ask, openCommand, session } from "../lib/api.js";
 import { useLive } from "../lib/live.js";
 import { bytes, enumeration, errorText, hasText, number, plainDigits, rate, rich, t } from "../lib/texts.js";
 import { classes, html, useEffect, useId, useRef, useState } from "../lib/ui.js";
@@ -192,7 +192,7 @@ function About({ file }) {
   useEffect(() => void session.read().then(setFound, () => {}), []);
   const stop = () => show((close) => html`<${Confirm} title=${t("settings.stop_title")} confirm=${t("settings.stop")} onClose=${close}
     onConfirm=${() => ask("stop").then(() => toast(t("settings.stopped")), (error) => toast(errorText(error), { kind: "bad" }))}>
-    <p>${t("settings.stop_text")}</p><p>${t("settings.start_again")}</p><${Command} text="p2pshare open" /><//>`);
+    <p>${t("settings.stop_text")}</p><p>${t("settings.start_again")}</p><${Command} text=${openCommand()} /><//>`);
   return html`<${Group} title=${t("settings.group.about")} text=${t("settings.group_text.about")}>
     <dl class="facts setting">
       ${found && html`<dt>${t("settings.name")}</dt><dd><${Name}>${found.name}<//></dd><dt>${t("settings.version")}</dt><dd><span dir="ltr">p2pshare ${found.program}</span></dd>`}
