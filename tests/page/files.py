@@ -57,6 +57,7 @@ def picture(width: int, height: int, seed: int = 0, orientation: int = 1) -> byt
     return encoded.getvalue()
 
 
+@cache
 def sound(seconds: float, rate: int = 8000) -> bytes:
     """Return a WAV file with a tone of 440 Hz."""
     encoded = io.BytesIO()
