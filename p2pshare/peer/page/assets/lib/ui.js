@@ -47,7 +47,7 @@ export function useNow(everyMs = 15000) {
 
 const KEYS_OFF = "p2pshare.keys"; // in localStorage
 
-/** Whether keys without Ctrl or Alt act wherever the focus is; who speaks to the browser turns that off (WCAG 2.1.4). */
+/** Whether keys without Ctrl or Alt act wherever the focus is. Users who dictate to the browser turn that off (WCAG 2.1.4). */
 export const hasShortcuts = () => localStorage.getItem(KEYS_OFF) !== "off";
 
 /** Turn those keys on or off. */

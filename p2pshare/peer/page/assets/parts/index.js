@@ -3,9 +3,7 @@
 export * from "./controls.js";
 export * from "./dialogs.js";
 export * from "./menus.js";
-export { FolderChooser } from "./folder_chooser.js";
 export { LeftOut, leftOutCount } from "./left_out.js";
-export { PeoplePicker } from "./people_picker.js";
 export { Looks, openShortcuts } from "./looks.js";
 export { Page } from "./page.js";
 export { Icon } from "./icons.js";

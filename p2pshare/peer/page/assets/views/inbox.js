@@ -1,13 +1,14 @@
 /** Inbox: what others offer, what is being received, and what has arrived, with the place of the files. */
 
-import { ask } from "../lib/api.js";
+import { ask, url } from "../lib/api.js";
 import { noticeState, setNotices } from "../lib/notices.js";
 import { href } from "../lib/route.js";
 import { useCollection, useStore } from "../lib/store.js";
 import { ago, date, duration, errorText, hasText, peerText, percent, rate, t } from "../lib/texts.js";
 import { classes, html, useEffect, useMemo, useNow, useState } from "../lib/ui.js";
+import { FolderChooser } from "../parts/folder_chooser.js";
 import {
-  Avatar, Button, CopyButton, Empty, FolderChooser, Icon, IconButton, Lines, Loading, Menu, Name, Notice, Page, Progress, Size, Tag, announce, copyText, show, toast,
+  Avatar, Button, CopyButton, Empty, Icon, IconButton, Lines, Loading, Menu, Name, Notice, Page, Progress, Size, Tag, announce, copyText, show, toast,
 } from "../parts/index.js";
 import { TrustTag, presence } from "./people/marks.js";
 import { clear } from "./send/clear.js";
@@ -171,7 +172,7 @@ function linked(text) {
 function Places({ item }) {
   const count = item.saved.length;
   return html`<div class="inbox-places"><p class="hint">${t("inbox.saved", { n: count })}</p><ul>${item.saved.slice(0, ITEMS_SHOWN).map((path, index) => html`<li key=${path}><code dir="ltr"><${Name}>${path}<//></code>
-    <${CopyPath} path=${path} />${item.folders === 0 && html`<${IconButton} icon="download" size=${18} label=${t("inbox.save_copy", { name: path.split(/[\\/]/).at(-1) })} href=${`/api/v1/received/${item.id}/${index}`} download />`}</li>`)}</ul>${count > ITEMS_SHOWN && html`<p class="hint">${t("inbox.saved_in")} <code dir="ltr"><${Name}>${item.folder}<//></code></p>`}</div>`;
+    <${CopyPath} path=${path} />${item.folders === 0 && html`<${IconButton} icon="download" size=${18} label=${t("inbox.save_copy", { name: path.split(/[\\/]/).at(-1) })} href=${url("received", item.id, String(index))} download />`}</li>`)}</ul>${count > ITEMS_SHOWN && html`<p class="hint">${t("inbox.saved_in")} <code dir="ltr"><${Name}>${item.folder}<//></code></p>`}</div>`;
 }
 
 function CopyPath({ path }) {

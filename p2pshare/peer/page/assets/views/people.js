@@ -108,9 +108,9 @@ function Row({ person, now, isPhone }) {
 
 // What they shared when the user looked last: the list itself connects to nobody, because that would tell them who looks.
 function Shared({ shares: { names, more, at }, now }) {
-  const list = names.map((name, index) => html`${index > 0 && ", "}<${Name}>${name}<//>`);
+  const list = names.map((name, index) => html`${index > 0 && t("common.comma")}<${Name}>${name}<//>`);
   const isOld = now / 1000 - at >= OLD_S;
-  return html`<span class="person-shared">${names.length > 0 ? rich("people.shares", { names: [list, more && ", …"] }) : t("people.shares_nothing")}${isOld && ` · ${t("people.shares_seen", { ago: ago(at, now) })}`}</span>`;
+  return html`<span class="person-shared">${names.length > 0 ? rich("people.shares", { names: [list, more && `${t("common.comma")}…`] }) : t("people.shares_nothing")}${isOld && ` · ${t("people.shares_seen", { ago: ago(at, now) })}`}</span>`;
 }
 
 function When({ person, now }) {

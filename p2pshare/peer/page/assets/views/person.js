@@ -2,7 +2,7 @@
 
 import { ask } from "../lib/api.js";
 import { useLive } from "../lib/live.js";
-import { go, href } from "../lib/route.js";
+import { href } from "../lib/route.js";
 import { useCollection } from "../lib/store.js";
 import { date, errorText, rich, t } from "../lib/texts.js";
 import { html, useCallback, useEffect, useNow, useState } from "../lib/ui.js";

@@ -1,11 +1,12 @@
 /** Send: choose people, add files, folders or a text, and offer them; below, what became of earlier offers. Paste works anywhere in the view. */
 
-import { useCollection } from "../lib/store.js";
 import { bytes, duration, enumeration, errorText, number, percent, rate, t } from "../lib/texts.js";
 import { classes, html, PHONE, useEffect, useMedia, useMemo, useRef, useState } from "../lib/ui.js";
+import { FolderChooser } from "../parts/folder_chooser.js";
 import {
-  Button, Confirm, FolderChooser, Icon, IconButton, LeftOut, Name, Notice, Page, PeoplePicker, Progress, Select, Size, Switch, announce,
+  Button, Confirm, Icon, IconButton, LeftOut, Name, Notice, Page, Progress, Select, Size, Switch, announce,
 } from "../parts/index.js";
+import { PeoplePicker } from "../parts/people_picker.js";
 import { compose, tops, useCompose, useProgress } from "./send/compose.js";
 import { Sent } from "./send/sent.js";
 

@@ -9,9 +9,11 @@ import { ask, openCommand, session } from "../lib/api.js";
 import { useLive } from "../lib/live.js";
 import { bytes, enumeration, errorText, hasText, number, plainDigits, rate, rich, t } from "../lib/texts.js";
 import { classes, html, useEffect, useId, useRef, useState } from "../lib/ui.js";
+import { FolderChooser } from "../parts/folder_chooser.js";
 import {
-  Button, Command, Confirm, Dialog, FolderChooser, Icon, Loading, Looks, Name, Notice, Page, PeoplePicker, Segments, Select, Switch, Tag, show, toast,
+  Button, Command, Confirm, Dialog, Icon, Loading, Looks, Name, Notice, Page, Segments, Select, Switch, Tag, show, toast,
 } from "../parts/index.js";
+import { PeoplePicker } from "../parts/people_picker.js";
 
 const RATES = [0, 500e3, 1e6, 2e6, 5e6, 10e6, 20e6, 50e6]; // bytes per second; 0 is no limit
 const QUOTAS = [0, 1e9, 5e9, 10e9, 50e9, 100e9, 500e9]; // bytes; 0 is no limit

@@ -6,9 +6,11 @@ import { href } from "../lib/route.js";
 import { useCollection } from "../lib/store.js";
 import { ago, bytes, date, duration, enumeration, errorText, number, t } from "../lib/texts.js";
 import { html, useCallback, useEffect, useMemo, useNow, useRef, useState } from "../lib/ui.js";
+import { FolderChooser } from "../parts/folder_chooser.js";
 import {
-  Avatar, Button, Confirm, Dialog, Empty, Field, FolderChooser, Icon, LeftOut, Loading, Menu, Name, Notice, Page, PeoplePicker, Segments, Select, Switch, Tag, copyText, leftOutCount, show, toast, visible,
+  Avatar, Button, Confirm, Dialog, Empty, Field, Icon, LeftOut, Loading, Menu, Name, Notice, Page, Segments, Select, Switch, Tag, copyText, leftOutCount, show, toast, visible,
 } from "../parts/index.js";
+import { PeoplePicker } from "../parts/people_picker.js";
 
 const PAGE = 50; // visits that are asked for at a time
 const EXPIRIES = [0, 3600, 86400, 7 * 86400, 30 * 86400]; // seconds; 0 is never

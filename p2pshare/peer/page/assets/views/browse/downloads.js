@@ -4,7 +4,8 @@ import { ask, url } from "../../lib/api.js";
 import { go } from "../../lib/route.js";
 import { errorText, t } from "../../lib/texts.js";
 import { html } from "../../lib/ui.js";
-import { FolderChooser, show, toast } from "../../parts/index.js";
+import { FolderChooser } from "../../parts/folder_chooser.js";
+import { show, toast } from "../../parts/index.js";
 import { baseName, join } from "./paths.js";
 
 const REQUEST_BYTES_MAX = 48000; // of the paths of one request; the peer takes 64 KiB in all

@@ -7,7 +7,7 @@
 
 import { url } from "../../lib/api.js";
 import { bytes, errorText, number, t } from "../../lib/texts.js";
-import { html, useEffect, useReducer, useRef, useState } from "../../lib/ui.js";
+import { html, useEffect, useReducer, useState } from "../../lib/ui.js";
 import { Button, Loading } from "../../parts/index.js";
 import { readRange } from "./byte_range.js";
 import { Card } from "./card.js";

@@ -5,8 +5,9 @@ import { useCollection } from "../../lib/store.js";
 import { ago, bytes, date, enumeration, errorText, hasText, peerText, percent, rate, t } from "../../lib/texts.js";
 import { html, useMemo, useNow, useState } from "../../lib/ui.js";
 import {
-  Avatar, Button, Confirm, Dialog, Empty, Icon, LeftOut, Lines, Loading, Menu, Name, PeoplePicker, Progress, Size, Tag, leftOutCount, show, toast,
+  Avatar, Button, Confirm, Dialog, Empty, Icon, LeftOut, Lines, Loading, Menu, Name, Progress, Size, Tag, leftOutCount, show, toast,
 } from "../../parts/index.js";
+import { PeoplePicker } from "../../parts/people_picker.js";
 import { clear } from "./clear.js";
 
 const SHOWN = 20; // offers before "show more"
