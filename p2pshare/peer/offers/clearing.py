@@ -1,7 +1,8 @@
 """The actions that remove what is over from the list of offers, at either side.
 
-An offer that is over disappears from the list at once. It stays in the ledger as long as the other side is to be told
-what became of it, at most until that is given up. Files are not touched, and neither is the history.
+An offer that is over disappears from the list at once. If the other side is still to be told what became of it, it
+stays in the ledger until the first start of the peer after that, or after that is given up. The files that have arrived
+stay, and so does the history.
 """
 
 from __future__ import annotations

@@ -208,15 +208,16 @@ class Inbox:
         elif row.folder is not None:
             folder = row.folder
         expect_move(row.id, row.state, InboxState.ACCEPTED)
-        await self._move(row.id, InboxState.ACCEPTED, folder=folder, why=None)
-        return self._shown(self._rows[row.id])
+        here = {} if folder == row.folder else {"files_here": 0, "bytes_here": 0}
+        await self._move(row.id, InboxState.ACCEPTED, folder=folder, why=None, **here)
+        return self._shown(self._wanted_row({"id": row.id}))
 
     async def decline(self, request: Fields) -> Fields:
         """Perform the action `decline_offer`: end an offer, also one that is being fetched."""
         row = self._wanted_row(request)
         expect_move(row.id, row.state, InboxState.DECLINED)
         await self._move(row.id, InboxState.DECLINED, why=None)
-        return self._shown(self._rows[row.id])
+        return self._shown(self._wanted_row({"id": row.id}))
 
     async def clear(self, request: Fields) -> Fields:
         """Perform the action `inbox_clear`: remove what is over from the list; the files stay."""
@@ -251,7 +252,7 @@ class Inbox:
             return replace(now, is_paused=is_paused, files_here=files, bytes_here=size)
 
         await self._change(local_id, changed)
-        return self._shown(self._rows[local_id])
+        return self._shown(self._wanted_row({"id": local_id}))  # it may be removed by now
 
     async def text(self, request: Fields) -> Fields:
         """Perform the action `offer_text`: return a text that has arrived, as it is on the disk now."""
@@ -264,9 +265,9 @@ class Inbox:
     def saved_path(self, local_id: str, index: str) -> Path | None:
         """Return what an offer that is done has at that place of `saved`, if it is in the folder of the offer."""
         row = self._listed().get(local_id)
-        if row is None or row.state is not InboxState.DONE or not index.isdecimal():
+        if row is None or row.state is not InboxState.DONE:
             return None
-        saved = [*map(Path, row.saved)][int(index[:3]) :][:1]
+        saved = (Path(each) for place, each in enumerate(row.saved) if str(place) == index)
         return next((each for each in saved if each.parent == row.folder), None)
 
     def _wanted_row(self, request: Fields) -> IncomingOffer:

@@ -257,16 +257,15 @@ class Outbox:
 
     async def _clear(self, ids: Sequence[str]) -> Sequence[Fields]:
         async with self._lock:
-            found = [row for each in ids if (row := self._rows.get(each))]
-            offers = [row.offer for row in found if not row.offer.is_open]
-            await run_in_thread(self._parts.reactor, self._store.clear, offers)
-            shown = [self._shown(self._rows[each.id]) for each in offers]
-            for each in offers:
-                self._rows[each.id].offer = replace(each, is_cleared=True)
-                if each.is_told:
-                    del self._rows[each.id]
-            for each in offers:
-                self._discard(each.spool)
+            rows = [row for each in ids if (row := self._rows.get(each)) and not row.offer.is_open]
+            await run_in_thread(self._parts.reactor, self._store.clear, [row.offer for row in rows])
+            shown = [self._shown(row) for row in rows]
+            for row in rows:
+                row.offer = replace(row.offer, is_cleared=True)
+                if row.offer.is_told:  # a new offer may have taken its place meanwhile
+                    self._rows.pop(row.offer.id, None)
+            for row in rows:
+                self._discard(row.offer.spool)
         return shown
 
     async def state_received(self, viewer: Viewer, state: OfferState) -> OfferNoted | Withdraw:

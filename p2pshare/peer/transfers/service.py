@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2pshare.core.session_interface import SessionPath
-from p2pshare.errors import JobNotSo, NoSuchJob
+from p2pshare.errors import JobNotSo, NoSuchJob, NoSuchOffer
 from p2pshare.net.shared_answer import SharedAnswer
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
 from p2pshare.peer.people.paths import shown_path
@@ -185,10 +185,12 @@ class Transfers:
     async def _all(self, action: str, _request: Fields) -> Fields:
         """Perform `jobs_pause` or `jobs_go_on`: on all downloads, and on all offers that are being fetched."""
         count = await (self._jobs.pause_all() if action == "pause" else self._jobs.go_on_all())
-        for row_id in [each for each in self._offers.ids if action in self._row(each)["can"]]:
-            with suppress(JobNotSo):  # over by now
-                await self._offers.act(action, row_id)
-                count += 1
+        for row_id in self._offers.ids:
+            row = self._offers.shown(row_id)  # it may be over or removed by now
+            if row is not None and action in row["can"]:
+                with suppress(JobNotSo, NoSuchOffer):
+                    await self._offers.act(action, row_id)
+                    count += 1
         return {"count": count}
 
     async def clear(self, _request: Fields) -> Fields:

@@ -43,6 +43,7 @@ class ReceivedFilesTests(PageTestCase):
         for other in (
             f"{known}/1",
             f"{known}/-1",
+            f"{known}/00",
             f"{known}/%2E%2E",
             known,
             f"{known}/0/x",

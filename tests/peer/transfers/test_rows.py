@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -211,6 +212,12 @@ class OfferTests(DownloadsTestCase):
             self.bob.ask("job_pause", id=row["id"])
             self.bob.ask("job_go_on", id=row["id"])
         self.bob.ask("job_pause", id=row["id"])
+        self.world.wait(5)
+        for folder in (str(Path(self.mktemp()).absolute()), row["folder"]):
+            item = self.bob.ask("accept_offer", id=self.offered["id"], folder=folder)
+            self.assertEqual((item["paused"], item["bytes_done"]), (False, 0))
+            self.bob.ask("job_pause", id=row["id"])
+            self.world.wait(5)
         self.bob.ask("accept_offer", id=self.offered["id"])
         self.await_states(self.alice, self.sent, within=60, bob="done")
         self.assertEqual(list(self.saved()), ["film"])
