@@ -78,6 +78,7 @@ COMMANDS = (
     "inbox              what others offer",
     "accept ID [FOLDER] get what is offered",
     "decline ID         do not get it",
+    "pause, resume ID   hold it, or go on",
     "offers, cancel ID  your own offers",
     "to FOLDER          save there",
     "accept NAME        let NAME see shares",

@@ -31,10 +31,14 @@ NOTE_SHOWN = 120  # characters of a note in a line
 TEXT_LINES_SHOWN = 20  # lines of a text; the file has all of them
 TEXT_SHOWN = 2000  # characters of a text
 
-INBOX, ACCEPT, DECLINE, SEND, OFFERS, CANCEL = (
-    *("inbox", "accept", "decline", "send", "offers", "cancel"),
-)
-WORDS = (INBOX, ACCEPT, DECLINE, SEND, OFFERS, CANCEL)
+INBOX, ACCEPT, SEND, OFFERS, CANCEL = "inbox", "accept", "send", "offers", "cancel"
+_ANSWERS = {
+    "decline": ("decline_offer", "Declined"),
+    "pause": ("pause_offer", "Paused"),
+    "resume": ("go_on_offer", "Resumed"),
+}
+"""The action of each other command for an offer in the inbox, and what is said of it then."""
+WORDS = (INBOX, ACCEPT, *_ANSWERS, SEND, OFFERS, CANCEL)
 """The commands for offers."""
 WHICH_OFFER = (
     'Type which offer, too: "{word} ID". "inbox" lists the offers to you, "offers" your own ones.'
@@ -116,10 +120,11 @@ class DialogOffers:
         offer_id, _, folder = rest.partition(" ")
         if word == ACCEPT:
             await self._accept(offer_id, folder.strip())
-        elif word == DECLINE:
-            row = await self._peer.ask("decline_offer", id=offer_id)
+        elif word in _ANSWERS:
+            action, done = _ANSWERS[word]
+            row = await self._peer.ask(action, id=offer_id)
             self._is_news(row["id"], "", row["state"])
-            return [(f"Declined: {wording.what(row)} from {row['from']}.", GOOD)]
+            return [(f"{done}: {wording.what(row)} from {row['from']}.", GOOD)]
         else:
             row = await self._peer.ask("cancel", id=offer_id)
             return [(f"The offer {wording.short(row['id'])} is cancelled.", GOOD)]

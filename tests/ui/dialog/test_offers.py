@@ -145,19 +145,22 @@ class DialogOffersTests(OfferVerbTestCase):
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.offers.waiting())), [])
 
     def test_answers(self) -> None:
-        """An offer is accepted into the folder of the dialog or another one, or declined."""
+        """An offer is accepted into the folder of the dialog or another one, paused, resumed, or declined."""
         self.peer.answers = {
             "accept_offer": {**ITEM, "state": "accepted", "folder": "/x"},
             "decline_offer": {**ITEM, "state": "declined"},
+            "pause_offer": {**ITEM, "state": "accepted", "paused": True},
+            "go_on_offer": {**ITEM, "state": "accepted"},
             "cancel": offer({"state": "cancelled"}),
         }
         self.obey("accept", "k6xw")
         self.obey("accept", "k6xw sub folder")
         folders = [each["folder"] for each in self.peer.asked]
         self.assertEqual(folders, [str(self.cwd), str(self.cwd / "sub folder")])
-        self.assertIn("Declined: photos/", self.obey("decline", "k6xw")[0])
+        for word, said in (("pause", "Paused"), ("resume", "Resumed"), ("decline", "Declined")):
+            self.assertIn(f"{said}: photos/", self.obey(word, "k6xw")[0])
         self.assertIn("is cancelled", self.obey("cancel", "k6xw")[0])
-        for word in ("accept", "decline", "cancel", "send"):
+        for word in ("accept", "pause", "decline", "cancel", "send"):
             self.assertIn("Type wh", self.fails(WrongUsage, word))
         self.peer.answers["accept_offer"] = NoSuchOffer(id="x", hint="")
         self.fails(NoSuchOffer, "accept", "x")

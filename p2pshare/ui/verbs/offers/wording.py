@@ -213,7 +213,7 @@ def item_lines(row: Row, now: float, command: str = "") -> Iterator[str]:
         yield f"  until {until(row['expires'], now)}: {command}accept {short(row['id'])}"
     elif state == "accepted" and row.get("paused"):
         yield f"  paused, {_part(row['bytes_done'], row['bytes'])} is in {row['folder']}"
-        yield f"  to resume it: p2pshare inbox resume {short(row['id'])}"
+        yield f"  to resume it: {command}resume {short(row['id'])}"
     elif state == "accepted":
         yield f"  arriving in {row['folder']}, {_part(row['bytes_done'], row['bytes'])}"
         if trouble := row.get("trouble"):
