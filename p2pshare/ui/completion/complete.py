@@ -154,8 +154,9 @@ def _candidates(
         case "DIR" | "DEST":
             return FOLDERS, []
         case "ID":
-            is_own = expected.dest == "cancel"
-            return WORDS, lookup().offers("offers" if is_own else "inbox")
+            is_own = expected.dest in ("cancel", "again")
+            is_open = expected.dest != "again" and not expected.optional  # `inbox clear`
+            return WORDS, lookup().offers("offers" if is_own else "inbox", is_open=is_open)
         case "CARRIER":
             return WORDS, list(Via)
         case "NAME":

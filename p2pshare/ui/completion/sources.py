@@ -77,9 +77,9 @@ class Lookup:
             if name.startswith(prefix)
         ]
 
-    def offers(self, do: str) -> list[str]:
-        """Return the short IDs of the offers that are not over, as the action `do` of the running peer lists them."""
-        return self._ask({"do": do}, _ids_of) or []
+    def offers(self, do: str, *, is_open: bool) -> list[str]:
+        """Return the short IDs of the offers that the action `do` of the running peer lists: open ones, or others."""
+        return self._ask({"do": do}, lambda reply: _ids_of(reply, is_open)) or []
 
     def shares(self) -> list[str]:
         """Return the names of the shares of the running peer, or of those that are kept."""
@@ -148,14 +148,14 @@ def _connected(folder: Path) -> socket.socket | None:
     return connection
 
 
-def _ids_of(reply: bytes) -> list[str] | None:
-    """Return the short IDs in a list of offers, or of items of an inbox; None if it is an error."""
+def _ids_of(reply: bytes, is_open: bool) -> list[str] | None:
+    """Return the short IDs of the open offers in a list or an inbox, or of the others; None if it is an error."""
     fields = parse_object(reply)
     rows = fields.get("offers", fields.get("items"))
     if fields.get("ok") is not True or not isinstance(rows, list):
         return None
-    open_rows = [each for each in rows if isinstance(each, dict) and _is_open(each)]
-    return [str(each.get("id"))[:ID_SHOWN] for each in open_rows]
+    wanted = [each for each in rows if isinstance(each, dict) and _is_open(each) is is_open]
+    return [str(each.get("id"))[:ID_SHOWN] for each in wanted]
 
 
 def _shares_of(reply: bytes) -> list[str] | None:

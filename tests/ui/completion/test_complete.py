@@ -288,19 +288,22 @@ class LookupTests(CompletingTestCase):
         self.assertEqual(peer.asked, [{"do": "shares"}])
 
     def test_offers(self) -> None:
-        """The short IDs of offers that are not over are offered: own ones for --cancel, others for the inbox."""
+        """Short IDs of open offers are offered, own ones for --cancel; for --again and `clear` those that are over."""
         people = [{"state": "done"}, {"state": "delivered"}]
         own = {"offers": [{"id": "a" * 16, "to": people}, {"id": "b" * 16, "to": people[:1]}, 7]}
         others = {
             "items": [{"id": "c" * 16, "state": "waiting"}, {"id": "d" * 16, "state": "done"}]
         }
         replies = [json.dumps({"ok": True, **each}).encode() + b"\n" for each in (own, others)]
-        peer = self.peer(*replies, replies[1], b'{"ok": false}\n')
+        peer = self.peer(*replies, replies[1], b'{"ok": false}\n', *replies)
         self.assertEqual(self.candidates("send", "--cancel", ""), ["a" * 6])
         self.assertEqual(self.candidates("inbox", "accept", ""), ["c" * 6])
         self.assertEqual(self.candidates("inbox", "decline", "d"), [])
         self.assertEqual(self.candidates("inbox", "decline", ""), [])
-        self.assertEqual([each["do"] for each in peer.asked], ["offers", *["inbox"] * 3])
+        self.assertEqual(self.candidates("send", "--again", ""), ["b" * 6])
+        self.assertEqual(self.candidates("inbox", "clear", ""), ["d" * 6])
+        asked = ["offers", *["inbox"] * 3, "offers", "inbox"]
+        self.assertEqual([each["do"] for each in peer.asked], asked)
         words = ["zsh", "inbox", "accept", "x", ""]
         self.assertEqual(complete(words, self.environ), ("folders", []))
 
