@@ -23,6 +23,7 @@ from p2pshare.errors import (
     P2pshareError,
     PeerNotAnswering,
     Unreachable,
+    WrongUsage,
 )
 from p2pshare.storage.offers.spool import SpoolFile
 from p2pshare.ui.invocation import Invocation
@@ -88,6 +89,8 @@ async def send(
     """
     own_name = name_of(invocation.settings)
     sources = read_sources(words, own_name, invocation.cwd, text=text, as_name=as_name, again=again)
+    if again is not None and (options.exclude or options.hidden):
+        raise WrongUsage(reason="--again ID sends the same as before: omit --exclude and --hidden.")
     sending = Sending(invocation, sources, options.fields)
 
     async def work(peer: OwnPeer) -> None:

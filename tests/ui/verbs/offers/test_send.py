@@ -276,6 +276,9 @@ class SendTests(OfferVerbTestCase):
         for words, text in ((["photos", "carol"], None), (["carol"], "x")):
             working = send.send(self.invocation, words, OfferOptions(), again="k6xw", text=text)
             self.failureResultOf(Deferred.fromCoroutine(working), WrongUsage)
+        for options in (OfferOptions(exclude=("*.txt",)), OfferOptions(hidden=True)):
+            working = send.send(self.invocation, ["carol"], options, again="k6xw")
+            self.failureResultOf(Deferred.fromCoroutine(working), WrongUsage)
 
     def test_clear(self) -> None:
         """All offers that are over are removed from the list, or some of them."""
