@@ -74,7 +74,8 @@ class Looks:
         if self._has_read:
             return
         self._has_read = True
-        for name, (entries, at) in (await run_in_thread(self._reactor, self._seen.looks)).items():
+        looks = await run_in_thread(self._reactor, self._seen.looks)
+        for name, (entries, at) in list(looks.items())[-self._looks_max :]:
             self._looks.setdefault(name, _look(entries, False, at))
 
     async def saw(self, name: str, listing: Listing) -> None:

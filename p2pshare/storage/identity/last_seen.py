@@ -204,12 +204,13 @@ class _Known:
     ) -> None:
         """Add these entries, or replace the known ones."""
         self.add_names({peer: True})
-        if not path and at - self.looked.get(peer, 0) >= LOOK_STEP:
-            self.looked[peer] = at
         key = _key(peer, path)
         before = {} if whole else self.folders.get(key, {})
         legal = {name: kind for name, kind in entries.items() if component_fault(name) is None}
         now = dict(list((legal | before).items())[:ENTRIES_MAX])
+        is_same = now == self.folders.get(key)
+        if at and not path and not (is_same and 0 <= at - self.looked.get(peer, 0) < LOOK_STEP):
+            self.looked[peer] = at
         if key in self.folders and now == before:
             return
         self.folders.pop(key, None)

@@ -71,17 +71,18 @@ class SeenTests(SynchronousTestCase):
         self.assertEqual(self.seen.path.read_text().count("bob:"), FOLDERS_MAX)
 
     def test_looks(self) -> None:
-        """Of the shares of a peer the time of the look is kept, to the hour, and both are forgotten together."""
+        """Of the shares of a peer the time of the look is kept, to the hour if they are the same; both go together."""
         for peer, path, at in (("bob", (), 9_000), ("carol", (), 8_000), ("carol", ("a",), 9_999)):
             self.seen.saw_entries(peer, path, {"a": True}, whole=True, at=at)
         self.seen.saw_entries("dora", (), {"a": True})
         self.seen.saw_entries("bob", (), {"b": False}, whole=True, at=9_001)
         again = Seen(self.folder)
-        looks = [("carol", ({"a": True}, 8_000)), ("bob", ({"b": False}, 9_000))]
+        looks = [("carol", ({"a": True}, 8_000)), ("bob", ({"b": False}, 9_001))]
+        again.saw_entries("bob", (), {"b": False}, whole=True, at=9_002)
         self.assertEqual(list(again.looks().items()), looks)
-        again.saw_entries("bob", (), {"b": False}, at=9_000 + LOOK_STEP)
+        again.saw_entries("bob", (), {"b": False}, at=9_001 + LOOK_STEP)
         again.forget("carol")
-        self.assertEqual(again.looks(), {"bob": ({"b": False}, 9_000 + LOOK_STEP)})
+        self.assertEqual(again.looks(), {"bob": ({"b": False}, 9_001 + LOOK_STEP)})
         self.assertEqual(again.entries("carol", ("a",)), {})
         fields = json.loads(self.seen.path.read_text())
         damaged: tuple[Any, ...] = ({"bob": -1}, {"bob": True}, {"bob": "x"}, [])
