@@ -66,7 +66,7 @@ class NoSuchJob(NotFound):
 
 
 class JobNotSo(Refused):
-    """The job {id} is {state}, so it cannot be {action}."""
+    """{id!r} is {state}, so it cannot be {action}."""
 
 
 class TooManyJobs(Refused):
