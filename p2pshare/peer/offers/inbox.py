@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -38,7 +38,7 @@ from p2pshare.core.offers.incoming import IncomingGate, Kept, OffersPolicy, Send
 from p2pshare.core.offers.states import expect_move, next_inbox
 from p2pshare.errors import CannotRead, ControlRefused, JobNotSo, P2pshareError
 from p2pshare.net.shared_answer import SharedAnswer
-from p2pshare.net.threads import run_in_thread
+from p2pshare.net.threads import TurnLock, run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
 from p2pshare.peer.offers.clearing import clear_listed
 from p2pshare.peer.offers.downloads import Arrived, Downloads
@@ -89,10 +89,9 @@ class Inbox:
         self.use(parts.settings)
         self._gate = IncomingGate(parts.reactor.seconds())
         self._rows: dict[str, IncomingOffer] = {}
-        self._lock = DeferredLock()  # of changes
-        self._unasked = (
-            DeferredLock()
-        )  # of decisions about room, each of which counts what the one before took
+        self._lock = TurnLock(parts.reactor)  # of changes
+        # Of decisions about room, each of which counts what the one before took.
+        self._unasked = TurnLock(parts.reactor)
         self._telling: Telling[InboxState] = Telling(parts, self._tell)
         self.downloads = Downloads(parts, self._arrived, self._failed, self._publish)
         """Fetches what was accepted."""

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -44,7 +44,7 @@ from p2pshare.errors import (
     WrongUsage,
 )
 from p2pshare.net.shared_answer import SharedAnswer
-from p2pshare.net.threads import run_in_thread
+from p2pshare.net.threads import TurnLock, run_in_thread
 from p2pshare.peer.control import ID_TEXT_MAX, Action, Fields, page
 from p2pshare.peer.offers.clearing import clear_listed
 from p2pshare.peer.offers.drafts import Drafts
@@ -122,7 +122,7 @@ class Outbox:
         self._telling: Telling[DeliveryState] = Telling(parts, self._tell, self._person_changed)
         self._watched: dict[str, Callable[[], None]] = {}  # ends the watch of a person's presence
         self._private: tuple[Path, ...] = ()  # folders that are never sent
-        self._lock = DeferredLock()  # of changes
+        self._lock = TurnLock(parts.reactor)  # of changes
         self._expiry: IDelayedCall | None = None
         self._throttle = Throttle(parts.reactor, self._publish)
         self._has_stopped = False
