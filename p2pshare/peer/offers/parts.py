@@ -134,6 +134,20 @@ def shown_item(item: OfferItem) -> Fields:
     return {"name": item.name, "kind": kind, "bytes": item.size, "files": item.files}
 
 
+def _shown_content(offer: IncomingOffer | OutgoingOffer) -> Fields:
+    """Return what verbs see of an offer on either side."""
+    return {
+        "expires": offer.expires,
+        "note": offer.note,
+        "text": offer.is_text,
+        "items": [shown_item(each) for each in offer.items],
+        "more_items": offer.more_items,
+        "files": offer.files,
+        "folders": offer.folders,
+        "bytes": offer.bytes,
+    }
+
+
 def shown_incoming(
     offer: IncomingOffer, progress: tuple[int, int, int], trouble: P2pshareError | None
 ) -> Fields:
@@ -151,14 +165,7 @@ def shown_incoming(
         "from": offer.sender,
         "key": str(offer.key),
         "received": offer.received,
-        "expires": offer.expires,
-        "note": offer.note,
-        "text": offer.is_text,
-        "items": [shown_item(each) for each in offer.items],
-        "more_items": offer.more_items,
-        "files": offer.files,
-        "folders": offer.folders,
-        "bytes": offer.bytes,
+        **_shown_content(offer),
         "state": offer.state.value,
         "why": None if why is None else why.value,
         "trouble": None if trouble is None else _sentence(trouble, offer.offer_id),
@@ -202,14 +209,7 @@ def shown_offer(offer: OutgoingOffer, now: int) -> Fields:
     return {
         "id": offer.id,
         "created": offer.created,
-        "expires": offer.expires,
-        "note": offer.note,
-        "text": offer.is_text,
-        "items": [shown_item(each) for each in offer.items],
-        "more_items": offer.more_items,
-        "files": offer.files,
-        "folders": offer.folders,
-        "bytes": offer.bytes,
+        **_shown_content(offer),
         "left_out": dict(offer.left_out) or None,
         "again": offer.can_repeat(now),
         "to": [
