@@ -211,7 +211,9 @@ class Outbox:
     async def _keep(self, offer: OutgoingOffer, wanted: Wanted) -> None:
         """Keep a new offer, and tell it."""
         try:
-            dropped = await self._locked(lambda: self._store.add(offer))
+            dropped = await self._locked(
+                lambda: self._store.add(offer), lambda: self._expect_copy(wanted)
+            )
         except BaseException:
             if wanted.text is not None:
                 await self._sending.discard(offer.spool)
@@ -351,12 +353,21 @@ class Outbox:
             raise ControlRefused(reason="the peer is ending")
         return tree
 
-    async def _locked(self, work: Callable[[], T]) -> T:
-        """Do work on the ledger in a thread, one piece at a time."""
+    def _expect_copy(self, wanted: Wanted) -> None:
+        """Raise an error if an offer that is sent again was removed meanwhile, and its copy with it."""
+        if wanted.repeated is not None and wanted.repeated.spool:
+            repeated = self._rows[id_of(wanted.again, self._listed())].offer
+            wanted.repeating(repeated, self._parts.now())
+
+    async def _locked(
+        self, work: Callable[[], T], expect: Callable[[], object] = lambda: None
+    ) -> T:
+        """Do work on the ledger in a thread, one piece at a time, unless `expect` raises an error just before."""
         await self._lock.acquire()
         try:
             if self._has_stopped:
                 raise ControlRefused(reason="the peer is ending")
+            expect()
             return await run_in_thread(self._parts.reactor, work)
         finally:
             self._lock.release()

@@ -6,11 +6,13 @@ import os
 from typing import Any
 from unittest.mock import patch
 
-from p2pshare.errors import ControlRefused, OfferFilesGone, P2pshareError, WrongUsage
+from p2pshare.errors import ControlRefused, NoSuchOffer, OfferFilesGone, P2pshareError, WrongUsage
 from p2pshare.peer.offers import drafts, outbox
 from p2pshare.peer.offers.drafts import DRAFTS_MAX, FILES_AT_ONCE, ORPHANS_EVERY, Drafts
+from p2pshare.peer.offers.sending import Sending, Wanted
 from p2pshare.storage.offers import outgoing, spool
 from p2pshare.storage.offers.outgoing import OutgoingOffer, OutgoingOffers
+from p2pshare.storage.shares.tree import ShareTree
 from tests.peer.offers.case import OffersTestCase
 from tests.peer.offers.world import Person
 
@@ -118,6 +120,18 @@ class DraftTests(OffersTestCase):
         expected = {"photos/cat.jpg": b"meow", "notes.txt": b"notes", "own": b"mine"}
         self.assertEqual(bob.received("alice"), expected)
         self.world.until(lambda: not self.spooled(alice))
+
+        expired = alice.ask("send", text="no", to=["bob"], expires_s=60)
+        self.await_states(alice, expired, within=200, bob="expired")
+        offer_of = Sending.offer_of
+
+        async def slow(sending: Sending, wanted: Wanted, tree: ShareTree) -> OutgoingOffer:
+            offer = await offer_of(sending, wanted, tree)
+            await alice.asked("offers_clear", id=expired["id"])  # its copy is removed meanwhile
+            return offer
+
+        with patch.object(Sending, "offer_of", slow), self.assertRaises(NoSuchOffer):
+            alice.ask("send", again=expired["id"], to=["bob"])
 
         text = alice.ask("send", text="hello", to=["bob"], expires_s=60)
         self.await_states(alice, text, within=200, bob="expired")
