@@ -194,7 +194,8 @@ class PresenceTests(PageTestCase):
         await self.open()
         await self.see(lambda browser: browser.type("#search", "\ue004 "))  # Tab, Space
         await self.expect(SHOWN, [["online", "alice"], ["offline", "bob"]])
-        await self.expect("document.querySelector('#list time')?.textContent", "seen 1 minute ago")
+        times = "Array.from(document.querySelectorAll('#list time'), (each) => each.textContent)"
+        await self.expect(times, ["online for 1 minute", "seen 1 minute ago"])
         await self.leave("alice")
         await self.expect(SHOWN, [["offline", "alice"], ["offline", "bob"]])
         await self.see(lambda browser: browser.press(" "))

@@ -407,6 +407,7 @@ class SideBySideTests(DownloadsTestCase):
 
         with patch.object(KeptDownloads, "put", slow):
             yield
+            self.world.wait(0.1)  # what waits for the write goes on in a later turn
         self.assertEqual(acts, [])
 
     def ask_later(self, do: str, **fields: Any) -> Callable[[], object]:
