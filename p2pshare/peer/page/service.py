@@ -174,6 +174,10 @@ class PageService:
             sessions.save()
         self._url = on.url(number)
         self._log.info("page open: url={url}", url=self._url)
+        if not is_told() and not on.hosts.any_address:
+            self._log.warn(
+                "page open to other users: reason=the system does not tell whose a connection is"
+            )
 
     def _admits(self, address: Any) -> bool:
         """Whether a client may connect: of this user, if the page is for this machine alone."""

@@ -13,12 +13,14 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Port
+from twisted.logger import capturedLogs
 
 from p2pshare.errors import P2pshareError
 from p2pshare.peer import control
 from p2pshare.peer import service as peer_service
 from p2pshare.peer.control import REPLY_MAX, Fields
 from p2pshare.peer.page import api, events
+from p2pshare.peer.page import service as page_service
 from p2pshare.peer.parts import parts_of
 from p2pshare.storage.identity.page_sessions import FILE_NAME
 from p2pshare.web.exchange import Route
@@ -204,6 +206,17 @@ class PageTests(PageTestCase):
         await self.until(lambda: stream.events[-2:] == [("alive", {}), ("alive", {})])
         stream.close()
         self.assertTrue(peer.running)
+
+    async def test_users_unknown(self) -> None:
+        """Where the system does not tell who connects, the log says that other users can (threat 111)."""
+        for tells in (True, False):
+            self.patch(page_service, "is_told", lambda tells=tells: tells)
+            with capturedLogs() as entries:
+                peer, _ = await self.page()
+            said = [str(each.get("log_format")) for each in entries]
+            is_said = any(each.startswith("page open to other users") for each in said)
+            self.assertEqual(is_said, not tells)
+            await peer.stopService()
 
     async def test_defect(self) -> None:
         """A defect of a route is a problem for the browser, and an entry in the log."""
