@@ -85,6 +85,8 @@ async def open_connection(
         protocol = cast(RedisProtocol, await endpoint.connect(_Factory(login, kind)))
     except (CancelledError, txredisapi.RedisError):
         raise
+    except ConnectingCancelledError as error:  # the endpoints' own word for it
+        raise CancelledError from error
     except Exception as error:  # whatever it is, the link has to try again
         raise txredisapi.ConnectionError(_failure(error)) from error
     try:

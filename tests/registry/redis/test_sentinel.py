@@ -6,18 +6,19 @@ import time
 from typing import Any, cast
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
-from twisted.internet.testing import EventLoggingObserver
+from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
 from twisted.logger import formatEvent, globalLogPublisher
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from txredisapi import RedisError
 
 from p2pshare.errors import StoreUnavailable
-from p2pshare.registry.redis.connection import NOT_REDIS
+from p2pshare.registry.redis.connection import NOT_REDIS, Login
 from p2pshare.registry.redis.link import RedisLink
-from p2pshare.registry.redis.sentinel import SENTINEL_TIMEOUT, SENTINELS_MAX
+from p2pshare.registry.redis.sentinel import SENTINEL_TIMEOUT, SENTINELS_MAX, SentinelEndpoint
 from p2pshare.registry.redis.url import redis_at
 from tests.registry.redis_server import HOST, RedisServer, free_port
 
@@ -59,6 +60,30 @@ class FakeSentinel(Factory):
     def __init__(self, reply: bytes) -> None:
         self.reply = reply
         self.asked: list[bytes] = []
+
+
+class CancelTests(SynchronousTestCase):
+    def test_cancelled(self) -> None:
+        """A look-up that is cancelled while it connects ends: no other Sentinel is asked."""
+        asked: list[Deferred[Any]] = []
+
+        class Silent:
+            def connect(self, _factory: Factory) -> Deferred[Any]:
+                cancel = ConnectingCancelledError(cast(Any, None))
+                asked.append(Deferred(lambda connecting: connecting.errback(cancel)))
+                return asked[-1]
+
+        endpoint = SentinelEndpoint(
+            [(HOST, 1), (HOST, 2)],
+            "names",
+            lambda _host, _port: cast(Any, Silent()),
+            Login(),
+            MemoryReactorClock(),
+        )
+        connecting = endpoint.connect(Factory())
+        connecting.cancel()
+        self.failureResultOf(connecting, CancelledError)
+        self.assertEqual(len(asked), 1)
 
 
 class SentinelTests(TestCase):
