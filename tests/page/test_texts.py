@@ -37,7 +37,7 @@ PERSIAN_FAULTS = {
     "a joiner that joins nothing": r"\u200c(?!\w)|(?<!\w)\u200c",
     "a space before a mark, or two": r" [.:!\u060c\u061b\u061f\u00bb]|\u00ab |  ",
 }
-"""What a Persian text has by mistake: patterns by the words for it."""
+"""Mistakes in Persian texts: the name of each, and its pattern."""
 
 
 def catalogues() -> dict[str, dict[str, Any]]:

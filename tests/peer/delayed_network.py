@@ -45,7 +45,7 @@ class QuickClock(Clock):
         insort(self.calls, call, key=_TIME)
 
     def next_due(self) -> float:
-        """Return when the next call is due; infinity if there is none."""
+        """Return the time of the next call, or infinity."""
         while self.calls and self.calls[0].delayed_time:
             call = self.calls.pop(0)
             call.activate_delay()

@@ -75,7 +75,7 @@ class Wanted:
 
     @property
     def spool(self) -> str:
-        """What it has in the spool, except a text that is not there yet."""
+        """Its copies in the spool; a text that is not written yet is missing."""
         repeated = "" if self.repeated is None else self.repeated.spool
         return self.spooled or self.draft or repeated
 

@@ -1,8 +1,8 @@
-"""What people shared when the user looked last, so that the list of people tells it without a connection to anybody.
+"""What people shared when the user looked last. The list of people shows it without a connection.
 
-A connection tells the other person who looks, and when. So nothing here asks anybody: each look that the user takes
-anyway is remembered, also in the data folder (`storage/identity/last_seen.py`). What a person shares with others is
-unknown, and what they share by now may differ; therefore the time of the look goes with it.
+A connection tells the other person who looks, and when. So nothing here connects: each look that the user takes is
+remembered, also in the data folder (`storage/identity/last_seen.py`). The shares may have changed since then, so the
+time of the look is shown with them.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ _OVER = {
     DownloadState.FAILED: ["retry", "remove"],
     DownloadState.CANCELLED: ["retry", "remove"],
 }
-"""What a user may do with a download that is over."""
+"""The actions that are allowed for a download that is over."""
 CHECKPOINT = 10.0  # seconds after which the progress of a running download is written
 
 
